@@ -1,0 +1,44 @@
+# make train | test | slow | lint | bench: each sets up .venv first, where it is missing or out of date.
+#
+#   make train                                              Pong with STPN
+#   make train CONFIG=tuned_examples/pong_lstm.yaml STOP='{"num_env_steps_sampled_lifetime": 200000}'
+#   make train ARGS='--seed 1 --storage-path /tmp/results'  any option of `rllib train`
+
+PYTHON ?= python3
+CONFIG ?= tuned_examples/pong_stpn.yaml
+STOP ?=
+ARGS ?=
+
+VENV := .venv
+READY := $(VENV)/.ready
+# Linux wheels of torch on PyPI bring CUDA along; these do not.
+CPU_TORCH := --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu
+
+.PHONY: train test slow lint bench clean
+
+train: $(READY)
+	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
+
+test: $(READY)
+	@$(VENV)/bin/pytest -q $(ARGS)
+
+slow: $(READY)
+	@$(VENV)/bin/pytest -q -m slow $(ARGS)
+
+lint: $(READY)
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+
+bench: $(READY)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS); done
+
+clean:
+	rm -rf $(VENV)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer, please: make PYTHON=python3.12")'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once, a few minutes)"
+	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt $(CPU_TORCH) torch 2>&1 | grep -v WARNING || true
+	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,84 @@
+"""Steps per second of every registered environment: one scalar environment, and a vector of them.
+
+    python benchmarks/env_speed.py [--envs 64] [--seconds 3] [--json results.json]
+
+A step of a vector of n environments counts as n steps. Actions are random, episodes that end are reset, the
+first reset is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import stpn_envs
+
+
+def steps_per_second(step: Callable[[np.ndarray], None], actions: np.ndarray, seconds: float) -> float:
+    """Call `step` with the rows of `actions` in turn for so many seconds."""
+    for row in actions[:10]:
+        step(row)
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        for row in actions[:10]:
+            step(row)
+        actions = np.roll(actions, -10, axis=0)
+        count += 10
+    return count * actions[0].size / elapsed
+
+
+def scalar_speed(env_id: str, seconds: float) -> float:
+    env = gymnasium.make(env_id).unwrapped
+    env.reset(seed=0)
+
+    def step(action: np.ndarray) -> None:
+        _, _, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            env.reset()
+
+    rng = np.random.default_rng(0)
+    speed = steps_per_second(step, rng.integers(env.action_space.n, size=1000), seconds)
+    env.close()
+    return speed
+
+
+def vector_speed(env_id: str, num_envs: int, seconds: float) -> float:
+    vec = gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point")
+    vec.reset(seed=0)
+    rng = np.random.default_rng(0)
+    actions = rng.integers(vec.single_action_space.n, size=(1000, num_envs))
+    speed = steps_per_second(vec.step, actions, seconds)
+    vec.close()
+    return speed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--envs", type=int, default=64, help="environments in the vector (default 64)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per measurement (default 3)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+
+    rows = []
+    print(f"| environment | scalar, steps/s | vector of {arguments.envs}, steps/s |\n|---|---:|---:|")
+    for env_id in stpn_envs.ENV_IDS:
+        scalar = scalar_speed(env_id, arguments.seconds)
+        vector = vector_speed(env_id, arguments.envs, arguments.seconds)
+        rows.append({"env": env_id, "scalar_steps_per_s": round(scalar), "vector_steps_per_s": round(vector)})
+        print(f"| {env_id} | {scalar:,.0f} | {vector:,.0f} |")
+    if arguments.json:
+        machine = {"machine": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
+        arguments.json.write_text(
+            json.dumps({**machine, "num_envs": arguments.envs, "results": rows}, indent=2)
+        )
+
+
+if __name__ == "__main__":
+    main()

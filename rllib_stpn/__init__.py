@@ -1,0 +1,30 @@
+"""Agents with memory in their synapses, for Ray RLlib.
+
+``import rllib_stpn`` imports neither Ray nor torch; what is named here is loaded on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "register": "rllib_stpn.registration",
+    "recurrent_spec": "rllib_stpn.models",
+    "make_layer": "rllib_stpn.layers",
+    "A2C": "rllib_stpn.algorithms",
+    "A2CConfig": "rllib_stpn.algorithms",
+    "use_batched_rollouts": "rllib_stpn.rollouts",
+    "UsageError": "rllib_stpn.errors",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0604 - the names are strings
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rllib_stpn' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

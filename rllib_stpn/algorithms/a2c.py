@@ -1,0 +1,288 @@
+"""Advantage actor-critic (A2C; Mnih et al. 2016) on RLlib's new API stack, which has none since Ray 2.8.
+
+One batch, one gradient step: sampling, the batch and the synchronisation of weights are those of RLlib's PPO; the
+loss and its settings are A2C's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
+from ray.rllib.algorithms.ppo import PPO
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.utils.lambda_defaultdict import LambdaDefaultDict
+from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.schedules.scheduler import Scheduler
+from ray.rllib.utils.torch_utils import explained_variance
+
+from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.models import spec_from_model_dict
+from rllib_stpn.rollouts import BatchedEnvRunner, use_batched_rollouts
+
+
+class A2CConfig(AlgorithmConfig):
+    """Settings of A2C.
+
+    ::
+
+        config = (
+            A2CConfig()
+            .environment("CartPole-v1")
+            .env_runners(num_env_runners=0, num_envs_per_env_runner=16)
+            .training(model={"custom_model": "stpn", "custom_model_config": {"hidden_size": 32}})
+        )
+        algorithm = config.build_algo()
+
+    The defaults are those of RLlib's former A2C, with the batched EnvRunner. Without a ``train_batch_size`` the batch
+    is one fragment of every environment.
+    """
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or A2C)
+        self.lr = 1e-4
+        self.gamma = 0.99
+        self.lambda_ = 1.0
+        self.use_gae = True
+        self.vf_loss_coeff = 0.5
+        self.entropy_coeff = 0.01
+        self.policy_concentration_coeff = 0.0
+        self.grad_clip = 40.0
+        self.grad_clip_by = "global_norm"
+        self.adam_epsilon = 1e-8
+        self.standardize_advantages = False
+        self.bootstrap_truncated = True
+        self.micro_batch_size: int | None = None
+        self.rollout_fragment_length = 20
+        self.train_batch_size = None
+        self.num_env_runners = 2
+        use_batched_rollouts(self)
+
+    def training(
+        self,
+        *,
+        lambda_: float = NotProvided,
+        use_gae: bool = NotProvided,
+        vf_loss_coeff: float = NotProvided,
+        entropy_coeff: float | list = NotProvided,
+        policy_concentration_coeff: float = NotProvided,
+        adam_epsilon: float = NotProvided,
+        standardize_advantages: bool = NotProvided,
+        bootstrap_truncated: bool = NotProvided,
+        micro_batch_size: int | None = NotProvided,
+        model: dict[str, Any] = NotProvided,
+        **kwargs,
+    ) -> A2CConfig:
+        """Sets the training settings; ``lr``, ``gamma``, ``grad_clip``, ``train_batch_size``... as in RLlib.
+
+        Args:
+            lambda_: The lambda of generalised advantage estimation. Default 1: Monte-Carlo returns up to the
+                fragment's end.
+            use_gae: False is the same as ``lambda_=1``.
+            vf_loss_coeff: Weight of the mean squared error of the value. Default 0.5.
+            entropy_coeff: Weight of the entropy bonus, or a schedule ``[[step, value], ...]``. Default 0.01.
+            policy_concentration_coeff: Weight of the penalty sum_a pi(a)^2, an entropy bonus's stand-in that the
+                STPN paper uses on the maze; for discrete actions. Default 0.
+            adam_epsilon: Adam's epsilon. Default 1e-8.
+            standardize_advantages: Whether advantages are brought to mean 0 and deviation 1. Default False.
+            bootstrap_truncated: Whether returns go on, by the value, where an episode was truncated. Default True;
+                False where the time limit is part of the task.
+            micro_batch_size: Steps per forward and backward pass; gradients add up to one step on the whole batch.
+                Bounds the memory of large batches. Default None: the whole batch at once.
+            model: ``{"custom_model": "stpn", "custom_model_config": {...}, "max_seq_len": ...}``; the same as
+                ``rl_module(rl_module_spec=recurrent_spec(...))``.
+
+        Raises:
+            UsageError: An unknown layer or option in ``model``.
+        """
+        super().training(**kwargs)
+        given = {
+            "lambda_": lambda_,
+            "use_gae": use_gae,
+            "vf_loss_coeff": vf_loss_coeff,
+            "entropy_coeff": entropy_coeff,
+            "policy_concentration_coeff": policy_concentration_coeff,
+            "adam_epsilon": adam_epsilon,
+            "standardize_advantages": standardize_advantages,
+            "bootstrap_truncated": bootstrap_truncated,
+            "micro_batch_size": micro_batch_size,
+        }
+        for name, value in given.items():
+            if value is not NotProvided:
+                setattr(self, name, value)
+        if model is not NotProvided:
+            self.rl_module(rl_module_spec=spec_from_model_dict(model))
+        return self
+
+    @property
+    def train_batch_size_per_learner(self) -> int:
+        """Steps per learner and update; without a given size, one fragment of every environment."""
+        if self._train_batch_size_per_learner is not None or self.train_batch_size is not None:
+            return self._train_batch_size_per_learner or self.train_batch_size
+        fragments = max(self.num_env_runners, 1) * self.num_envs_per_env_runner
+        return fragments * self.rollout_fragment_length // max(self.num_learners, 1)
+
+    @train_batch_size_per_learner.setter
+    def train_batch_size_per_learner(self, value: int) -> None:
+        self._train_batch_size_per_learner = value
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """RLlib's default actor-critic module, until a layer is chosen."""
+        from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+
+        return RLModuleSpec(module_class=DefaultPPOTorchRLModule)
+
+    def get_default_learner_class(self) -> type[A2CTorchLearner]:
+        """The A2C loss."""
+        return A2CTorchLearner
+
+    def validate(self) -> None:
+        """Raises a UsageError for settings that cannot be."""
+        super().validate()
+        if not (self.enable_rl_module_and_learner and self.enable_env_runner_and_connector_v2):
+            raise UsageError("A2C: got the old API stack, allowed is the new one")
+        if not issubclass(self.env_runner_cls or BatchedEnvRunner, BatchedEnvRunner):
+            raise one_of("A2C: env_runner_cls", self.env_runner_cls.__name__, [BatchedEnvRunner.__name__])
+        for name in ("vf_loss_coeff", "policy_concentration_coeff"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                raise UsageError(f"A2C: {name}: got {value!r}, allowed are numbers from 0")
+        for name in ("gamma", "lambda_"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise UsageError(f"A2C: {name}: got {value!r}, allowed are numbers from 0 to 1")
+        micro = self.micro_batch_size
+        if micro is not None and (isinstance(micro, bool) or not isinstance(micro, int) or micro < 1):
+            raise UsageError(f"A2C: micro_batch_size: got {micro!r}, allowed are whole numbers from 1 and None")
+        Scheduler.validate(
+            fixed_value_or_schedule=self.entropy_coeff,
+            setting_name="entropy_coeff",
+            description="entropy coefficient",
+        )
+        self.validate_train_batch_size_vs_rollout_fragment_length()
+
+
+class A2C(PPO):
+    """A2C: PPO's sampling and synchronisation with ``A2CTorchLearner``."""
+
+    @classmethod
+    def get_default_config(cls) -> A2CConfig:
+        """A2C's defaults."""
+        return A2CConfig()
+
+
+class A2CTorchLearner(TorchLearner):
+    """The loss of A2C, over the whole batch or over micro-batches whose gradients add up."""
+
+    def build(self) -> None:
+        """Builds the learner and the schedules of the entropy bonus."""
+        super().build()
+        self._entropy_coeffs = LambdaDefaultDict(
+            lambda module_id: Scheduler(
+                fixed_value_or_schedule=self.config.get_config_for_module(module_id).entropy_coeff,
+                framework=self.framework,
+                device=self._device,
+            )
+        )
+        self._num_micro_batches = 1
+
+    @classmethod
+    def rl_module_required_apis(cls) -> list[type]:
+        """The module must have a value function."""
+        return [ValueFunctionAPI]
+
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out) -> torch.Tensor:
+        """Returns the scalar loss of one module, the mean over the batch's counted steps."""
+        module = self.module[module_id].unwrapped()
+        mask = batch.get(Columns.LOSS_MASK)
+
+        def mean(per_step: torch.Tensor) -> torch.Tensor:
+            return per_step.mean() if mask is None else (per_step * mask).sum() / mask.sum()
+
+        distribution_class = module.get_train_action_dist_cls()
+        logits = fwd_out[Columns.ACTION_DIST_INPUTS]
+        distribution = distribution_class.from_logits(logits)
+        values = module.compute_values(batch, embeddings=fwd_out[Columns.EMBEDDINGS])
+        targets = batch["value_targets"]
+
+        policy_loss = -mean(distribution.logp(batch[Columns.ACTIONS]) * batch["advantages"])
+        value_loss = mean((values - targets) ** 2)
+        entropy = mean(distribution.entropy())
+        loss = (
+            policy_loss
+            + config.vf_loss_coeff * value_loss
+            - self._entropy_coeffs[module_id].get_current_value() * entropy
+        )
+        logged = {POLICY_LOSS_KEY: policy_loss, VF_LOSS_KEY: value_loss, ENTROPY_KEY: entropy}
+        if config.policy_concentration_coeff:
+            if distribution_class.__name__ != "TorchCategorical":
+                raise UsageError(
+                    f"A2C: policy_concentration_coeff: got actions of {distribution_class.__name__}, allowed are "
+                    "discrete ones (TorchCategorical)"
+                )
+            concentration = mean(logits.softmax(-1).square().sum(-1))
+            loss = loss + config.policy_concentration_coeff * concentration
+            logged["policy_concentration"] = concentration
+        counted = slice(None) if mask is None else mask
+        logged["vf_explained_var"] = explained_variance(targets[counted].flatten(), values[counted].flatten())
+        self.metrics.log_dict(
+            {name: value.detach() for name, value in logged.items()}, key=module_id, window=self._num_micro_batches
+        )
+        return loss
+
+    def _uncompiled_update(self, batch: dict[str, Any], **kwargs):
+        if self.config.micro_batch_size is None:
+            return super()._uncompiled_update(batch, **kwargs)
+        for optimizer in self._optimizer_parameters:
+            optimizer.zero_grad(set_to_none=True)
+        (module_id,) = batch
+        pieces = _micro_batches(batch[module_id], self.config.micro_batch_size)
+        self._num_micro_batches = len(pieces)
+        loss = torch.zeros(())
+        for piece, share in pieces:
+            outputs = self.module.forward_train({module_id: piece})
+            part = self.compute_losses(fwd_out=outputs, batch={module_id: piece})[module_id] * share
+            part.backward()
+            loss = loss + part.detach()
+        gradients = {reference: parameter.grad for reference, parameter in self._params.items()}
+        self.apply_gradients(self.postprocess_gradients(gradients))
+        return outputs, {module_id: loss}, {}
+
+    def configure_optimizers_for_module(self, module_id, config=None) -> None:
+        """Adam with A2C's epsilon; the learning rate follows RLlib's schedule."""
+        parameters = self.get_parameters(self._module[module_id])
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=torch.optim.Adam(parameters, eps=config.adam_epsilon),
+            params=parameters,
+            lr_or_lr_schedule=config.lr,
+        )
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Advances the schedules of learning rate and entropy bonus."""
+        super().after_gradient_based_update(timesteps=timesteps)
+        steps = timesteps.get(NUM_ENV_STEPS_SAMPLED_LIFETIME, 0)
+        for module_id in self.module._rl_modules:
+            coefficient = self._entropy_coeffs[module_id].update(timestep=steps)
+            self.metrics.log_value((module_id, "curr_entropy_coeff"), coefficient, window=1)
+
+
+def _micro_batches(batch: Any, size: int) -> list[tuple[dict[str, Any], torch.Tensor]]:
+    """Cuts a batch into whole rows of about ``size`` steps; returns each with its share of the counted steps."""
+    advantages = batch["advantages"]  # [N, L] or [steps]
+    mask = batch.get(Columns.LOSS_MASK, torch.ones_like(advantages, dtype=torch.bool))
+    steps_per_row = max(1, advantages[0].numel())
+    rows = max(1, size // steps_per_row)
+    pieces = []
+    for start in range(0, len(advantages), rows):
+        taken = slice(start, start + rows)
+        counted = mask[taken].sum()
+        if counted:
+            piece = torch.utils._pytree.tree_map(lambda column, taken=taken: column[taken], dict(batch))
+            pieces.append((piece, counted / mask.sum()))
+    return pieces

@@ -1,0 +1,1 @@
+"""The command line ``rllib``: see :mod:`rllib_stpn.cli.main`."""

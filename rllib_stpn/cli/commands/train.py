@@ -1,0 +1,156 @@
+"""Train an agent from a YAML file.
+
+The file is RLlib's own format:
+
+    cartpole:                          # the experiment's name
+      env: CartPole-v1
+      run: PPO
+      stop:
+        env_runners/episode_return_mean: 450
+        num_env_steps_sampled_lifetime: 200000
+      config:
+        lr: 0.0003
+        gamma: {grid_search: [0.9, 0.99]}
+
+and is run by
+
+    rllib train -f cartpole.yaml --stop '{"training_iteration": 2}' --config '{"lr": 0.001}'
+
+Old RLlib files run too: what was renamed since is translated, and said. Where a file asks for more env
+runners than the machine has CPUs, they are folded into vectorised environments of the trial's own process.
+
+The exit code is 0 when every trial ended as asked, 1 when one failed, 2 for a wrong input, and 130 or 143
+after Ctrl-C or SIGTERM, which end the run after the iteration under way, with a checkpoint.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rllib_stpn.errors import UsageError
+
+HELP = "train an agent from a YAML file"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``rllib train``."""
+    what = parser.add_argument_group("what to train")
+    what.add_argument(
+        "words", nargs="*", metavar="FILE", help="the YAML file (`rllib train file FILE` works too)"
+    )
+    what.add_argument("-f", "--config-file", metavar="FILE", help="the same, as an option")
+    what.add_argument(
+        "--run", metavar="ALGO", help="the algorithm: without a file, or in place of the file's"
+    )
+    what.add_argument(
+        "--env", metavar="ENV", help="the environment: without a file, or in place of the file's"
+    )
+    what.add_argument(
+        "--stop",
+        type=_json_object,
+        metavar="JSON",
+        help="stop criteria, in place of the file's: '{\"time_total_s\": 60}'",
+    )
+    what.add_argument(
+        "--config",
+        type=_json_object,
+        metavar="JSON",
+        help="settings merged over the file's `config`, level by level",
+    )
+    what.add_argument("--seed", type=int, metavar="N", help="random seed (default: the file's, or none)")
+    what.add_argument(
+        "--num-samples",
+        type=int,
+        metavar="N",
+        help="how often to run each point of the grid (default: the file's, or 1)",
+    )
+
+    where = parser.add_argument_group("where results go")
+    where.add_argument("--storage-path", metavar="DIR", help="default: the file's, or ~/ray_results")
+    where.add_argument("--experiment-name", metavar="NAME", help="default: the experiment's name in the file")
+    where.add_argument(
+        "--checkpoint-freq",
+        type=int,
+        metavar="N",
+        help="a checkpoint every N iterations (default: the file's, or 0: only at the end)",
+    )
+
+    machine = parser.add_argument_group("the machine")
+    machine.add_argument("--ray-num-cpus", type=int, metavar="N", help="CPUs to use (default: all)")
+    machine.add_argument(
+        "--ray-address", metavar="ADDRESS", help="use this Ray cluster (default: start one here)"
+    )
+    machine.add_argument(
+        "--strict-resources",
+        action="store_true",
+        help="do not fold env runners; refuse what the machine cannot hold",
+    )
+
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="show warnings, Ray's own messages and tracebacks; -vv: all",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains what the command line asks for and returns the exit code."""
+    from rllib_stpn.cli import experiments
+
+    path = _file(args)
+    loaded = experiments.load(path) if path else [experiments.from_flags(args.run, args.env)]
+    if args.experiment_name and len(loaded) > 1:
+        names = ", ".join(experiment.name for experiment in loaded)
+        raise UsageError(f"--experiment-name: {path} holds several experiments ({names})")
+    overrides = experiments.Overrides(
+        name=args.experiment_name,
+        run=args.run,
+        env=args.env,
+        stop=args.stop,
+        config={**(args.config or {}), **({} if args.seed is None else {"seed": args.seed})},
+        num_samples=args.num_samples,
+        checkpoint_frequency=args.checkpoint_freq,
+        storage_path=args.storage_path,
+    )
+    loaded = [overrides.apply(experiment) for experiment in loaded]
+    for experiment in loaded:
+        for note in experiment.notes:
+            print(f"note: {note}")
+
+    from rllib_stpn.cli import ray_session
+
+    if not args.verbose:
+        ray_session.silence()
+    from rllib_stpn.cli import running, validation
+
+    for experiment in loaded:
+        validation.check(experiment)
+    return running.run(
+        loaded,
+        ray_session.Machine(address=args.ray_address, num_cpus=args.ray_num_cpus, verbosity=args.verbose),
+        strict_resources=args.strict_resources,
+    )
+
+
+def _file(args: argparse.Namespace) -> Path | None:
+    words = args.words[1:] if args.words[:1] == ["file"] and not os.path.exists("file") else args.words
+    files = [*words, *([args.config_file] if args.config_file else [])]
+    if len(files) > 1:
+        raise UsageError(f"one file, please: got {', '.join(files)}")
+    if not files and not (args.run and args.env):
+        raise UsageError("what to train? give a file (rllib train -f FILE), or both --run and --env")
+    return Path(files[0]) if files else None
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}: {text!r}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object ({{...}}), got {text!r}")
+    return value

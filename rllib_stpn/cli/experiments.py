@@ -1,0 +1,329 @@
+"""Experiments as their YAML file tells them: loaded, translated, with the command line's wishes on top.
+
+Only what can be judged without RLlib is judged here; :mod:`rllib_stpn.cli.validation` does the rest.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rllib_stpn.cli import grid, old_names
+from rllib_stpn.errors import UsageError
+
+CHECKPOINT_KEYS = {
+    "checkpoint_frequency": int,
+    "checkpoint_at_end": bool,
+    "num_to_keep": int,
+    "checkpoint_score_attribute": str,
+    "checkpoint_score_order": str,
+}
+#: Metrics at the top of a result; the others are paths, such as ``env_runners/episode_return_mean``.
+TOP_METRICS = (
+    "num_env_steps_sampled_lifetime",
+    "num_env_steps_sampled_lifetime_throughput",
+    "num_training_step_calls_per_iteration",
+    "time_since_restore",
+    "time_this_iter_s",
+    "time_total_s",
+    "training_iteration",
+    "iterations_since_restore",
+)
+
+
+@dataclasses.dataclass
+class Experiment:
+    """One experiment of a file.
+
+    Attributes:
+        where: What errors call it: the file and the experiment's name.
+        name: The experiment's name, which is that of its directory.
+        run: The algorithm's name.
+        config: The algorithm's settings, `env` included, under today's names; `grid_search` still in it.
+        stop: Metric path -> the value at which a trial ends.
+        checkpoint: The arguments of Tune's ``CheckpointConfig``.
+        num_samples: How often each point of the grid is run.
+        max_failures: How often a failed trial is tried again, from its last checkpoint.
+        storage_path: The directory (or URI) that holds the experiment's directory.
+        notes: What was translated, one line each, for the user.
+    """
+
+    where: str
+    name: str
+    run: str
+    config: dict[str, Any]
+    stop: dict[str, float] = dataclasses.field(default_factory=dict)
+    checkpoint: dict[str, Any] = dataclasses.field(default_factory=dict)
+    num_samples: int = 1
+    max_failures: int = 0
+    storage_path: str = "~/ray_results"
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials it has."""
+        return self.num_samples * grid.size(self.config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Overrides:
+    """What the command line puts in place of an experiment's own; None leaves it."""
+
+    name: str | None = None
+    run: str | None = None
+    env: str | None = None
+    stop: dict[str, Any] | None = None
+    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    num_samples: int | None = None
+    checkpoint_frequency: int | None = None
+    storage_path: str | None = None
+
+    def apply(self, experiment: Experiment) -> Experiment:
+        """A new experiment; its notes are those of both.
+
+        Raises:
+            UsageError: A value no experiment can have.
+        """
+        changed = dataclasses.replace(experiment, notes=list(experiment.notes))
+        if self.name is not None:
+            changed.name = _name("--experiment-name", self.name)
+        if self.run is not None:
+            changed.run = self.run
+        if self.storage_path is not None:
+            changed.storage_path = self.storage_path
+        if self.num_samples is not None:
+            changed.num_samples = _integer("--num-samples", self.num_samples, at_least=1)
+        if self.checkpoint_frequency is not None:
+            frequency = _integer("--checkpoint-freq", self.checkpoint_frequency, at_least=0)
+            changed.checkpoint = {**changed.checkpoint, "checkpoint_frequency": frequency}
+        if self.stop is not None:
+            changed.stop, notes = _stop("--stop", self.stop)
+            changed.notes += notes
+        if self.config:
+            stack = {k: v for k, v in changed.config.items() if k.startswith("enable_")}
+            config, notes = old_names.translate_config("--config", {**stack, **self.config})
+            _check_grids("--config", config)
+            changed.config = grid.merge(changed.config, config)
+            changed.notes += notes
+        if self.env is not None:
+            changed.config = {**changed.config, "env": self.env}
+        return changed
+
+
+def from_flags(run: str, env: str) -> Experiment:
+    """The experiment of ``rllib train --run RUN --env ENV``: the algorithm's defaults, until interrupted."""
+    name = f"{run}_{env}".replace("/", "-").replace(":", "-")
+    return Experiment(where="command line", name=name, run=run, config={"env": env})
+
+
+def load(path: Path) -> list[Experiment]:
+    """Reads the experiments of a YAML file.
+
+    Args:
+        path: The file: ``{experiment name: {env, run, stop, config, ...}}``.
+
+    Raises:
+        UsageError: The file is missing or no YAML, a key is missing or unknown, a value has the wrong type.
+    """
+    tree = _read(path)
+    if not isinstance(tree, dict) or not tree:
+        raise UsageError(f"{path}: expected a mapping of experiment names, got {_kind(tree)}")
+    if "run" in tree and not isinstance(tree["run"], dict):
+        raise UsageError(
+            f"{path}: 'run' stands at the top, where the experiment's name belongs: name: {{run: ...}}"
+        )
+    return [_experiment(path, name, block) for name, block in tree.items()]
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".py":
+        raise UsageError(f"{path}: a Python file; give a YAML file, and run Python files with python")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file{_neighbours(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UsageError(f"{path}: cannot be read: {reason}") from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UsageError(f"{path}{place}: not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return ""
+    close = difflib.get_close_matches(
+        path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1, cutoff=0.5
+    )
+    return f"; did you mean {path.parent / close[0]}?" if close else ""
+
+
+def _experiment(path: Path, name: Any, block: Any) -> Experiment:
+    where = f"{path}: {name}"
+    name = _name(f"{path}: experiment name", name)
+    if not isinstance(block, dict):
+        raise UsageError(f"{where}: expected a mapping with run, env, stop and config, got {_kind(block)}")
+    block, notes = old_names.translate_experiment(where, block)
+    allowed = (
+        "run",
+        "env",
+        "stop",
+        "config",
+        "checkpoint_config",
+        "num_samples",
+        "max_failures",
+        "storage_path",
+    )
+    for key in block:
+        if key not in allowed:
+            raise unknown_key(where, key, allowed, list_all=True)
+    config = block.get("config")
+    if config is None:
+        config = {}
+    if not isinstance(config, dict):
+        raise UsageError(f"{where}: config: expected a mapping of settings, got {_kind(config)}")
+    config = dict(config)
+    if "env" in block:
+        if "env" in config and config["env"] != block["env"]:
+            raise UsageError(
+                f"{where}: env is given twice: {block['env']!r} and, in config, {config['env']!r}"
+            )
+        config["env"] = block["env"]
+    for key, found in (("run", "run" in block), ("env", "env" in config)):
+        if not found:
+            raise UsageError(f"{where}: {key!r} is missing")
+    if not isinstance(block["run"], str):
+        raise UsageError(f"{where}: run: expected the name of an algorithm, got {_kind(block['run'])}")
+    config, more = old_names.translate_config(f"{where}: config", config)
+    _check_grids(f"{where}: config", config)
+    stop, stop_notes = _stop(f"{where}: stop", block.get("stop"))
+    storage_path = block.get("storage_path", Experiment.storage_path)
+    if not isinstance(storage_path, str):
+        raise UsageError(f"{where}: storage_path: expected a directory, got {_kind(storage_path)}")
+    return Experiment(
+        where=where,
+        name=name,
+        run=block["run"],
+        config=config,
+        stop=stop,
+        checkpoint=_checkpoint(f"{where}: checkpoint_config", block.get("checkpoint_config")),
+        num_samples=_integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
+        max_failures=_integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
+        storage_path=storage_path,
+        notes=notes + more + stop_notes,
+    )
+
+
+def _name(where: str, name: Any) -> str:
+    if not isinstance(name, str) or not name.strip() or "/" in name or name in (".", ".."):
+        raise UsageError(f"{where}: expected the name of a directory, got {name!r}")
+    return name
+
+
+def _stop(where: str, stop: Any) -> tuple[dict[str, float], list[str]]:
+    if stop is None:
+        return {}, []
+    if not isinstance(stop, dict):
+        raise UsageError(f"{where}: expected a mapping of metrics to numbers, got {_kind(stop)}")
+    stop, notes = old_names.translate_stop(where, stop)
+    criteria = {}
+    for metric, value in stop.items():
+        if not isinstance(metric, str) or ("/" not in metric and metric not in TOP_METRICS):
+            known = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS, "env_runners/episode_len_mean")
+            raise unknown_key(where, metric, known, noun="metric", list_all=True)
+        number = as_number(value)
+        if number is None:
+            raise UsageError(f"{where}: {metric}: expected a number, got {_kind(value)}")
+        criteria[metric] = number
+    return criteria, notes
+
+
+def _checkpoint(where: str, block: Any) -> dict[str, Any]:
+    if block is None:
+        return {}
+    if not isinstance(block, dict):
+        raise UsageError(f"{where}: expected a mapping, got {_kind(block)}")
+    for key, value in block.items():
+        if key not in CHECKPOINT_KEYS:
+            raise unknown_key(where, key, CHECKPOINT_KEYS, list_all=True)
+        if value is None:
+            continue
+        kind = CHECKPOINT_KEYS[key]
+        if kind is int:
+            _integer(f"{where}: {key}", value, at_least=1 if key == "num_to_keep" else 0)
+        elif not isinstance(value, kind):
+            raise UsageError(
+                f"{where}: {key}: expected {'true or false' if kind is bool else 'a string'}, got {_kind(value)}"
+            )
+    order = block.get("checkpoint_score_order")
+    if order not in (None, "min", "max"):
+        raise UsageError(f"{where}: checkpoint_score_order: got {order!r}, allowed are 'min', 'max'")
+    return {key: value for key, value in block.items() if value is not None}
+
+
+def _check_grids(where: str, config: dict[str, Any]) -> None:
+    for path, block in grid.grids(config):
+        key = ".".join(map(str, path))
+        if not grid.is_grid(block):
+            others = ", ".join(repr(k) for k in block if k != grid.GRID)
+            raise UsageError(
+                f"{where}: {key}: grid_search stands alone in its mapping, found {others} beside it"
+            )
+        if not isinstance(block[grid.GRID], list) or not block[grid.GRID]:
+            raise UsageError(
+                f"{where}: {key}: grid_search: expected a list of values, got {_kind(block[grid.GRID])}"
+            )
+
+
+def as_number(value: Any) -> float | int | None:
+    """``value`` as a number, None where it is none; YAML reads ``1e6`` as a string, and that counts too."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+        return int(value) if value.is_integer() else value
+    return value if isinstance(value, (int, float)) else None
+
+
+def _integer(where: str, value: Any, at_least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        given = value if isinstance(value, int) else _kind(value)
+        raise UsageError(f"{where}: expected a whole number of at least {at_least}, got {given}")
+    return value
+
+
+def unknown_key(
+    where: str, key: Any, allowed: Iterable[str], noun: str = "key", list_all: bool = False
+) -> UsageError:
+    """The error for a key that does not exist, with the nearest ones that do.
+
+    Args:
+        where: What holds the key.
+        key: As given.
+        allowed: The keys that exist.
+        noun: What a key is here.
+        list_all: Whether to list ``allowed`` where none of them is near.
+    """
+    allowed = list(allowed)
+    close = difflib.get_close_matches(str(key), allowed, n=3, cutoff=0.6)
+    message = f"{where}: unknown {noun} {key!r}"
+    if close:
+        return UsageError(f"{message}; did you mean {' or '.join(close)}?")
+    return UsageError(f"{message}; allowed are {', '.join(allowed)}" if list_all else message)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", str: "the string", type(None): "nothing"}
+    if isinstance(value, (dict, list)) or value is None:
+        return names[type(value)]
+    return f"{names.get(type(value), '')} {value!r}".strip()

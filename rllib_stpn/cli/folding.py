@@ -1,0 +1,150 @@
+"""Fitting an experiment written for a cluster to the machine at hand.
+
+Where a trial asks for more CPUs than there are, its remote actors go, one kind after the other, and their
+work moves into the trial's own process: R env runners with E environments each become R x E environments
+there (a vectorised environment), so the number of parallel environments, the fragments and the train batch
+stay the same. The trial then gets every CPU, for its learner and kernels.
+"""
+
+import math
+from typing import Any
+
+from rllib_stpn.cli import grid
+from rllib_stpn.errors import UsageError
+
+
+class Resources:
+    """What a trial of these settings asks for.
+
+    Args:
+        settings: Plain settings; where a value is swept, its largest counts.
+        defaults: The algorithm's default ``AlgorithmConfig``.
+    """
+
+    def __init__(self, settings: dict[str, Any], defaults: Any):
+        def largest(key: str) -> Any:
+            return max(grid.choices(settings.get(key, getattr(defaults, key))))
+
+        self.env_runners = largest("num_env_runners")
+        self.cpus_per_env_runner = largest("num_cpus_per_env_runner")
+        evaluates = any(grid.choices(settings.get("evaluation_interval", defaults.evaluation_interval)))
+        self.evaluation_env_runners = largest("evaluation_num_env_runners") if evaluates else 0
+        self.learners = largest("num_learners")
+        self.gpus_per_learner = largest("num_gpus_per_learner")
+        per_learner = settings.get("num_cpus_per_learner", defaults.num_cpus_per_learner)
+        self.cpus_per_learner = 1 if per_learner == "auto" else max(grid.choices(per_learner))
+        self.main_process = largest("num_cpus_for_main_process")
+
+    @property
+    def beside_main_process(self) -> float:
+        """CPUs of the remote actors."""
+        runners = (self.env_runners + self.evaluation_env_runners) * self.cpus_per_env_runner
+        return runners + self.learners * self.cpus_per_learner
+
+    @property
+    def cpus(self) -> float:
+        """CPUs in all."""
+        return self.main_process + self.beside_main_process
+
+
+def fold(
+    settings: dict[str, Any],
+    defaults: Any,
+    *,
+    cpus: int,
+    gpus: int = 0,
+    strict: bool = False,
+    alone: bool = True,
+) -> tuple[dict[str, Any], list[str]]:
+    """Fits settings to a machine.
+
+    Args:
+        settings: Plain settings, ``grid_search`` still in them. Not modified.
+        defaults: The algorithm's default ``AlgorithmConfig``.
+        cpus: The CPUs a trial can have.
+        gpus: The GPUs a trial can have.
+        strict: Change nothing, and refuse what does not fit.
+        alone: Whether it is the only trial: then what it does not ask for is given to its own process as well.
+
+    Returns:
+        The settings, and a line for each thing that had to change.
+
+    Raises:
+        UsageError: It does not fit, and ``strict`` or a sweep over `num_env_runners` leaves nothing to be done.
+    """
+    folded = dict(settings)
+    notes: list[str] = []
+    needs = Resources(folded, defaults)
+    if strict:
+        if needs.cpus > cpus:
+            raise UsageError(
+                f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, the machine has {cpus}"
+            )
+        if needs.gpus_per_learner * max(1, needs.learners) > gpus:
+            raise UsageError(f"--strict-resources: a trial asks for GPUs, the machine has {gpus}")
+        return folded, notes
+
+    if needs.gpus_per_learner * max(1, needs.learners) > gpus:
+        notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: the machine has {gpus} GPUs")
+        folded["num_gpus_per_learner"] = 0
+    too_much = Resources(folded, defaults).cpus > cpus
+    if too_much and needs.env_runners:
+        notes.append(_fold_env_runners(folded, defaults, needs, cpus))
+    if Resources(folded, defaults).cpus > cpus and needs.evaluation_env_runners:
+        notes.append(
+            f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: evaluation in the trial's process"
+        )
+        folded["evaluation_num_env_runners"] = 0
+        folded["evaluation_parallel_to_training"] = False
+    if Resources(folded, defaults).cpus > cpus and needs.learners:
+        notes.append(_fold_learners(folded, needs))
+    needs = Resources(folded, defaults)
+    spare = max(1, math.floor(cpus - needs.beside_main_process))
+    if too_much or (alone and "num_cpus_for_main_process" not in folded):
+        folded["num_cpus_for_main_process"] = spare
+    return folded, notes
+
+
+def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, cpus: int) -> str:
+    runners = folded.get("num_env_runners", defaults.num_env_runners)
+    if grid.is_grid(runners):
+        raise UsageError(
+            f"config: num_env_runners is swept up to {needs.env_runners}, and a trial has {cpus} CPUs: "
+            "sweep num_envs_per_env_runner in its place"
+        )
+    envs = folded.get("num_envs_per_env_runner", defaults.num_envs_per_env_runner)
+    if needs.evaluation_env_runners or any(grid.choices(folded.get("evaluation_interval"))):
+        # Evaluation keeps its own number of environments: the first episodes of very many are the short ones.
+        evaluation = folded.get("evaluation_config") or {}
+        if not grid.is_grid(evaluation):
+            folded["evaluation_config"] = {"num_envs_per_env_runner": envs, **evaluation}
+    folded["num_env_runners"] = 0
+    if grid.is_grid(envs):
+        folded["num_envs_per_env_runner"] = {grid.GRID: [runners * n for n in envs[grid.GRID]]}
+        total = " or ".join(str(runners * n) for n in envs[grid.GRID])
+    else:
+        folded["num_envs_per_env_runner"] = runners * envs
+        total = str(runners * envs)
+    return (
+        f"{runners} env runners x {_words(envs)} -> {total} environments in the trial's own process: "
+        f"{needs.cpus:g} CPUs asked for, {cpus} there; same batch"
+    )
+
+
+def _fold_learners(folded: dict[str, Any], needs: Resources) -> str:
+    folded["num_learners"] = 0
+    changed = ""
+    for key in ("train_batch_size_per_learner", "minibatch_size"):
+        value = folded.get(key)
+        if needs.learners > 1 and value is not None:
+            folded[key] = (
+                {grid.GRID: [v * needs.learners for v in value[grid.GRID]]}
+                if grid.is_grid(value)
+                else value * needs.learners
+            )
+            changed += f", {key} x {needs.learners}"
+    return f"num_learners {needs.learners} -> 0: learning in the trial's process{changed}"
+
+
+def _words(envs: Any) -> str:
+    return " or ".join(map(str, grid.choices(envs)))

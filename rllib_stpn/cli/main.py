@@ -1,0 +1,67 @@
+"""The entry point ``rllib``."""
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from rllib_stpn.cli import commands
+from rllib_stpn.errors import UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line.
+
+    Args:
+        argv: The arguments after ``rllib``; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 a run that failed, 2 a wrong input (told in one line on stderr), 130 and 143
+        stopped by Ctrl-C and by SIGTERM.
+    """
+    try:
+        args = _parser().parse_args(argv)
+        # A console script does not look for modules where the user stands, and their environments are there.
+        if os.getcwd() not in sys.path:
+            sys.path.insert(1, os.getcwd())
+        return args.command(args)
+    except UsageError as error:
+        print(f"rllib: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rllib: interrupted", file=sys.stderr)
+        return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        """Raises what argparse prints over several lines."""
+        raise UsageError(f"{message} (see: {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="rllib",
+        description="Train RLlib agents from YAML files, with memory in their synapses or without.",
+        epilog="`rllib COMMAND --help` tells the options of a command.",
+        allow_abbrev=False,
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in pkgutil.iter_modules(commands.__path__):
+        command = importlib.import_module(f"{commands.__name__}.{module.name}")
+        subparser = subparsers.add_parser(
+            module.name,
+            help=command.HELP,
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(command=command.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

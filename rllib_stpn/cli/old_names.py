@@ -1,0 +1,253 @@
+"""Names that RLlib changed or dropped since its old ``tuned_examples``, and what became of them."""
+
+from typing import Any
+
+from rllib_stpn.errors import UsageError
+
+#: Old -> new name of an experiment's keys. A dot means a key inside the block before it.
+EXPERIMENT = {
+    "checkpoint_freq": "checkpoint_config.checkpoint_frequency",
+    "checkpoint_at_end": "checkpoint_config.checkpoint_at_end",
+    "keep_checkpoints_num": "checkpoint_config.num_to_keep",
+    "checkpoint_score_attr": "checkpoint_config.checkpoint_score_attribute",
+    "local_dir": "storage_path",
+}
+EXPERIMENT_DROPPED = {
+    "pass_criteria": "only `stop` ends a run",
+    "resources_per_trial": "the trial's resources follow from num_env_runners and its like in `config`",
+    "sync_config": "give a `storage_path` that all machines reach",
+    "upload_dir": "give a `storage_path` that all machines reach",
+}
+
+#: Old -> new name in `config`, whatever the API stack.
+CONFIG = {
+    "num_workers": "num_env_runners",
+    "num_rollout_workers": "num_env_runners",
+    "num_envs_per_worker": "num_envs_per_env_runner",
+    "num_cpus_per_worker": "num_cpus_per_env_runner",
+    "num_gpus_per_worker": "num_gpus_per_env_runner",
+    "custom_resources_per_worker": "custom_resources_per_env_runner",
+    "num_cpus_for_driver": "num_cpus_for_main_process",
+    "num_cpus_for_local_worker": "num_cpus_for_main_process",
+    "num_learner_workers": "num_learners",
+    "num_gpus_per_learner_worker": "num_gpus_per_learner",
+    "num_cpus_per_learner_worker": "num_cpus_per_learner",
+    "num_aggregation_workers": "num_aggregator_actors_per_learner",
+    "sgd_minibatch_size": "minibatch_size",
+    "mini_batch_size_per_learner": "minibatch_size",
+    "microbatch_size": "micro_batch_size",
+    "num_sgd_iter": "num_epochs",
+    "shuffle_sequences": "shuffle_batch_per_epoch",
+    "sample_batch_size": "rollout_fragment_length",
+    "learning_starts": "num_steps_sampled_before_learning_starts",
+    "buffer_size": "replay_buffer_config.capacity",
+    "prioritized_replay_alpha": "replay_buffer_config.alpha",
+    "prioritized_replay_beta": "replay_buffer_config.beta",
+    "Q_model": "q_model_config",
+    "policy_model": "policy_model_config",
+    "lambda": "lambda_",
+    "input": "input_",
+    "framework": "framework_str",
+    "callbacks": "callbacks_class",
+    "create_env_on_driver": "create_env_on_local_worker",
+    "custom_eval_function": "custom_evaluation_function",
+    "ignore_worker_failures": "ignore_env_runner_failures",
+    "recreate_failed_workers": "restart_failed_env_runners",
+    "recreate_failed_env_runners": "restart_failed_env_runners",
+    "max_num_worker_restarts": "max_num_env_runner_restarts",
+    "evaluation_num_workers": "evaluation_num_env_runners",
+    "evaluation_num_episodes": "evaluation_duration",
+    "metrics_smoothing_episodes": "metrics_num_episodes_for_smoothing",
+    "collect_metrics_timeout": "metrics_episode_collection_timeout_s",
+    "min_iter_time_s": "min_time_s_per_iteration",
+    "min_time_s_per_reporting": "min_time_s_per_iteration",
+    "timesteps_per_iteration": "min_sample_timesteps_per_iteration",
+    "min_sample_timesteps_per_reporting": "min_sample_timesteps_per_iteration",
+    "min_train_timesteps_per_reporting": "min_train_timesteps_per_iteration",
+}
+#: The keys above that users of today write, too: not worth a word.
+SILENT = {"lambda", "input", "framework", "callbacks"}
+#: The same for the new API stack alone.
+CONFIG_NEW_STACK = {
+    "lr_schedule": "lr",
+    "entropy_coeff_schedule": "entropy_coeff",
+    "num_gpus": "num_gpus_per_learner",
+    "vf_share_layers": "model.vf_share_layers",
+}
+_NO_MODULE_SWITCH = "the new API stack is RLlib's default"
+CONFIG_DROPPED = {
+    "horizon": "limit episodes in the environment itself",
+    "soft_horizon": "limit episodes in the environment itself",
+    "no_done_at_end": "limit episodes in the environment itself",
+    "monitor": "videos come from a checkpoint, after training",
+    "record_env": "videos come from a checkpoint, after training",
+    "render_env": "videos come from a checkpoint, after training",
+    "sample_async": "sampling is synchronous",
+    "log_sys_usage": "system usage is not logged",
+    "use_pytorch": "torch is the only framework",
+    "eager": "torch is the only framework",
+    "eager_tracing": "torch is the only framework",
+    "tf_session_args": "torch is the only framework",
+    "local_tf_session_args": "torch is the only framework",
+    "simple_optimizer": "learners are set by num_learners",
+    "synchronize_filters": "merge_env_runner_states takes its place",
+    "prioritized_replay": "replay_buffer_config.type tells the kind of buffer",
+    "prioritized_replay_eps": "replay_buffer_config tells how to replay",
+    "replay_batch_size": "replay_buffer_config tells how to replay",
+    "replay_mode": "replay_buffer_config tells how to replay",
+    "env_task_fn": "set tasks from a callback",
+    "enable_connectors": "connectors are always there",
+    "worker_cls": "env_runner_cls takes its place",
+    "policy_map_cache": "policies are held in memory",
+    "enable_async_evaluation": "evaluation_parallel_to_training takes its place",
+    "custom_async_evaluation_function": "custom_evaluation_function takes its place",
+    "auto_wrap_old_gym_envs": "environments are gymnasium's",
+    "always_attach_evaluation_results": "evaluation results are always attached",
+    "input_evaluation": "off_policy_estimation_methods takes its place",
+    "disable_env_checking": "environments are not checked",
+    "_enable_new_api_stack": _NO_MODULE_SWITCH,
+    "_enable_learner_api": _NO_MODULE_SWITCH,
+    "_enable_rl_module_api": _NO_MODULE_SWITCH,
+    "_disable_preprocessor_api": _NO_MODULE_SWITCH,
+    "_disable_execution_plan_api": _NO_MODULE_SWITCH,
+}
+CONFIG_DROPPED_NEW_STACK = {
+    "exploration_config": "exploring is the RLModule's business (DQN: epsilon: [[0, 1.0], [10000, 0.05]])",
+    "preprocessor_pref": "environments deliver the observation the model sees; wrap yours where it does not",
+    "remote_worker_envs": "gym_env_vectorize_mode: async takes its place",
+    "remote_env_batch_wait_ms": "gym_env_vectorize_mode: async takes its place",
+    "compress_observations": "episodes are not compressed",
+}
+#: Old -> new name in `config.model`, new API stack.
+MODEL = {
+    "post_fcnet_hiddens": "head_fcnet_hiddens",
+    "post_fcnet_activation": "head_fcnet_activation",
+    "fcnet_weights_initializer": "fcnet_kernel_initializer",
+    "fcnet_weights_initializer_config": "fcnet_kernel_initializer_kwargs",
+    "post_fcnet_weights_initializer": "head_fcnet_kernel_initializer",
+    "post_fcnet_weights_initializer_config": "head_fcnet_kernel_initializer_kwargs",
+    "lstm_weights_initializer": "lstm_kernel_initializer",
+    "lstm_weights_initializer_config": "lstm_kernel_initializer_kwargs",
+    "conv_kernel_initializer_config": "conv_kernel_initializer_kwargs",
+}
+_NO_PREPROCESSOR = "environments deliver the observation the model sees; wrap yours where it does not"
+MODEL_DROPPED = {
+    "framestack": _NO_PREPROCESSOR,
+    "dim": _NO_PREPROCESSOR,
+    "grayscale": _NO_PREPROCESSOR,
+    "zero_mean": _NO_PREPROCESSOR,
+    "custom_preprocessor": _NO_PREPROCESSOR,
+    "no_final_linear": "give the hidden sizes with fcnet_hiddens and head_fcnet_hiddens",
+    "_time_major": "batches are [batch, time]",
+    "always_check_shapes": "shapes are always checked",
+}
+
+_RETURN = "episode_return"
+#: Old -> new name of a metric in `stop`.
+METRICS = {
+    "timesteps_total": "num_env_steps_sampled_lifetime",
+    "num_env_steps_sampled": "num_env_steps_sampled_lifetime",
+    "num_steps_sampled": "num_env_steps_sampled_lifetime",
+    "episodes_total": "env_runners/num_episodes_lifetime",
+    "episode_len_mean": "env_runners/episode_len_mean",
+    **{f"episode_reward_{stat}": f"env_runners/{_RETURN}_{stat}" for stat in ("mean", "min", "max")},
+    **{f"sampler_results/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
+    **{f"env_runners/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
+    **{
+        f"evaluation/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}"
+        for s in ("mean", "min", "max")
+    },
+    **{
+        f"evaluation/sampler_results/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}"
+        for s in ("mean", "min", "max")
+    },
+}
+#: Short for a metric's path.
+METRIC_SHORTHANDS = {f"{_RETURN}_{stat}": f"env_runners/{_RETURN}_{stat}" for stat in ("mean", "min", "max")}
+
+
+def translate_experiment(where: str, experiment: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """An experiment's keys under their present names, and a note for each that changed.
+
+    Args:
+        where: What to call the experiment in notes and errors.
+        experiment: The mapping below the experiment's name.
+
+    Raises:
+        UsageError: A key stands there under its old and its new name.
+    """
+    return _translate(where, experiment, EXPERIMENT, EXPERIMENT_DROPPED)
+
+
+def translate_config(where: str, config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The same for an experiment's `config`, with its `model` block."""
+    new_stack = on_new_stack(config)
+    renamed = {**CONFIG, **(CONFIG_NEW_STACK if new_stack else {})}
+    dropped = {**CONFIG_DROPPED, **(CONFIG_DROPPED_NEW_STACK if new_stack else {})}
+    # Schedules that are off, as RLlib's own defaults are.
+    config = {
+        k: v for k, v in config.items() if v is not None or k not in ("lr_schedule", "entropy_coeff_schedule")
+    }
+    if config.get("lr_schedule"):  # It wins over the constant rate that stood beside it.
+        config.pop("lr", None)
+    if config.get("entropy_coeff_schedule"):
+        config.pop("entropy_coeff", None)
+    if "evaluation_num_episodes" in config:
+        config.setdefault("evaluation_duration_unit", "episodes")
+    config, notes = _translate(where, config, renamed, dropped)
+    framework = config.get("framework_str", "torch")
+    if isinstance(framework, str) and framework in ("tf", "tf2", "tfe"):
+        config["framework_str"] = "torch"
+        notes.append(f"{where}: framework: {framework} -> torch, the only one left")
+    if new_stack and isinstance(config.get("model"), dict):
+        config["model"], more = _translate(f"{where}.model", config["model"], MODEL, MODEL_DROPPED)
+        notes += more
+    evaluation = config.get("evaluation_config")
+    if isinstance(evaluation, dict):
+        config["evaluation_config"], more = translate_config(f"{where}.evaluation_config", evaluation)
+        notes += more
+    return config, notes
+
+
+def translate_stop(where: str, stop: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The same for stop criteria; names come out as paths: ``env_runners/episode_return_mean``."""
+    stop, notes = _translate(where, _flatten(stop), METRICS, {})
+    return {METRIC_SHORTHANDS.get(name, name): value for name, value in stop.items()}, notes
+
+
+def on_new_stack(config: dict[str, Any]) -> bool:
+    """Whether these settings are for RLlib's new API stack, its default."""
+    switches = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
+    return all(config.get(switch, True) is not False for switch in switches)
+
+
+def _translate(
+    where: str, settings: dict[str, Any], renamed: dict[str, str], dropped: dict[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    translated: dict[str, Any] = {k: v for k, v in settings.items() if k not in renamed and k not in dropped}
+    notes = []
+    for old, value in settings.items():
+        if old in dropped:
+            notes.append(f"{where}: {old} no longer means anything: {dropped[old]}")
+        elif old in renamed:
+            new = renamed[old]
+            block, _, key = new.rpartition(".")
+            target = translated
+            if block:
+                target = translated[block] = dict(translated.get(block) or {})
+            if key in target:
+                raise UsageError(f"{where}: {old!r} is the old name of {new!r}, and both are given")
+            target[key] = value
+            if old not in SILENT:
+                notes.append(f"{where}: {old} -> {new}")
+    return translated, notes
+
+
+def _flatten(tree: dict[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}/{below}": leaf for below, leaf in _flatten(value).items()})
+        else:
+            flat[key] = value
+    return flat

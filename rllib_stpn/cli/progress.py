@@ -1,0 +1,112 @@
+"""One line on the terminal for each result of a trial."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.tune import Callback
+
+from rllib_stpn.cli.stopping import metric
+
+_HEADER_EVERY = 20
+_COLUMNS = (("iter", 7), ("env steps", 13), ("steps/s", 9), ("return", 10), ("episodes", 10), ("elapsed", 9))
+
+
+class Progress(Callback):
+    """Prints a trial's progress: at most a line every ``seconds``, and always its first and last result.
+
+    Plain lines, on a terminal or not: they can be piped and scrolled.
+
+    Args:
+        num_trials: How many trials the experiment has; with several, a line begins with the trial's number.
+        criteria: The stop criteria; one that a first result does not have is told.
+        seconds: The least time between two lines.
+    """
+
+    def __init__(
+        self, num_trials: int = 1, criteria: Mapping[str, float] | None = None, seconds: float = 2.0
+    ):
+        self._num_trials = num_trials
+        self._criteria = dict(criteria or {})
+        self._seconds = seconds
+        self._lines = 0
+        self._last_line = -math.inf
+        self._numbers: dict[str, int] = {}
+        self._before: dict[str, tuple[float, float]] = {}  # Steps and seconds at the result before, by trial.
+        self._unprinted: dict[str, str] = {}
+
+    def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
+        """Tells which point of the grid a trial is, where there are several."""
+        number = self._numbers.setdefault(trial.trial_id, len(self._numbers) + 1)
+        if self._num_trials > 1:
+            point = ", ".join(f"{key} {value}" for key, value in (trial.evaluated_params or {}).items())
+            print(f"trial {number} of {self._num_trials}{': ' + point if point else ''}", flush=True)
+
+    def on_trial_result(
+        self, iteration: int, trials: Sequence, trial, result: dict[str, Any], **info
+    ) -> None:
+        """Prints the line of a result, unless the last one is too recent."""
+        first = trial.trial_id not in self._before
+        if first:
+            self._tell_missing(result)
+        line = self._line(trial.trial_id, result)
+        if first or result.get("done") or time.monotonic() - self._last_line >= self._seconds:
+            self._print(trial.trial_id, line)
+        else:
+            self._unprinted[trial.trial_id] = line
+
+    def on_trial_complete(self, iteration: int, trials: Sequence, trial, **info) -> None:
+        """Prints the last result, if it was held back."""
+        if trial.trial_id in self._unprinted:
+            self._print(trial.trial_id, self._unprinted[trial.trial_id])
+
+    on_trial_error = on_trial_complete
+
+    def _line(self, trial_id: str, result: Mapping[str, Any]) -> str:
+        steps = float(metric(result, "num_env_steps_sampled_lifetime") or 0)
+        seconds = float(result.get("time_total_s") or 0)
+        steps_before, seconds_before = self._before.get(trial_id, (0.0, 0.0))
+        if seconds <= seconds_before:  # Restored from a checkpoint: counted anew.
+            steps_before, seconds_before = 0.0, 0.0
+        self._before[trial_id] = (steps, seconds)
+        rate = (steps - steps_before) / max(seconds - seconds_before, 1e-9)
+        returns = metric(result, "env_runners/episode_return_mean")
+        known = isinstance(returns, (int, float)) and math.isfinite(returns)
+        values = (
+            str(result.get("training_iteration", "")),
+            f"{steps:,.0f}",
+            f"{rate:,.0f}",
+            f"{returns:,.2f}" if known else "-",
+            f"{metric(result, 'env_runners/num_episodes_lifetime') or 0:,.0f}",
+            duration(seconds),
+        )
+        return self._aligned(str(self._numbers.get(trial_id, "")), values)
+
+    def _aligned(self, trial: str, values: Sequence[str]) -> str:
+        cells = [value.rjust(width) for value, (_, width) in zip(values, _COLUMNS, strict=True)]
+        return "".join(([trial.rjust(5)] if self._num_trials > 1 else []) + cells)
+
+    def _print(self, trial_id: str, line: str) -> None:
+        if self._lines % _HEADER_EVERY == 0:
+            print(self._aligned("trial", [name for name, _ in _COLUMNS]))
+        print(line, flush=True)
+        self._lines += 1
+        self._last_line = time.monotonic()
+        self._unprinted.pop(trial_id, None)
+
+    def _tell_missing(self, result: Mapping[str, Any]) -> None:
+        for path in self._criteria:
+            # Episode metrics come with the first episode that ends, evaluation with the first evaluation.
+            if metric(result, path) is None and not path.startswith(("env_runners/episode_", "evaluation/")):
+                print(
+                    f"note: stop: {path} is not among the results, and cannot end the run until it is",
+                    flush=True,
+                )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as ``1:02:03``, or ``2:03`` below the hour."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

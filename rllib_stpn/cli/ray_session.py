@@ -1,0 +1,111 @@
+"""Ray, started small and quiet for one command, or joined where it runs already."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from rllib_stpn.errors import UsageError
+
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: progress is our own callback's.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Relative paths in env_config start where the user stands.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `stopping`.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
+}
+_OBJECT_STORE = 512 * 2**20  # Fragments and weights pass through it; it is touched as far as it is used.
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where to run.
+
+    Attributes:
+        address: The Ray cluster to join; None starts Ray on this machine.
+        num_cpus: CPUs to use, None for all.
+        verbosity: 0 shows our own lines only, 1 Ray's and the trials' output, 2 also debugging output.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+    verbosity: int = 0
+
+    def __post_init__(self):
+        if self.num_cpus is not None and self.num_cpus < 1:
+            raise UsageError(f"--ray-num-cpus: expected a whole number of at least 1, got {self.num_cpus}")
+        if self.num_cpus is not None and self.address is not None:
+            raise UsageError(
+                "--ray-num-cpus: a cluster (--ray-address) brings its own CPUs; give one of the two"
+            )
+
+    def cpus_before_start(self) -> int:
+        """The CPUs that Ray will have on this machine."""
+        if self.num_cpus is not None:
+            return self.num_cpus
+        try:
+            return len(os.sched_getaffinity(0))
+        except AttributeError:  # Not on macOS.
+            return os.cpu_count() or 1
+
+
+def silence() -> None:
+    """Keeps the warnings and log lines of Ray and RLlib from the terminal."""
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    import ray  # Sets its loggers' levels when imported, and again when started.
+
+    for name in (ray.__name__, "ray.rllib", "ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def ray_running(machine: Machine) -> Iterator[tuple[int, int]]:
+    """Starts (or joins) Ray, and ends it afterwards.
+
+    Args:
+        machine: Where.
+
+    Yields:
+        The CPUs and the GPUs of the largest machine there is, which is what one trial's own process can have.
+
+    Raises:
+        UsageError: No cluster answers at the address.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    already = ray.is_initialized()
+    if not already:
+        options: dict[str, Any] = {
+            "log_to_driver": machine.verbosity > 0,
+            "logging_level": (logging.CRITICAL, logging.WARNING, logging.DEBUG)[min(machine.verbosity, 2)],
+        }
+        if machine.address is None:
+            options |= {
+                "address": "local",
+                "num_cpus": machine.cpus_before_start(),
+                "include_dashboard": False,
+                "object_store_memory": _OBJECT_STORE,
+            }
+        else:
+            options["address"] = machine.address
+        try:
+            ray.init(**options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if machine.address is None:
+                raise
+            raise UsageError(f"--ray-address: no cluster at {machine.address!r}: {error}") from error
+    if not machine.verbosity:
+        silence()
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield max(int(node.get("CPU", 0)) for node in nodes), max(int(node.get("GPU", 0)) for node in nodes)
+    finally:
+        if not already:
+            ray.shutdown()

@@ -1,0 +1,118 @@
+"""When a trial ends: its stop criteria, or a signal."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ray.tune import Callback, Stopper
+
+
+def metric(result: Mapping[str, Any], path: str) -> Any:
+    """The value at ``env_runners/episode_return_mean`` of a nested result, or None where there is none."""
+    value: Any = result
+    for key in path.split("/"):
+        if not isinstance(value, Mapping) or key not in value:
+            return None
+        value = value[key]
+    return value
+
+
+class Interruption:
+    """Whether the user asked the run to end, by Ctrl-C (SIGINT) or SIGTERM."""
+
+    def __init__(self):
+        self.signal: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """As shells count: 128 and the signal's number."""
+        return 128 + (self.signal or 0)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Within it one signal sets :attr:`signal`, the next raises KeyboardInterrupt, a third kills."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._receive) for number in signals}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame) -> None:
+        if self.signal is None:
+            self.signal = number
+            print(
+                f"\n{signal.Signals(number).name}: stopping after this iteration, with a checkpoint "
+                "(once more: at once, without)",
+                file=sys.stderr,
+                flush=True,
+            )
+            return
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    def __reduce__(self):
+        return Interruption, ()  # Tune pickles what it runs with; a signal is not for another day.
+
+
+class StopWhen(Stopper):
+    """Ends a trial when a metric reaches its value, and every trial when the user interrupts.
+
+    An interrupted trial ends with its next result, as one that reached its goal does: with a checkpoint.
+
+    Args:
+        criteria: Metric path -> the value that ends the trial when it is reached or exceeded.
+        interruption: Ends everything.
+    """
+
+    def __init__(self, criteria: Mapping[str, float], interruption: Interruption):
+        self._criteria = dict(criteria)
+        self._interruption = interruption
+        self._running: set[str] = set()
+        self.reasons: dict[str, str] = {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether the trial ends with this result; :attr:`reasons` tells why."""
+        for path, goal in self._criteria.items():
+            value = metric(result, path)
+            if isinstance(value, (int, float)) and value >= goal:
+                self.reasons[trial_id] = f"{path} {value:,.6g} reached {goal:,.6g}"
+                return True
+        if self._interruption.signal is not None:
+            self.reasons[trial_id] = f"{signal.Signals(self._interruption.signal).name}"
+            return True
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether what remains may be dropped: after an interruption, once no trial is at work."""
+        return self._interruption.signal is not None and not self._running
+
+    def watch(self) -> Callback:
+        """The Tune callback that keeps this stopper informed of which trials are at work."""
+        return _Watch(self._running)
+
+
+class _Watch(Callback):
+    def __init__(self, running: set[str]):
+        self._running = running
+
+    def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
+        self._running.add(trial.trial_id)
+
+    def on_trial_complete(self, iteration: int, trials: Sequence, trial, **info) -> None:
+        self._running.discard(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: Sequence, trial, **info) -> None:
+        self._running.discard(trial.trial_id)
+
+
+def abort(code: int) -> None:
+    """Ends the process at once; Ray's processes end with it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

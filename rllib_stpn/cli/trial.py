@@ -1,0 +1,90 @@
+"""What Tune runs: RLlib's algorithm, built inside the trial from plain settings.
+
+Tune gets the settings as a plain dict, so that grids are resolved by Tune, and ``params.json`` and
+``result.json`` hold what the user wrote and not every attribute of an ``AlgorithmConfig``.
+"""
+
+import functools
+import os
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.tune.result import TRIAL_INFO
+
+from rllib_stpn.cli.building import algorithm_class, build_config
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms import Algorithm
+
+    _Base = Algorithm
+else:
+    _Base = object
+
+
+@functools.cache
+def trial_class(run: str) -> "type[Algorithm]":
+    """The Tune trainable for an algorithm: a subclass of it, of the same name, that takes plain settings.
+
+    Its checkpoints are the algorithm's own: ``Algorithm.from_checkpoint`` gives a stock ``PPO``, ``A2C``, ...
+
+    Args:
+        run: The algorithm's name.
+    """
+    base = algorithm_class(run)
+    return type(
+        base.__name__,
+        (_Trial, base),
+        {"__module__": __name__, "__doc__": base.__doc__, "base": base, "run": run},
+    )
+
+
+class _Trial(_Base):
+    """Goes before an algorithm in the bases of a class that has the attributes ``base`` and ``run``."""
+
+    base: "type[Algorithm]"
+    run: str
+
+    def __init__(self, config: Any = None, *args, **kwargs):
+        import torch
+
+        self._settings = None
+        trial_info = None
+        if isinstance(config, dict) and "class" not in config:
+            trial_info = config.get(TRIAL_INFO)
+            self._settings = {key: value for key, value in config.items() if not key.startswith("__")}
+            config = build_config(self.run, config)
+            config.algo_class = self.base
+            # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
+            torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))
+        super().__init__(config, *args, **kwargs)
+        if trial_info is not None:
+            self._trial_info = trial_info
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> Any:
+        """The resources of the configuration that the settings stand for."""
+        if isinstance(config, dict) and "class" not in config:
+            config = build_config(cls.run, config).to_dict()
+            config.pop("model", None)  # No resources, and A2C refuses RLlib's defaults.
+        return cls.base.default_resource_request(config)
+
+    def get_auto_filled_metrics(self, *args, **kwargs) -> dict[str, Any]:
+        """Tune's own entries of a result, with the settings as the user gave them."""
+        metrics = super().get_auto_filled_metrics(*args, **kwargs)
+        if self._settings is not None and "config" in metrics:
+            metrics["config"] = self._settings
+        return metrics
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes the algorithm's checkpoint, with the algorithm's class in place of this one."""
+        super().save_checkpoint(checkpoint_dir)
+        written = Path(checkpoint_dir) / self.CLASS_AND_CTOR_ARGS_FILE_NAME
+        if written.exists():
+            from ray import cloudpickle
+
+            # Replaced in one step: an interrupted run must not leave half a file.
+            replacement = written.with_suffix(".new")
+            constructor = {"class": self.base, "ctor_args_and_kwargs": self.get_ctor_args_and_kwargs()}
+            replacement.write_bytes(cloudpickle.dumps(constructor, protocol=pickle.HIGHEST_PROTOCOL))
+            os.replace(replacement, written)

@@ -1,0 +1,190 @@
+"""What RLlib would only find out later, or never: keys and values an algorithm cannot take."""
+
+import importlib
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from rllib_stpn.cli import grid, old_names
+from rllib_stpn.cli.building import algorithm_class, build_config
+from rllib_stpn.cli.experiments import Experiment, as_number, unknown_key
+from rllib_stpn.errors import UsageError
+
+#: Attributes that stand at None until set, and what they then are.
+_KINDS_BEHIND_NONE: dict[str, type] = {
+    "evaluation_interval": int,
+    "grad_clip": float,
+    "min_time_s_per_iteration": float,
+    "micro_batch_size": int,
+    "minibatch_size": int,
+    "seed": int,
+    "train_batch_size": int,
+    "train_batch_size_per_learner": int,
+}
+#: Numbers that may also be the word "auto".
+_AUTO: dict[str, type] = {
+    "evaluation_duration": int,
+    "num_cpus_per_learner": float,
+    "rollout_fragment_length": int,
+}
+_AT_LEAST_ONE = {
+    "num_envs_per_env_runner",
+    "train_batch_size",
+    "train_batch_size_per_learner",
+    "minibatch_size",
+}
+_AT_LEAST_ONE |= {"num_epochs", "rollout_fragment_length", "evaluation_duration"}
+#: Attributes of an AlgorithmConfig that are no settings.
+_NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
+_MOST_POINTS_TO_BUILD = 64
+
+
+def check(experiment: Experiment) -> None:
+    """Checks an experiment's settings against its algorithm, and makes numbers of texts like ``1e-4``.
+
+    Every point of the grid (the first 64 of them) is built once, so that what RLlib itself refuses is told
+    before Ray starts.
+
+    Raises:
+        UsageError: Naming the file, the key, what was given and what is allowed.
+    """
+    import rllib_stpn
+
+    rllib_stpn.register()
+    where = experiment.where
+    try:
+        defaults = algorithm_class(experiment.run).get_default_config()
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    experiment.config = _checked(f"{where}: config", experiment.config, defaults)
+    for env in grid.choices(experiment.config["env"]):
+        _check_env(f"{where}: env", env)
+    for point in itertools.islice(grid.points(experiment.config), _MOST_POINTS_TO_BUILD):
+        try:
+            config = build_config(experiment.run, point)
+            config.validate()
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"{where}: config: RLlib refuses it: {_first_sentences(error)}") from error
+
+
+def _checked(where: str, settings: Mapping[str, Any], defaults: Any) -> dict[str, Any]:
+    known = {"bootstrap_truncated": True, "model": {}, "train_batch_size_per_learner": None, **vars(defaults)}
+    known = {key: default for key, default in known.items() if key not in _NOT_SETTINGS}
+    checked = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise unknown_key(where, key, [name for name in known if not name.startswith("_")])
+        checked[key] = _each(value, lambda v, key=key: _value(where, key, v, known[key]))
+    if isinstance(checked.get("model"), dict) and not grid.is_grid(checked["model"]):
+        _check_model(f"{where}.model", checked["model"], old_names.on_new_stack(dict(settings)))
+    evaluation = checked.get("evaluation_config")
+    if isinstance(evaluation, dict) and not grid.is_grid(evaluation):
+        checked["evaluation_config"] = _checked(f"{where}.evaluation_config", evaluation, defaults)
+    return checked
+
+
+def _each(value: Any, change) -> Any:
+    """``change`` applied to a value, or to every one of its grid."""
+    return {grid.GRID: [change(v) for v in value[grid.GRID]]} if grid.is_grid(value) else change(value)
+
+
+def _value(where: str, key: str, value: Any, default: Any) -> Any:
+    """The value, a number where it is a number's text; or an error where it cannot be the setting's."""
+    kind = _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
+    where = f"{where}: {key}"
+    if value is None:
+        if key.startswith("num_") or kind is bool:
+            raise _wrong(where, value, kind)
+        return value
+    if key in _AUTO and value == "auto":
+        return value
+    if kind is bool and not isinstance(value, bool):
+        raise _wrong(where, value, kind)
+    if kind in (int, float):
+        if isinstance(value, list):  # A schedule; RLlib checks the rest.
+            return [
+                [as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)]
+                for pair in value
+            ]
+        number = as_number(value)
+        if number is None or (kind is int and number != int(number)):
+            raise _wrong(where, value, kind, auto=key in _AUTO)
+        if kind is int:
+            number = int(number)
+            least = 1 if key in _AT_LEAST_ONE else 0
+            if number < least and (key.startswith("num_") or key in _AT_LEAST_ONE):
+                raise UsageError(f"{where}: got {value}, the least is {least}")
+        return number
+    if kind is dict and not isinstance(value, dict) and key != "policies":
+        raise _wrong(where, value, kind)
+    if kind is str and not isinstance(value, str) and key != "input_":
+        raise _wrong(where, value, kind)
+    return value
+
+
+def _pair(where: str, pair: Any) -> list:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise UsageError(
+            f"{where}: expected a number or a schedule [[step, value], ...], got {pair!r} in the list"
+        )
+    return list(pair)
+
+
+def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        dict: "a mapping",
+        str: "a string",
+    }
+    return UsageError(f"{where}: got {value!r}, allowed is {names[kind]}{' or auto' if auto else ''}")
+
+
+def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> None:
+    if model.get("custom_model") and new_stack:
+        return  # The model's own check, when the settings are built, names keys and options.
+    if new_stack:
+        import dataclasses
+
+        from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+        known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
+        known |= {"custom_model", "custom_model_config"}
+    else:
+        from ray.rllib.models.catalog import MODEL_DEFAULTS
+
+        known = set(MODEL_DEFAULTS)
+    for key in model:
+        if key not in known:
+            raise unknown_key(where, key, sorted(known))
+
+
+def _check_env(where: str, env: Any) -> None:
+    """Whether gymnasium or Tune knows the environment's id, as far as that can be told without making one."""
+    import gymnasium
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    if not isinstance(env, str) or not env:
+        raise UsageError(f"{where}: expected the id of an environment, got {env!r}")
+    if _global_registry.contains(ENV_CREATOR, env):
+        return
+    module, _, env_id = env.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(f"{where}: {env!r}: module {module!r} cannot be imported: {error}") from error
+    elif env.startswith("ALE/"):
+        importlib.import_module("ale_py")
+    try:
+        gymnasium.spec(env_id)
+    except gymnasium.error.Error as error:
+        raise UsageError(f"{where}: {env!r}: {error}") from None
+
+
+def _first_sentences(error: Exception, limit: int = 400) -> str:
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    return text if len(text) <= limit else f"{text[:limit]}..."

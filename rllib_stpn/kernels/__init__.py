@@ -1,0 +1,7 @@
+"""Pure functions of the layers' mathematics: tensors and state in, tensors and state out, no parameters owned."""
+
+from rllib_stpn.kernels.dispatch import stpn
+from rllib_stpn.kernels.energy import energy
+from rllib_stpn.kernels.threads import num_threads
+
+__all__ = ["energy", "num_threads", "stpn"]

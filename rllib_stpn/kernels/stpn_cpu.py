@@ -1,0 +1,480 @@
+"""The fused STPN loops for CPUs; README.md has the derivation and the notation.
+
+Every array is flat float32. Rows of the weights and of F are ``width`` elements apart, a multiple of 16 filled up
+with zeros, and per-row scalars are ``rows`` apart, likewise. A call works on samples ``first_sample`` to
+``last_sample`` alone and releases the GIL, so several threads can share a batch.
+"""
+
+import numba
+import numpy as np
+
+from rllib_stpn.kernels.vector import (
+    LANES,
+    absolute,
+    at_least,
+    at_most,
+    copy_sign,
+    load,
+    power_of_two,
+    splat,
+    square_root,
+    store,
+    sum_each,
+    where_inside,
+)
+
+PRE, POST = 1, 2  # values of `rule`; 0 is no normalisation
+NORM_OFFSET = np.float32(1e-16)
+
+_inline = numba.njit(forceinline=True, error_model="numpy")
+
+
+def _compiled(arguments):
+    """Compiles for one signature at import, from the disk cache if there is one that can be written."""
+    code = {"f": "float32[::1]", "b": "uint8[::1]", "i": "int64", "s": "float32"}
+    signature = f"void({', '.join(code[a] for a in arguments)})"
+
+    def compile_now(function):
+        options = {"nogil": True, "error_model": "numpy"}
+        try:
+            return numba.njit(signature, cache=True, **options)(function)
+        except (RuntimeError, OSError):  # no writable cache directory
+            return numba.njit(signature, **options)(function)
+
+    return compile_now
+
+
+@_inline
+def _tanh(x):
+    # tanh a = (e - 1) / (e + 1) with e = exp 2a; expm1 keeps the relative accuracy of small arguments.
+    t = at_most(absolute(x) * splat(2.0), splat(20.0))
+    magic = splat(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer
+    shifted = t * splat(1.4426950408889634) + magic
+    n = shifted - magic
+    r = t - n * splat(0.693145751953125)
+    r = r - n * splat(1.428606765330187e-06)
+    p = r * splat(1.0 / 5040.0) + splat(1.0 / 720.0)
+    p = p * r + splat(1.0 / 120.0)
+    p = p * r + splat(1.0 / 24.0)
+    p = p * r + splat(1.0 / 6.0)
+    p = p * r + splat(0.5)
+    p = p * r * r + r
+    scale = power_of_two(shifted)
+    expm1 = scale * p + (scale - splat(1.0))
+    return copy_sign(expm1 / (expm1 + splat(2.0)), x)
+
+
+@_inline
+def _fill(array, offset, count, value):
+    for i in range(offset, offset + count):
+        array[i] = value
+
+
+@_inline
+def _copy(target, to, source, start, count):
+    for i in range(count):
+        target[to + i] = source[start + i]
+
+
+@_inline
+def _measure_row(W, row, E, at, u, now, n, sums, to, stride, add, post):
+    # Adds up what the coming step needs to know of one row of G = W + E.
+    gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    if add:
+        gg, gu = load(sums, to), load(sums, to + stride)
+        wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
+    for j in range(0, n, LANES):
+        w, v = load(W, row + j), load(u, now + j)
+        g = w + load(E, at + j)
+        gg = g * g + gg
+        gu = g * v + gu
+        if post:
+            wg = w * g + wg
+            wu = w * v + wu
+    store(sums, to, gg)
+    store(sums, to + stride, gu)
+    store(sums, to + 2 * stride, wg)
+    store(sums, to + 3 * stride, wu)
+
+
+@_inline
+def _update_row(W, L, M, row, E, at, u, before, now, n, k, h, bound, sums, to, stride, add, post):
+    # E := clamp(L k E + M h u_before), and the sums over the result for the coming step.
+    gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    if add:
+        gg, gu = load(sums, to), load(sums, to + stride)
+        wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
+    for j in range(0, n, LANES):
+        e = load(L, row + j) * k * load(E, at + j) + load(M, row + j) * h * load(u, before + j)
+        e = at_least(at_most(e, bound), splat(0.0) - bound)
+        store(E, at + j, e)
+        w, v = load(W, row + j), load(u, now + j)
+        g = w + e
+        gg = g * g + gg
+        gu = g * v + gu
+        if post:
+            wg = w * g + wg
+            wu = w * v + wu
+    store(sums, to, gg)
+    store(sums, to + stride, gu)
+    if post:
+        store(sums, to + 2 * stride, wg)
+        store(sums, to + 3 * stride, wu)
+
+
+@_compiled("fbff" "fffff" "ffff" "fff" "iiiiii" "iiiii" "s")
+def forward(
+    # fmt: off
+    x, first, h0, F0,
+    W, L, M, bias, WW,
+    F, out, saved, spent,
+    u, sums, row_values,
+    first_sample, last_sample, steps, input_size, hidden_size, recurrent,
+    rule, save, measure, block, tile,
+    clamp,
+    # fmt: on
+):
+    """Runs the layer: writes outputs, the final F and, where asked for, what backward needs and the energy.
+
+    ``first``, ``h0``, ``F0`` may be empty: no resets, a zero start state. ``saved`` is [B, T, 2 or 5, rows].
+    ``u`` [2, block, width], ``sums`` [block, 4, rows, 16] and ``row_values`` [4, block, rows] are scratch, zeroed.
+    """
+    H = hidden_size
+    rows = (H + LANES - 1) // LANES * LANES
+    width = W.size // H
+    bound = splat(clamp)
+    post = rule == POST
+    stride = rows * LANES
+    kinds = 5 if post else 2
+    one, offset = splat(1.0), splat(NORM_OFFSET)
+    h_at, k_at, q_at, inv_at = 0, block * rows, 2 * block * rows, 3 * block * rows
+    for start in range(first_sample, last_sample, block):
+        count = min(block, last_sample - start)
+        for t in range(steps + 1):
+            now, before = (t & 1) * block * width, (1 - (t & 1)) * block * width
+            for s in range(count):
+                b = start + s
+                at = b * H * width
+                reset = t < steps and first.size > 0 and first[b * steps + t] != 0
+                if reset or (t == 0 and F0.size == 0):
+                    _fill(F, at, H * width, np.float32(0.0))
+                elif t == 0:
+                    _copy(F, at, F0, at, H * width)
+                if t < steps:
+                    to = now + s * width
+                    _copy(u, to, x, (b * steps + t) * input_size, input_size)
+                    if recurrent:
+                        if reset or (t == 0 and h0.size == 0):
+                            _fill(u, to + input_size, H, np.float32(0.0))
+                        elif t == 0:
+                            _copy(u, to + input_size, h0, b * H, H)
+                        else:
+                            _copy(u, to + input_size, row_values, h_at + s * rows, H)
+            for j in range(0, width, tile):
+                n = min(tile, width - j)
+                for i in range(H):
+                    for s in range(count):
+                        at = ((start + s) * H + i) * width + j
+                        to = (s * 4 * rows + i) * LANES
+                        fresh = t == 0 or (t < steps and first.size > 0 and first[(start + s) * steps + t] != 0)
+                        if fresh:
+                            _measure_row(W, i * width + j, F, at, u, now + s * width + j, n,
+                                         sums, to, stride, j > 0, post)
+                        else:
+                            _update_row(W, L, M, i * width + j, F, at,
+                                        u, before + s * width + j, now + s * width + j, n,
+                                        splat(row_values[k_at + s * rows + i]),
+                                        splat(row_values[h_at + s * rows + i]),
+                                        bound, sums, to, stride, j > 0, post)
+            for s in range(count):
+                b = start + s
+                fresh = t == 0 or (t < steps and first.size > 0 and first[b * steps + t] != 0)
+                for i in range(0, rows, LANES):
+                    to = (s * 4 * rows + i) * LANES
+                    gg, current = sum_each(sums, to), sum_each(sums, to + stride)
+                    q, ue, ge = one, one, one
+                    if post:
+                        wg, wu, ww = sum_each(sums, to + 2 * stride), sum_each(sums, to + 3 * stride), load(WW, i)
+                        if not fresh:
+                            q = one / (square_root(gg) + offset)
+                        p = one - q
+                        ue = current - wu
+                        ge = p * (wg - ww) + q * (gg - wg)
+                        current = p * wu + q * current
+                        gg = at_least(p * p * ww + splat(2.0) * p * q * wg + q * q * gg, splat(0.0))
+                    store(row_values, q_at + s * rows + i, q)
+                    if t < steps:
+                        inv = one
+                        if rule != 0:
+                            inv = one / (square_root(gg) + offset)
+                        h = _tanh(current * inv + load(bias, i))
+                        store(row_values, h_at + s * rows + i, h)
+                        store(row_values, k_at + s * rows + i, inv if rule == PRE else q)
+                        store(row_values, inv_at + s * rows + i, inv)
+                        if save:
+                            to = (b * steps + t) * kinds * rows + i
+                            store(saved, to, inv)
+                            store(saved, to + rows, current)
+                            if post:
+                                store(saved, to + 2 * rows, q)
+                                store(saved, to + 3 * rows, ue)
+                                store(saved, to + 4 * rows, ge)
+                if t < steps:
+                    _copy(out, (b * steps + t) * H, row_values, h_at + s * rows, H)
+                if t < steps and measure:
+                    for i in range(H):
+                        q = splat(row_values[q_at + s * rows + i])
+                        total = splat(0.0)
+                        for j in range(0, width, LANES):
+                            v, w = load(u, now + s * width + j), load(W, i * width + j)
+                            g = w + q * load(F, (b * H + i) * width + j)
+                            total = absolute(g) * v * v + total
+                        store(sums, (s * 4 * rows + i) * LANES, total)
+                    for i in range(0, rows, LANES):
+                        total = sum_each(sums, (s * 4 * rows + i) * LANES)
+                        total = total * load(row_values, inv_at + s * rows + i)
+                        store(row_values, inv_at + s * rows + i, total)
+                    _copy(spent, (b * steps + t) * H, row_values, inv_at + s * rows, H)
+                if t == steps and post:
+                    for i in range(H):
+                        q = splat(row_values[q_at + s * rows + i])
+                        for j in range(0, width, LANES):
+                            at = (b * H + i) * width + j
+                            store(F, at, load(F, at) * q)
+
+
+@_inline
+def _replay_row(L, M, row, E, at, u, now, u_stride, n, values, length, count, bound, first, next_step, left,
+                keep, trace, to, trace_stride, last, last_at):
+    # One row of E over `count` steps whose outputs are known; nothing to add up, so E stays in a register.
+    for j in range(0, n, LANES):
+        e, l, m = load(E, at + j), load(L, row + j), load(M, row + j)
+        for t in range(count):
+            if keep:
+                store(trace, to + t * trace_stride + j, e)
+            v = load(u, now + t * u_stride + j)
+            e = l * splat(values[t]) * e + m * splat(values[length + t]) * v
+            e = at_least(at_most(e, bound), splat(0.0) - bound)
+            if t < left and first[next_step + t] != 0:
+                e = splat(0.0)
+        store(last, last_at + j, e)
+
+
+@_inline
+def _reverse_row(W, L, M, dW, dL, dM, row, E, at, dP, dp_at, u, before, now, du, du_at, n,
+                 h, k, q, ds, nu, v, bound, sums, to, stride, add, post):
+    # One step back: from dP of this step's update to dP of the previous one, and all gradients on the way.
+    a, c = splat(0.0), splat(0.0)
+    if add:
+        a, c = load(sums, to), load(sums, to + stride)
+    for j in range(0, n, LANES):
+        w, e, x = load(W, row + j), load(E, at + j), load(u, now + j)
+        p = load(dP, dp_at + j)
+        l, m = load(L, row + j), load(M, row + j)
+        store(dL, row + j, p * e * k + load(dL, row + j))
+        store(dM, row + j, p * x * h + load(dM, row + j))
+        if post:
+            g = w + q * e
+            dg = ds * x + nu * g
+            z = v * (w + e)
+            store(dW, row + j, load(dW, row + j) + dg + z)
+            de = l * p * k + (q * dg + z)
+        else:
+            g = w + e
+            dg = ds * x + nu * g
+            store(dW, row + j, load(dW, row + j) + dg)
+            de = l * p * k + dg
+        store(du, du_at + j, m * p * h + (ds * g + load(du, du_at + j)))
+        de = where_inside(e, bound, de)
+        store(dP, dp_at + j, de)
+        a = m * load(u, before + j) * de + a
+        c = de * e + c
+    store(sums, to, a)
+    store(sums, to + stride, c)
+
+
+@_inline
+def _start_row(W, dW, row, E, at, dF, df_at, M, u, now, dP, dp_at, n, bound, post, sums, to, stride):
+    # From the gradient of the final F = q E to dP of the last update.
+    q, v = splat(0.0), splat(0.0)
+    if post:
+        norm, dot = np.float32(0.0), np.float32(0.0)
+        for j in range(n):
+            norm += (W[row + j] + E[at + j]) ** 2
+            dot += dF[df_at + j] * E[at + j]
+        scale = np.float32(1.0) / (np.sqrt(norm) + NORM_OFFSET)
+        q, v = splat(scale), splat(-dot * scale * scale * scale)
+    a, c = splat(0.0), splat(0.0)
+    for j in range(0, n, LANES):
+        e, de = load(E, at + j), load(dF, df_at + j)
+        if post:
+            z = v * (load(W, row + j) + e)
+            store(dW, row + j, load(dW, row + j) + z)
+            de = q * de + z
+        de = where_inside(e, bound, de)
+        store(dP, dp_at + j, de)
+        a = load(M, row + j) * load(u, now + j) * de + a
+        c = de * e + c
+    store(sums, to, a)
+    store(sums, to + stride, c)
+
+
+@_compiled("ffff" "fbff" "fff" "ffff" "fff" "ffffffff" "iiiiii" "iiiii" "s")
+def backward(
+    # fmt: off
+    out, saved, dout, dF,
+    x, first, h0, F0,
+    W, L, M,
+    dW, dL, dM, db,
+    dx, dh0, dF0,
+    trace, checkpoints, dP, u, du, sums, row_values, replay_values,
+    first_sample, last_sample, steps, input_size, hidden_size, recurrent,
+    rule, block, tile, length, room,
+    clamp,
+    # fmt: on
+):
+    """Runs the layer backwards from the gradients of its outputs and, where not empty, of its final F.
+
+    ``dW``, ``dL``, ``dM``, ``db`` are added to; ``dx``, ``dh0``, ``dF0`` are written. E is replayed in segments
+    of ``length`` steps. Scratch: ``trace`` [length + 1, block, H, width], ``checkpoints`` [segments, block, H,
+    width], ``dP`` [block, H, width], ``u`` [length + 1, block, width], ``du`` [block, width], ``sums`` [block, 2,
+    rows, 16], ``row_values`` [8, block, rows] and ``replay_values`` [2, length], all zeroed.
+    """
+    H = hidden_size
+    rows = (H + LANES - 1) // LANES * LANES
+    width = W.size // H
+    area = H * width
+    bound = splat(clamp)
+    post = rule == POST
+    stride = rows * LANES
+    kinds = 5 if post else 2
+    k_kind = 2 if post else 0
+    one = splat(1.0)
+    h_at, k_at, q_at, ds_at = 0, block * rows, 2 * block * rows, 3 * block * rows
+    nu_at, v_at, carry_at, dh_at = 4 * block * rows, 5 * block * rows, 6 * block * rows, 7 * block * rows
+    segments = (steps + length - 1) // length
+    for start in range(first_sample, last_sample, block):
+        count = min(block, last_sample - start)
+        _fill(sums, 0, sums.size, np.float32(0.0))
+        _fill(row_values, 0, row_values.size, np.float32(0.0))
+        _fill(dP, 0, dP.size, np.float32(0.0))
+        for s in range(count):
+            b = start + s
+            if F0.size == 0 or (first.size > 0 and first[b * steps] != 0):
+                _fill(checkpoints, s * room, area, np.float32(0.0))
+            else:
+                _copy(checkpoints, s * room, F0, b * area, area)
+        # Up through the segments for the E each one starts from, keeping all of the last; then down again.
+        for visit in range(2 * segments - 1):
+            keep = visit >= segments - 1
+            segment = visit if visit < segments else 2 * segments - 2 - visit
+            begin = segment * length
+            end = min(begin + length, steps)
+            for t in range(begin - 1, end):
+                for s in range(count):
+                    b = start + s
+                    to = ((t - begin + 1) * block + s) * width
+                    if t < 0:
+                        _fill(u, to, width, np.float32(0.0))
+                        continue
+                    _copy(u, to, x, (b * steps + t) * input_size, input_size)
+                    if recurrent:
+                        if (first.size > 0 and first[b * steps + t] != 0) or (t == 0 and h0.size == 0):
+                            _fill(u, to + input_size, H, np.float32(0.0))
+                        elif t == 0:
+                            _copy(u, to + input_size, h0, b * H, H)
+                        else:
+                            _copy(u, to + input_size, out, (b * steps + t - 1) * H, H)
+            for s in range(count):
+                b = start + s
+                left = min(end, steps - 1) - begin if first.size > 0 else 0
+                for i in range(H):
+                    for t in range(begin, end):
+                        replay_values[t - begin] = np.float32(1.0)
+                        if rule != 0:
+                            replay_values[t - begin] = saved[((b * steps + t) * kinds + k_kind) * rows + i]
+                        replay_values[length + t - begin] = out[(b * steps + t) * H + i]
+                    at = (segment * block + s) * room + i * width
+                    if keep:
+                        _replay_row(L, M, i * width, checkpoints, at, u, (block + s) * width, block * width, width,
+                                    replay_values, length, end - begin, bound, first, b * steps + begin + 1, left,
+                                    True, trace, s * room + i * width, block * room,
+                                    trace, ((end - begin) * block + s) * room + i * width)
+                    else:
+                        _replay_row(L, M, i * width, checkpoints, at, u, (block + s) * width, block * width, width,
+                                    replay_values, length, end - begin, bound, first, b * steps + begin + 1, left,
+                                    False, trace, 0, 0,
+                                    checkpoints, ((segment + 1) * block + s) * room + i * width)
+            if not keep:
+                continue
+            if end == steps and dF.size > 0:
+                for s in range(count):
+                    for i in range(H):
+                        _start_row(W, dW, i * width, trace, ((end - begin) * block + s) * room + i * width,
+                                   dF, (start + s) * area + i * width, M, u, ((end - begin) * block + s) * width,
+                                   dP, s * room + i * width, width, bound, post,
+                                   sums, (s * 2 * rows + i) * LANES, stride)
+            for t in range(end - 1, begin - 1, -1):
+                for s in range(count):
+                    b = start + s
+                    from_start = t == 0 or (first.size > 0 and first[b * steps + t] != 0)
+                    _copy(row_values, h_at + s * rows, out, (b * steps + t) * H, H)
+                    _copy(row_values, dh_at + s * rows, dout, (b * steps + t) * H, H)
+                    for i in range(0, rows, LANES):
+                        a, c = sum_each(sums, (s * 2 * rows + i) * LANES), sum_each(sums, (s * 2 * rows + rows + i) * LANES)
+                        at = (b * steps + t) * kinds * rows + i
+                        inv, current = one, splat(0.0)
+                        if rule != 0:
+                            inv, current = load(saved, at), load(saved, at + rows)
+                        q = load(saved, at + 2 * rows) if post else one
+                        k = inv if rule == PRE else q
+                        h = load(row_values, h_at + s * rows + i)
+                        dh = load(row_values, dh_at + s * rows + i) + load(row_values, carry_at + s * rows + i) + a
+                        dpre = dh * (one - h * h)
+                        ds = dpre * inv
+                        nu, v = splat(0.0), splat(0.0)
+                        dk = (c - h * a) / k
+                        if rule == PRE:
+                            nu = splat(0.0) - (dpre * current + dk) * inv * inv * inv
+                        if post:
+                            nu = splat(0.0) - dpre * current * inv * inv * inv
+                            if not from_start:
+                                dq = dk + ds * load(saved, at + 3 * rows) + nu * load(saved, at + 4 * rows)
+                                v = splat(0.0) - dq * q * q * q
+                        store(db, i, load(db, i) + dpre)
+                        store(row_values, k_at + s * rows + i, k)
+                        store(row_values, q_at + s * rows + i, q)
+                        store(row_values, ds_at + s * rows + i, ds)
+                        store(row_values, nu_at + s * rows + i, nu)
+                        store(row_values, v_at + s * rows + i, v)
+                _fill(du, 0, du.size, np.float32(0.0))
+                limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
+                for j in range(0, width, tile):
+                    n = min(tile, width - j)
+                    for i in range(H):
+                        for s in range(count):
+                            at = s * rows + i
+                            _reverse_row(W, L, M, dW, dL, dM, i * width + j,
+                                         trace, ((t - begin) * block + s) * room + i * width + j,
+                                         dP, s * room + i * width + j,
+                                         u, ((t - begin) * block + s) * width + j,
+                                         ((t - begin + 1) * block + s) * width + j,
+                                         du, s * width + j, n,
+                                         splat(row_values[h_at + at]), splat(row_values[k_at + at]),
+                                         splat(row_values[q_at + at]), splat(row_values[ds_at + at]),
+                                         splat(row_values[nu_at + at]), splat(row_values[v_at + at]),
+                                         limit, sums, (s * 2 * rows + i) * LANES, stride, j > 0, post)
+                for s in range(count):
+                    b = start + s
+                    _copy(dx, (b * steps + t) * input_size, du, s * width, input_size)
+                    if recurrent:
+                        _copy(row_values, carry_at + s * rows, du, s * width + input_size, H)
+                    if first.size > 0 and first[b * steps + t] != 0:
+                        _fill(row_values, carry_at + s * rows, rows, np.float32(0.0))
+                        _fill(sums, s * 2 * rows * LANES, 2 * rows * LANES, np.float32(0.0))
+                        _fill(dP, s * room, area, np.float32(0.0))
+        for s in range(count):
+            if dh0.size > 0:
+                _copy(dh0, (start + s) * H, row_values, carry_at + s * rows, H)
+            if dF0.size > 0:
+                _copy(dF0, (start + s) * area, dP, s * room, area)

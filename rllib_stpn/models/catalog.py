@@ -1,0 +1,142 @@
+"""The seam to RLlib's new API stack: a Catalog whose encoder is [MLP or conv] -> layer.
+
+Only the encoder is ours. Heads, action distributions and the routing of actor and critic are RLlib's own, so
+everything that works with ``DefaultPPOTorchRLModule`` works here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT, Encoder
+from ray.rllib.core.models.configs import ModelConfig, RecurrentEncoderConfig
+from ray.rllib.core.models.torch.base import TorchModel
+from torch import nn
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.layers import make_layer
+
+IS_FIRST = "is_first"
+"""Column of the train batch: ``[B, T]`` bool, True where an episode begins."""
+
+
+@dataclasses.dataclass
+class _LayerEncoderFields:
+    observation_space: gym.Space | None = None
+    tokenizer_config: ModelConfig | None = None  # None: the layer reads the (flattened) observation itself
+    layer_name: str = ""
+    layer_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def output_dims(self) -> tuple[int, ...]:
+        return (self.layer_options["hidden_size"],)
+
+    def build(self, framework: str = "torch") -> LayerEncoder:
+        if framework != "torch":
+            raise UsageError(f"model: got framework {framework!r}, allowed is 'torch'")
+        return LayerEncoder(self)
+
+
+@dataclasses.dataclass
+class StatelessLayerEncoderConfig(_LayerEncoderFields, ModelConfig):
+    """Encoder with a memoryless layer; RLlib then treats the module as stateless."""
+
+
+@dataclasses.dataclass
+class RecurrentLayerEncoderConfig(_LayerEncoderFields, RecurrentEncoderConfig):
+    """Encoder with a layer that has state; RLlib recognises state by this base class alone."""
+
+
+class LayerEncoder(TorchModel, Encoder):
+    """Observation -> [MLP or conv tokenizer] -> layer.
+
+    Observations are ``[B, T, ...]`` for a layer with state and ``[B, ...]`` or ``[B, T, ...]`` for a memoryless
+    one; images of type uint8 are scaled to ``(pixel - 128) / 128``. State leaves are ``[B, ...]``. The optional
+    column ``is_first`` (``[B, T]`` bool) resets the state inside a sequence.
+    """
+
+    def __init__(self, config: _LayerEncoderFields) -> None:
+        TorchModel.__init__(self, config)
+        space = config.observation_space
+        assert space is not None and space.shape is not None
+        self._observation_rank = len(space.shape)
+        self._is_image = space.dtype == np.uint8
+        if config.tokenizer_config is None:
+            self.tokenizer = None
+            input_size = int(np.prod(space.shape))
+        else:
+            self.tokenizer = config.tokenizer_config.build(framework="torch")
+            (input_size,) = config.tokenizer_config.output_dims
+        self.layer = make_layer(config.layer_name, input_size=input_size, **config.layer_options)
+
+    def get_initial_state(self) -> dict[str, torch.Tensor]:
+        """Zeros for one sequence, without the batch axis."""
+        return {name: leaf[0] for name, leaf in self.layer.initial_state(1).items()}
+
+    def _forward(self, inputs: dict, **kwargs) -> dict:
+        observations = inputs[Columns.OBS]
+        lead = observations.shape[: observations.dim() - self._observation_rank]  # [B] or [B, T]
+        tokens = observations.reshape(-1, *observations.shape[len(lead) :]).float()  # [B*T, ...]
+        if self._is_image:
+            tokens = tokens.sub_(128.0).div_(128.0) if observations.dtype == torch.uint8 else (tokens - 128) / 128
+        tokens = tokens.flatten(1) if self.tokenizer is None else self.tokenizer({Columns.OBS: tokens})[ENCODER_OUT]
+        tokens = tokens.reshape(*lead, -1)
+        if not self.layer.initial_state(1):
+            outputs, _ = self.layer(tokens if len(lead) == 2 else tokens[:, None], None)
+            return {ENCODER_OUT: outputs if len(lead) == 2 else outputs[:, 0]}
+        is_first = inputs.get(IS_FIRST)
+        outputs, state = self.layer(tokens, inputs[Columns.STATE_IN], is_first=is_first)
+        return {ENCODER_OUT: outputs, Columns.STATE_OUT: state}
+
+
+class LayerCatalog(PPOCatalog):
+    """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder.
+
+    ``model_config["custom_model_config"]`` holds the layer's options. The keys of RLlib's ``DefaultModelConfig``
+    keep their meaning; ``fcnet_hiddens: []`` (our default) puts the layer straight on the observation.
+
+    Raises:
+        UsageError: The observation space is not a 1D Box or an image.
+    """
+
+    @classmethod
+    def _get_encoder_config(
+        cls,
+        observation_space: gym.Space,
+        model_config_dict: dict,
+        action_space: gym.Space | None = None,
+    ) -> ModelConfig:
+        name = model_config_dict["custom_model"]
+        options = model_config_dict["custom_model_config"]
+        if not isinstance(observation_space, gym.spaces.Box) or len(observation_space.shape) not in (1, 3):
+            raise UsageError(
+                f"model {name}: observation space: got {observation_space}, allowed are Box with one dimension "
+                "and Box with three (an image, channels last); RLlib's FlattenObservations connector turns other "
+                "spaces into the first"
+            )
+        tokenizer = None
+        if len(observation_space.shape) == 3 or model_config_dict["fcnet_hiddens"]:
+            # A copy: RLlib writes default filters for the image's size into the dict that it is given.
+            tokenizer = super()._get_encoder_config(
+                observation_space, dict(model_config_dict, use_lstm=False), action_space
+            )
+        has_state = bool(make_layer(name, input_size=1, **dict(options, hidden_size=1)).initial_state(1))
+        config_class = RecurrentLayerEncoderConfig if has_state else StatelessLayerEncoderConfig
+        return config_class(
+            input_dims=observation_space.shape,
+            observation_space=observation_space,
+            tokenizer_config=tokenizer,
+            layer_name=name,
+            layer_options=options,
+        )
+
+
+def encoders(module: nn.Module) -> dict[str, LayerEncoder]:
+    """Returns a module's layer encoders by their dotted names, e.g. ``{"encoder.encoder": ...}``."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, LayerEncoder)}

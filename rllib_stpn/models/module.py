@@ -1,0 +1,45 @@
+"""The RLModule that RLlib trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
+
+
+class MemoryRLModule(DefaultPPOTorchRLModule):
+    """RLlib's actor-critic module with an encoder from ``LayerCatalog``."""
+
+    def forward_rollout(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One pass of the encoder for the action, the value and the next state.
+
+        RLlib's own exploration pass leaves the value out, which would cost the encoder a second pass.
+
+        Args:
+            batch: ``obs`` ``[B, T, ...]`` (``[B, ...]`` without state) and, with state, ``state_in`` ``[B, ...]``.
+
+        Returns:
+            ``action_dist_inputs`` and ``vf_preds``, with the leading axes of ``obs``, and ``state_out``.
+        """
+        encoded = self.encoder(batch)
+        outputs = {
+            Columns.ACTION_DIST_INPUTS: self.pi(encoded[ENCODER_OUT][ACTOR]),
+            Columns.VF_PREDS: self.vf(encoded[ENCODER_OUT][CRITIC]).squeeze(-1),
+        }
+        if Columns.STATE_OUT in encoded:
+            outputs[Columns.STATE_OUT] = encoded[Columns.STATE_OUT]
+        return outputs
+
+    def compute_values(self, batch: dict[str, Any], embeddings: torch.Tensor | None = None) -> torch.Tensor:
+        """Values ``[B, T]``; without ``embeddings`` no graph is built.
+
+        RLlib's advantage connector calls this with gradients on and throws the graph away. The loss always has
+        the embeddings of ``forward_train`` at hand.
+        """
+        if embeddings is not None:
+            return super().compute_values(batch, embeddings)
+        with torch.no_grad():
+            return super().compute_values(batch)

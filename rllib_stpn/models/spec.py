@@ -1,0 +1,103 @@
+"""From a plain dict to the RLModuleSpec that RLlib builds its modules from."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.layers import LAYERS, layer_options, make_layer
+from rllib_stpn.models.catalog import LayerCatalog
+from rllib_stpn.models.module import MemoryRLModule
+
+_MODEL_KEYS = {
+    field.name
+    for field in dataclasses.fields(DefaultModelConfig)
+    if not field.name.startswith(("lstm_", "fusionnet_")) and field.name not in ("use_lstm", "max_seq_len")
+}
+
+
+def recurrent_spec(
+    name: str, *, hidden_size: int, max_seq_len: int = 20, **options: Any
+) -> RLModuleSpec:
+    """Returns the spec of an actor-critic module with the named layer as its memory.
+
+    ::
+
+        config.rl_module(rl_module_spec=recurrent_spec("stpn", hidden_size=64, max_seq_len=50))
+
+    Args:
+        name: One of ``rllib_stpn.layers.LAYERS``, e.g. ``"stpn"``, ``"lstm"``, ``"mlp"``.
+        hidden_size: Number of neurons of the layer.
+        max_seq_len: Steps of back-propagation through time.
+        **options: Options of the layer (see ``layer_options(name)``), and keys of RLlib's ``DefaultModelConfig``
+            for what stands around it: ``conv_filters``, ``fcnet_hiddens`` (default ``[]``: the layer reads the
+            observation itself), ``head_fcnet_hiddens``, ``vf_share_layers`` (default True: policy and value
+            share encoder and state), ``free_log_std``, ...
+
+    Raises:
+        UsageError: An unknown layer or option, or a value out of range.
+    """
+    if name not in LAYERS:
+        raise one_of("custom_model", name, sorted(LAYERS))
+    if isinstance(max_seq_len, bool) or not isinstance(max_seq_len, int) or max_seq_len < 1:
+        raise UsageError(f"{name}: max_seq_len: got {max_seq_len!r}, allowed are whole numbers from 1")
+    of_layer = {key: options.pop(key) for key in list(options) if key in layer_options(name)}
+    unknown = [key for key in options if key not in _MODEL_KEYS]
+    if unknown:
+        allowed = sorted({*layer_options(name), "hidden_size", "max_seq_len", *_MODEL_KEYS})
+        close = difflib.get_close_matches(unknown[0], allowed, n=3) or allowed
+        raise one_of(f"{name}: unknown option", unknown[0], close)
+    of_layer["hidden_size"] = hidden_size
+    make_layer(name, input_size=1, **of_layer)  # a wrong value is refused here, not in a remote actor
+    return RLModuleSpec(
+        module_class=MemoryRLModule,
+        catalog_class=LayerCatalog,
+        model_config={
+            "fcnet_hiddens": [],
+            "vf_share_layers": True,
+            **options,
+            "max_seq_len": max_seq_len,
+            "custom_model": name,
+            "custom_model_config": of_layer,
+        },
+    )
+
+
+def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:
+    """Returns the spec for a ``model:`` block as it stands in a YAML file.
+
+    ::
+
+        model: {custom_model: stpn, custom_model_config: {hidden_size: 64, normalize: pre}, max_seq_len: 50}
+
+    Args:
+        model: ``custom_model`` (a layer's name), ``custom_model_config`` (its options with ``hidden_size``),
+            ``max_seq_len`` and keys of RLlib's ``DefaultModelConfig``.
+
+    Raises:
+        UsageError: As ``recurrent_spec``; also for a missing or wrongly typed block.
+    """
+    model = dict(model)
+    name = model.pop("custom_model", None)
+    options = model.pop("custom_model_config", None) or {}
+    if not isinstance(options, Mapping):
+        raise UsageError(f"model: custom_model_config: got {options!r}, allowed is a mapping of options")
+    if name not in LAYERS:
+        raise one_of("model: custom_model", name, sorted(LAYERS))
+    if "hidden_size" not in options:
+        raise UsageError(f"model: custom_model_config of {name}: hidden_size is missing, allowed are whole numbers from 1")
+    unknown = [key for key in model if key not in _MODEL_KEYS | {"max_seq_len"}]
+    if unknown:
+        allowed = sorted({*_MODEL_KEYS, "max_seq_len", "custom_model", "custom_model_config"})
+        close = difflib.get_close_matches(unknown[0], allowed, n=3) or allowed
+        raise one_of("model: unknown key", unknown[0], close)
+    misplaced = [key for key in options if key in model]
+    if misplaced:
+        raise UsageError(f"model: {misplaced[0]!r} stands in both model and custom_model_config, allowed is one place")
+    return recurrent_spec(name, **{**model, **options})

@@ -1,0 +1,8 @@
+"""Rollouts on whole arrays: the batched EnvRunner, its fragments and the learner connector for them."""
+
+from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
+from rllib_stpn.rollouts.fragment import Fragment, NonFiniteObservationError
+from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
+from rllib_stpn.rollouts.setup import use_batched_rollouts
+
+__all__ = ["BatchedEnvRunner", "Fragment", "FragmentsToBatch", "NonFiniteObservationError", "use_batched_rollouts"]

@@ -1,0 +1,155 @@
+"""Batched equivalents of RLlib's connectors.
+
+RLlib's connectors walk over episode objects, one environment at a time. The batched runner keeps RLlib's pipelines
+(they hold the filters' state, which RLlib merges and checkpoints) and runs each piece on whole arrays. A piece
+without an equivalent is refused by name, never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tree
+from ray.rllib.connectors.common.flatten_observations import FlattenObservations
+from ray.rllib.connectors.common.numpy_to_tensor import NumpyToTensor
+from ray.rllib.connectors.env_to_module import (
+    AddObservationsFromEpisodesToBatch,
+    AddStatesFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+    BatchIndividualItems,
+    MeanStdFilter,
+)
+from ray.rllib.connectors.module_to_env import (
+    GetActions,
+    ListifyDataForVectorEnv,
+    NormalizeAndClipActions,
+    RemoveSingleTsTimeRankFromBatch,
+    TensorToNumpy,
+    UnBatchToIndividualItems,
+)
+from ray.rllib.utils.numpy import SMALL_NUMBER, flatten_inputs_to_1d_tensor
+from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
+
+from rllib_stpn.errors import UsageError
+
+Transform = Callable[[Any], Any]
+
+# What these do for episodes, the runner does for arrays.
+_DONE_BY_THE_RUNNER = (
+    AddObservationsFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+    AddStatesFromEpisodesToBatch,
+    BatchIndividualItems,
+    NumpyToTensor,
+    GetActions,
+    TensorToNumpy,
+    UnBatchToIndividualItems,
+    RemoveSingleTsTimeRankFromBatch,
+    ListifyDataForVectorEnv,
+)
+
+
+def observation_transforms(pipeline: Any) -> list[Transform]:
+    """Returns the functions from a batch of observations to the module's, in the pipeline's order.
+
+    Raises:
+        UsageError: A connector that cannot run batched.
+    """
+    return _transforms(pipeline, {FlattenObservations: _flatten, MeanStdFilter: _mean_std_filter}, "env_to_module")
+
+
+def action_transforms(pipeline: Any) -> list[Transform]:
+    """Returns the functions from a batch of the module's actions to the environment's.
+
+    Raises:
+        UsageError: A connector that cannot run batched.
+    """
+    return _transforms(pipeline, {NormalizeAndClipActions: _normalize_and_clip}, "module_to_env")
+
+
+def _transforms(pipeline: Any, equivalents: dict[type, Callable], where: str) -> list[Transform]:
+    transforms = []
+    for connector in pipeline.connectors:
+        if type(connector) in _DONE_BY_THE_RUNNER:
+            continue
+        # A user's own connector runs batched by offering `batched(array [B, ...]) -> array [B, ...]`.
+        if hasattr(connector, "batched"):
+            transforms.append(connector.batched)
+        elif type(connector) in equivalents:
+            transforms.append(equivalents[type(connector)](connector))
+        else:
+            names = ", ".join(kind.__name__ for kind in equivalents)
+            raise UsageError(
+                f"{where} connector {type(connector).__name__}: cannot run batched; allowed are {names} and "
+                "connectors with a method `batched(array)`; RLlib's own SingleAgentEnvRunner runs any connector"
+            )
+    return transforms
+
+
+def _flatten(connector: FlattenObservations) -> Transform:
+    if connector._multi_agent:
+        raise UsageError("env_to_module connector FlattenObservations: multi_agent cannot run batched")
+    spaces, removed = connector._input_obs_base_struct, connector._keys_to_remove
+
+    def transform(observations: Any) -> np.ndarray:
+        if removed:
+            observations = {key: value for key, value in observations.items() if key not in removed}
+        return flatten_inputs_to_1d_tensor(observations, spaces, batch_axis=True)
+
+    return transform
+
+
+def _mean_std_filter(connector: MeanStdFilter) -> Transform:
+    if connector._multi_agent:
+        raise UsageError("env_to_module connector MeanStdFilter: multi_agent cannot run batched")
+
+    def leaf(x: np.ndarray, stats: Any, buffer: Any, shape: Any) -> np.ndarray:
+        if shape is None:  # Discrete and MultiDiscrete stay as they are
+            return x
+        if connector._update_stats:
+            for running in (stats, buffer):
+                _push_batch(running, x)
+        y = x.astype(np.float64)
+        if connector.de_mean_to_zero:
+            y = y - stats.mean
+        if connector.de_std_to_one:
+            y = y / (stats.std + SMALL_NUMBER)
+        if connector.clip_by_value:
+            y = np.clip(y, -connector.clip_by_value, connector.clip_by_value)
+        return y.astype(x.dtype)
+
+    def transform(observations: Any) -> Any:
+        if connector._filters is None:
+            connector._init_new_filters()
+        (filter_,) = connector._filters.values()
+        return tree.map_structure_up_to(
+            observations, leaf, observations, filter_.running_stats, filter_.buffer, filter_.shape
+        )
+
+    return transform
+
+
+def _push_batch(running: Any, x: np.ndarray) -> None:
+    """Adds the rows of ``x`` ``[B, ...]`` to RLlib's ``RunningStat`` (Chan et al. 1983, merging two samples)."""
+    count, mean = len(x), x.mean(axis=0, dtype=np.float64)
+    total = running.num_pushes + count
+    difference = mean - running.mean_array
+    mean_step = difference * (count / total)
+    square_step = ((x - mean) ** 2).sum(axis=0) + difference**2 * (running.num_pushes * count / total)
+    running.mean_array[...] += mean_step
+    running.mean_delta_array[...] += mean_step
+    running.sum_sq_diff_array[...] += square_step
+    running.sum_sq_diff_delta_array[...] += square_step
+    running.num_pushes = total
+    running.num_pushes_delta += count
+
+
+def _normalize_and_clip(connector: NormalizeAndClipActions) -> Transform:
+    space = connector._action_space_struct
+    if connector.normalize_actions:
+        return lambda actions: unsquash_action(actions, space)
+    if connector.clip_actions:
+        return lambda actions: clip_action(actions, space)
+    return lambda actions: actions

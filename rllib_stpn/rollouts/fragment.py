@@ -1,0 +1,76 @@
+"""What one call of ``sample()`` brings back: T steps of B environments, with one state per sequence."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tree
+
+
+class NonFiniteObservationError(RuntimeError):
+    """An environment returned NaN or an infinity; training on would only give a NaN loss later."""
+
+
+@dataclasses.dataclass
+class Fragment:
+    """T steps of B environments, as arrays ``[B, T, ...]``.
+
+    It stands where RLlib expects a list of episodes: it answers ``len``, ``env_steps``, ``agent_steps`` and is cut
+    by whole environments, so that every learner gets whole sequences.
+
+    Attributes:
+        mask: ``[B, T]`` bool, True at the steps to learn from. False are the steps in which an environment only
+            resets (gymnasium's next-step autoreset) and, with complete episodes, the unfinished rest.
+        is_first: ``[B, T]`` bool, True where an episode begins.
+        columns: Arrays ``[B, T, ...]`` by RLlib's column names; empty in evaluation.
+        state_in: State at the start of each sequence, leaves ``[B, S, ...]``; None without state.
+        sequence_starts: ``[S]`` the steps at which the sequences begin.
+        standardize_advantages: Whether the learner brings the advantages to mean 0 and deviation 1.
+        error: Set when the data are unusable. Remote runners cannot raise: RLlib would restart the actor and try
+            again for ever. So the error travels here and is raised by whoever asks for the fragment's size.
+    """
+
+    mask: np.ndarray
+    is_first: np.ndarray
+    columns: dict[str, Any] = dataclasses.field(default_factory=dict)
+    state_in: Any = None
+    sequence_starts: tuple[int, ...] = (0,)
+    standardize_advantages: bool = False
+    error: str | None = None
+
+    def env_steps(self) -> int:
+        """Number of environment steps to learn from."""
+        if self.error is not None:
+            raise NonFiniteObservationError(self.error)
+        return int(self.mask.sum())
+
+    def agent_steps(self) -> int:
+        """The same as ``env_steps``: one agent per environment."""
+        return self.env_steps()
+
+    def __len__(self) -> int:
+        return self.env_steps()
+
+    def __getitem__(self, steps: slice) -> Fragment:
+        """Returns the environments that hold the first ``steps.stop`` steps; at least one, so that cutting ends."""
+        rows = self._rows(steps.stop)
+        return self._take(slice(0, rows))
+
+    def slice(self, steps: slice, len_lookback_buffer: int | None = None) -> Fragment:
+        """Returns what ``fragment[:steps.start]`` left. The look-back is for RLlib's signature only."""
+        return self._take(slice(self._rows(steps.start), None))
+
+    def _rows(self, steps: int) -> int:
+        covered = np.cumsum(self.mask.sum(axis=1))
+        return min(int(np.searchsorted(covered, steps)) + 1, len(self.mask))
+
+    def _take(self, rows: slice) -> Fragment:
+        return dataclasses.replace(
+            self,
+            mask=self.mask[rows],
+            is_first=self.is_first[rows],
+            columns={name: tree.map_structure(lambda a: a[rows], column) for name, column in self.columns.items()},
+            state_in=None if self.state_in is None else tree.map_structure(lambda a: a[rows], self.state_in),
+        )

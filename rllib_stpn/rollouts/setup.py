@@ -1,0 +1,61 @@
+"""One call that gives an AlgorithmConfig the batched rollouts."""
+
+from __future__ import annotations
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
+from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
+
+
+def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool = True) -> AlgorithmConfig:
+    """Switches PPO (or A2C) to the batched EnvRunner and its learner connector.
+
+    ::
+
+        config = use_batched_rollouts(PPOConfig().environment("CartPole-v1"))
+
+    Args:
+        config: The algorithm's config; changed in place.
+        bootstrap_truncated: Whether a return goes on, by the value of the final observation, where an episode was
+            truncated. False for Monte-Carlo training of tasks whose time limit is part of the task, such as the maze.
+
+    Returns:
+        ``config``.
+
+    Raises:
+        UsageError: An algorithm whose loss needs RLlib's episodes, multi-agent training, or a learner connector of
+            the user's own.
+    """
+    from ray.rllib.algorithms.ppo import PPO
+
+    algorithm = config.algo_class
+    if algorithm is None or not issubclass(algorithm, PPO):
+        name = getattr(algorithm, "__name__", type(config).__name__)
+        raise UsageError(
+            f"batched rollouts: got algorithm {name}, allowed are PPO and A2C; others run with RLlib's own "
+            "SingleAgentEnvRunner (env_runner_cls: single_agent)"
+        )
+    if config.is_multi_agent:
+        raise UsageError("batched rollouts: got a multi-agent config, allowed are single-agent ones")
+    connector = config._learner_connector
+    if connector is not None and connector is not fragments_to_batch:
+        raise UsageError(
+            f"batched rollouts: got a learner connector ({connector}), allowed is none: fragments are not episodes"
+        )
+    config.env_runners(env_runner_cls=BatchedEnvRunner)
+    config.learners(
+        add_default_connectors_to_learner_pipeline=False,
+        learner_connector=fragments_to_batch,
+    )
+    if hasattr(config, "bootstrap_truncated"):
+        config.bootstrap_truncated = bootstrap_truncated
+    else:
+        config.learner_config_dict = {**config.learner_config_dict, "bootstrap_truncated": bootstrap_truncated}
+    return config
+
+
+def fragments_to_batch(observation_space, action_space, device=None) -> FragmentsToBatch:
+    """Builds the learner connector, as RLlib asks for it."""
+    return FragmentsToBatch(observation_space, action_space, device=device)

@@ -1,0 +1,235 @@
+"""Loading YAML files: today's format, the old names, and what is told about mistakes. No Ray."""
+
+import pytest
+
+from rllib_stpn.cli import experiments
+from rllib_stpn.cli.experiments import Overrides
+from rllib_stpn.errors import UsageError
+
+
+def load_one(path):
+    (experiment,) = experiments.load(path)
+    return experiment
+
+
+def test_a_file_of_todays_names_is_taken_as_it_is(cartpole):
+    experiment = load_one(cartpole)
+    assert (experiment.name, experiment.run, experiment.num_samples) == ("cartpole", "PPO", 1)
+    assert experiment.config["env"] == "CartPole-v1"
+    assert experiment.config["model"] == {"fcnet_hiddens": [8]}
+    assert experiment.stop == {"training_iteration": 50}
+    assert experiment.notes == []
+
+
+def test_several_experiments_of_a_file(write):
+    path = write("one: {run: PPO, env: A-v0}\ntwo: {run: PPO, config: {env: B-v0}}\n")
+    assert [(e.name, e.config["env"]) for e in experiments.load(path)] == [("one", "A-v0"), ("two", "B-v0")]
+
+
+def test_old_names_are_translated_and_told(write):
+    experiment = load_one(
+        write("""
+old:
+  run: PPO
+  env: CartPole-v0
+  stop: {timesteps_total: 1000, episode_reward_mean: 150, time_total_s: 60}
+  checkpoint_freq: 5
+  local_dir: /somewhere
+  pass_criteria: {episode_reward_mean: 100}
+  config:
+    framework: tf2
+    num_workers: 3
+    num_envs_per_worker: 2
+    num_gpus: 1
+    sgd_minibatch_size: 64
+    num_sgd_iter: 3
+    lambda: 0.95
+    lr: 0.1
+    lr_schedule: [[0, 0.001], [1000, 0.0]]
+    entropy_coeff_schedule: null
+    vf_share_layers: true
+    horizon: 200
+    evaluation_num_episodes: 7
+    model: {post_fcnet_hiddens: [16], framestack: false}
+    evaluation_config: {num_envs_per_worker: 1}
+""")
+    )
+    assert experiment.config == {
+        "env": "CartPole-v0",
+        "framework_str": "torch",
+        "num_env_runners": 3,
+        "num_envs_per_env_runner": 2,
+        "num_gpus_per_learner": 1,
+        "minibatch_size": 64,
+        "num_epochs": 3,
+        "lambda_": 0.95,
+        "lr": [[0, 0.001], [1000, 0.0]],
+        "evaluation_duration": 7,
+        "evaluation_duration_unit": "episodes",
+        "model": {"head_fcnet_hiddens": [16], "vf_share_layers": True},
+        "evaluation_config": {"num_envs_per_env_runner": 1},
+    }
+    assert experiment.stop == {
+        "num_env_steps_sampled_lifetime": 1000,
+        "env_runners/episode_return_mean": 150,
+        "time_total_s": 60,
+    }
+    assert experiment.checkpoint == {"checkpoint_frequency": 5}
+    assert experiment.storage_path == "/somewhere"
+    told = "\n".join(experiment.notes)
+    for line in (
+        "num_workers -> num_env_runners",
+        "num_sgd_iter -> num_epochs",
+        "timesteps_total -> num_env_steps_sampled_lifetime",
+        "episode_reward_mean -> env_runners/episode_return_mean",
+        "framework: tf2 -> torch",
+        "horizon no longer means anything: limit episodes in the environment itself",
+        "pass_criteria no longer means anything",
+        "framestack no longer means anything",
+    ):
+        assert line in told
+    assert "lambda" not in told
+
+
+def test_the_old_stack_keeps_its_names(write):
+    path = write("""
+old:
+  run: PPO
+  env: CartPole-v1
+  config:
+    enable_rl_module_and_learner: false
+    enable_env_runner_and_connector_v2: false
+    num_gpus: 0
+    lr_schedule: [[0, 0.001], [1000, 0.0]]
+    model: {framestack: false}
+""")
+    config = load_one(path).config
+    assert config["num_gpus"] == 0
+    assert config["lr_schedule"] == [[0, 0.001], [1000, 0.0]]
+    assert config["model"] == {"framestack": False}
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        "{episode_return_mean: 10}",
+        "{env_runners/episode_return_mean: 10}",
+        "{env_runners: {episode_return_mean: 10}}",
+        "{episode_reward_mean: 10}",
+        "{sampler_results/episode_reward_mean: 1e1}",
+    ],
+)
+def test_every_spelling_of_the_return_is_one_criterion(write, stop):
+    experiment = load_one(write(f"x: {{run: PPO, env: E-v0, stop: {stop}}}"))
+    assert experiment.stop == {"env_runners/episode_return_mean": 10}
+
+
+def test_the_command_line_goes_over_the_file(cartpole):
+    experiment = Overrides(
+        name="other",
+        stop={"timesteps_total": 5},
+        config={"num_workers": 1, "model": {"fcnet_activation": "relu"}, "seed": 3},
+        num_samples=2,
+        checkpoint_frequency=4,
+        storage_path="/tmp/x",
+        env="Acrobot-v1",
+    ).apply(load_one(cartpole))
+    assert (experiment.name, experiment.num_samples, experiment.storage_path) == ("other", 2, "/tmp/x")
+    assert experiment.stop == {"num_env_steps_sampled_lifetime": 5}
+    assert experiment.config["num_env_runners"] == 1
+    assert experiment.config["model"] == {"fcnet_hiddens": [8], "fcnet_activation": "relu"}
+    assert experiment.config["seed"] == 3
+    assert experiment.config["env"] == "Acrobot-v1"
+    assert experiment.checkpoint["checkpoint_frequency"] == 4
+
+
+def test_the_number_of_trials_is_grid_times_samples(write):
+    experiment = load_one(
+        write(
+            "x: {run: PPO, env: E-v0, num_samples: 3, config: "
+            "{lr: {grid_search: [1, 2]}, model: {fcnet_hiddens: {grid_search: [[8], [16]]}}}}"
+        )
+    )
+    assert experiment.num_trials == 12
+
+
+MISTAKES = {
+    "no-yaml": ("a: [1\nb: 2", ["line 2", "not YAML"]),
+    "tab": ("a:\n\t- 1", ["line 2", "not YAML"]),
+    "python-object": ("a: !!python/object/apply:os.system [echo]", ["not YAML", "python/object"]),
+    "empty": ("", ["expected a mapping of experiment names", "nothing"]),
+    "a-list": ("- a\n- b", ["expected a mapping of experiment names", "a list"]),
+    "no-experiment-name": ("run: PPO\nenv: CartPole-v1", ["'run' stands at the top"]),
+    "a-slash-in-the-name": ("a/b: {run: PPO, env: E-v0}", ["name of a directory", "'a/b'"]),
+    "experiment-no-mapping": ("x: 3", ["x", "expected a mapping", "3"]),
+    "no-run": ("x: {env: E-v0}", ["x: 'run' is missing"]),
+    "no-env": ("x: {run: PPO}", ["x: 'env' is missing"]),
+    "run-a-number": ("x: {run: 3, env: E-v0}", ["run", "3"]),
+    "two-envs": ("x: {run: PPO, env: E-v0, config: {env: F-v0}}", ["env is given twice", "'F-v0'"]),
+    "unknown-key": ("x: {run: PPO, env: E-v0, stopp: {}}", ["unknown key 'stopp'", "did you mean stop"]),
+    "config-a-list": ("x: {run: PPO, env: E-v0, config: [1]}", ["config", "expected a mapping", "a list"]),
+    "stop-a-number": ("x: {run: PPO, env: E-v0, stop: 5}", ["stop", "expected a mapping", "5"]),
+    "stop-unknown": (
+        "x: {run: PPO, env: E-v0, stop: {episode_retrun_mean: 5}}",
+        ["stop", "episode_return_mean"],
+    ),
+    "stop-no-number": (
+        "x: {run: PPO, env: E-v0, stop: {training_iteration: soon}}",
+        ["expected a number", "'soon'"],
+    ),
+    "stop-true": (
+        "x: {run: PPO, env: E-v0, stop: {training_iteration: true}}",
+        ["expected a number", "True"],
+    ),
+    "grid-empty": (
+        "x: {run: PPO, env: E-v0, config: {lr: {grid_search: []}}}",
+        ["lr", "grid_search", "list"],
+    ),
+    "grid-no-list": ("x: {run: PPO, env: E-v0, config: {lr: {grid_search: 3}}}", ["lr", "grid_search", "3"]),
+    "grid-not-alone": (
+        "x: {run: PPO, env: E-v0, config: {lr: {grid_search: [1], log: 3}}}",
+        ["lr", "grid_search stands alone", "log"],
+    ),
+    "both-names": (
+        "x: {run: PPO, env: E-v0, config: {num_workers: 1, num_env_runners: 2}}",
+        ["'num_workers' is the old name of 'num_env_runners'"],
+    ),
+    "num-samples": ("x: {run: PPO, env: E-v0, num_samples: many}", ["num_samples", "whole number", "'many'"]),
+    "num-samples-0": ("x: {run: PPO, env: E-v0, num_samples: 0}", ["num_samples", "at least 1", "0"]),
+    "checkpoint-key": (
+        "x: {run: PPO, env: E-v0, checkpoint_config: {frequency: 1}}",
+        ["checkpoint_config", "'frequency'", "checkpoint_frequency"],
+    ),
+    "checkpoint-value": (
+        "x: {run: PPO, env: E-v0, checkpoint_config: {checkpoint_at_end: 1}}",
+        ["checkpoint_at_end", "true or false", "1"],
+    ),
+    "storage-a-number": ("x: {run: PPO, env: E-v0, storage_path: 3}", ["storage_path", "3"]),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named_with_the_file(write, mistake):
+    text, parts = MISTAKES[mistake]
+    path = write(text)
+    with pytest.raises(UsageError) as error:
+        experiments.load(path)
+    for part in (str(path), *parts):
+        assert part in str(error.value)
+
+
+def test_a_missing_file_names_its_neighbour(cartpole):
+    with pytest.raises(UsageError, match=r"cart_pole\.yaml: no such file; did you mean .*cartpole\.yaml\?"):
+        experiments.load(cartpole.with_name("cart_pole.yaml"))
+
+
+def test_a_directory_is_no_file(tmp_path):
+    with pytest.raises(UsageError, match="cannot be read"):
+        experiments.load(tmp_path)
+
+
+def test_a_binary_file_is_no_yaml(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UsageError, match="not a text file"):
+        experiments.load(path)

@@ -1,0 +1,116 @@
+"""Fitting settings to a machine. No Ray."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from rllib_stpn.cli.folding import fold
+from rllib_stpn.errors import UsageError
+
+DEFAULTS = SimpleNamespace(
+    num_env_runners=2,
+    num_envs_per_env_runner=1,
+    num_cpus_per_env_runner=1,
+    evaluation_interval=None,
+    evaluation_num_env_runners=0,
+    num_learners=0,
+    num_gpus_per_learner=0,
+    num_cpus_per_learner="auto",
+    num_cpus_for_main_process=1,
+)
+CLUSTER = {"num_env_runners": 64, "rollout_fragment_length": 50, "train_batch_size": 3200}
+
+
+def test_what_does_not_fit_becomes_environments_of_the_trial_which_gets_all_cpus():
+    folded, notes = fold(CLUSTER, DEFAULTS, cpus=2)
+    assert folded == {
+        "num_env_runners": 0,
+        "num_envs_per_env_runner": 64,
+        "rollout_fragment_length": 50,
+        "train_batch_size": 3200,
+        "num_cpus_for_main_process": 2,
+    }
+    assert len(notes) == 1
+    assert "64 env runners x 1 -> 64 environments" in notes[0]
+    assert CLUSTER["num_env_runners"] == 64
+
+
+def test_runners_times_environments():
+    folded, _ = fold({"num_env_runners": 3, "num_envs_per_env_runner": 5}, DEFAULTS, cpus=2)
+    assert folded["num_envs_per_env_runner"] == 15
+
+
+def test_what_fits_stays_and_the_trial_gets_the_rest():
+    folded, notes = fold({"num_env_runners": 3}, DEFAULTS, cpus=8)
+    assert folded == {"num_env_runners": 3, "num_cpus_for_main_process": 5}
+    assert notes == []
+
+
+def test_the_rest_is_not_given_to_one_of_several_trials():
+    folded, _ = fold({"num_env_runners": 3}, DEFAULTS, cpus=8, alone=False)
+    assert folded == {"num_env_runners": 3}
+
+
+def test_cpus_that_the_user_gave_the_main_process_stay():
+    folded, _ = fold({"num_env_runners": 1, "num_cpus_for_main_process": 2}, DEFAULTS, cpus=8)
+    assert folded["num_cpus_for_main_process"] == 2
+
+
+def test_the_algorithms_default_runners_are_folded_too():
+    folded, notes = fold({}, DEFAULTS, cpus=2)
+    assert (folded["num_env_runners"], folded["num_envs_per_env_runner"]) == (0, 2)
+    assert notes
+
+
+def test_a_main_process_larger_than_the_machine_shrinks():
+    folded, _ = fold({"num_env_runners": 0, "num_cpus_for_main_process": 16}, DEFAULTS, cpus=4)
+    assert folded["num_cpus_for_main_process"] == 4
+
+
+def test_strict_refuses():
+    with pytest.raises(UsageError, match="65 CPUs, the machine has 2"):
+        fold(CLUSTER, DEFAULTS, cpus=2, strict=True)
+    assert fold({"num_env_runners": 1}, DEFAULTS, cpus=2, strict=True) == ({"num_env_runners": 1}, [])
+
+
+def test_a_sweep_over_environments_is_folded_point_by_point():
+    folded, notes = fold(
+        {"num_env_runners": 8, "num_envs_per_env_runner": {"grid_search": [1, 2]}}, DEFAULTS, cpus=4
+    )
+    assert folded["num_envs_per_env_runner"] == {"grid_search": [8, 16]}
+    assert "8 or 16 environments" in notes[0]
+
+
+def test_a_sweep_over_runners_that_does_not_fit_is_refused():
+    with pytest.raises(UsageError, match="num_env_runners is swept up to 8"):
+        fold({"num_env_runners": {"grid_search": [1, 8]}}, DEFAULTS, cpus=4)
+    fits = {"num_env_runners": {"grid_search": [1, 2]}}
+    assert fold(fits, DEFAULTS, cpus=4, alone=False) == (fits, [])
+
+
+def test_evaluation_keeps_its_environments_and_is_folded_if_it_must():
+    asked = {"num_env_runners": 8, "evaluation_interval": 5, "evaluation_num_env_runners": 1}
+    folded, _ = fold(asked, DEFAULTS, cpus=4)
+    assert folded["evaluation_config"] == {"num_envs_per_env_runner": 1}
+    assert folded["evaluation_num_env_runners"] == 1
+    assert folded["num_cpus_for_main_process"] == 3
+    folded, notes = fold(asked, DEFAULTS, cpus=1)
+    assert folded["evaluation_num_env_runners"] == 0
+    assert len(notes) == 2
+
+
+def test_learners_are_folded_with_their_batches():
+    folded, notes = fold(
+        {"num_env_runners": 0, "num_learners": 4, "train_batch_size_per_learner": 100, "minibatch_size": 10},
+        DEFAULTS,
+        cpus=2,
+    )
+    assert folded["num_learners"] == 0
+    assert (folded["train_batch_size_per_learner"], folded["minibatch_size"]) == (400, 40)
+    assert "num_learners 4 -> 0" in notes[0]
+
+
+def test_gpus_that_are_not_there_are_not_asked_for():
+    folded, notes = fold({"num_env_runners": 0, "num_gpus_per_learner": 1}, DEFAULTS, cpus=2, gpus=0)
+    assert folded["num_gpus_per_learner"] == 0
+    assert "0 GPUs" in notes[0]

@@ -1,0 +1,311 @@
+"""The STPN op: the fused kernel against the plain reference, and the reference against finite differences."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.kernels import num_threads, reference, stpn
+
+NAMES = ("inputs", "h", "F", "weight", "bias", "weight_lambda", "weight_gamma")
+
+RULES = [
+    pytest.param(
+        {"normalize": normalize, "clamp": clamp, "recurrent": recurrent},
+        id=f"{normalize or 'plain'}-{'clamp' if clamp else 'free'}-{'recurrent' if recurrent else 'feedforward'}",
+    )
+    for normalize, clamp, recurrent in itertools.product(("pre", "post", None), (None, 0.2), (True, False))
+]
+
+
+def arguments(B, T, I, H, *, recurrent=True, start=False, scalar=False, plasticity=0.5, dtype=torch.float32, seed=0):
+    """Tensors by name, with enough plasticity for it to matter."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape, scale=1.0):
+        return torch.randn(*shape, generator=generator, dtype=dtype) * scale
+
+    D = I + H if recurrent else I
+    plastic = (1,) if scalar else (H, D)
+    return {
+        "inputs": normal(B, T, I),
+        "h": normal(B, H, scale=0.5) if start and recurrent else None,
+        "F": normal(B, H, D, scale=0.1) if start else None,
+        "weight": normal(H, D, scale=0.3),
+        "bias": normal(H, scale=0.1),
+        "weight_lambda": torch.rand(*plastic, generator=generator, dtype=dtype),
+        "weight_gamma": normal(*plastic, scale=plasticity),
+    }
+
+
+def some_resets(B, T, seed=0):
+    mask = torch.rand(B, T, generator=torch.Generator().manual_seed(seed)) < 0.3
+    mask[0, 0] = True
+    mask[-1, T // 2] = True
+    return mask
+
+
+def run(tensors, *, final_state=True, **options):
+    """Outputs, final state, energy and the gradients of all tensors, by name."""
+    tensors = {k: None if t is None else t.clone().requires_grad_() for k, t in tensors.items()}
+    outputs, h, F, energy = stpn(*tensors.values(), return_energy=True, **options)
+    generator = torch.Generator().manual_seed(1)
+
+    def weighted(t):
+        return (t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum()
+
+    loss = weighted(outputs)
+    if final_state:
+        loss = loss + weighted(F) + (weighted(h) if h is not None else 0)
+    given = {k: t for k, t in tensors.items() if t is not None}
+    gradients = torch.autograd.grad(loss, list(given.values()))
+    results = {"outputs": outputs, "F": F, "energy": energy}
+    if h is not None:
+        results["h"] = h
+    results |= {f"d{k}": g for k, g in zip(given, gradients, strict=True)}
+    return {k: t.detach() for k, t in results.items()}
+
+
+def assert_near(actual, expected, tolerance=2e-5):
+    """Every tensor within `tolerance` of its largest element; NaN is never near anything."""
+    assert actual.keys() == expected.keys()
+    for name, value in actual.items():
+        assert value.shape == expected[name].shape, name
+        error = (value - expected[name]).abs().max() / (expected[name].abs().max() + 1e-6)
+        assert error <= tolerance, f"{name}: relative error {error:.1e}"  # False for NaN
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["zero_start", "given_start"])
+@pytest.mark.parametrize("resets", [False, True], ids=["no_resets", "resets"])
+@pytest.mark.parametrize("rule", RULES)
+def test_fused_matches_reference_with_every_gradient(rule, resets, start):
+    tensors = arguments(3, 7, 5, 4, recurrent=rule["recurrent"], start=start)
+    is_first = some_resets(3, 7) if resets else None
+    expected = run(tensors, is_first=is_first, implementation="reference", **rule)
+    assert_near(run(tensors, is_first=is_first, implementation="fused", **rule), expected)
+
+
+@pytest.mark.parametrize(
+    ("B", "T", "I", "H", "plasticity"),
+    [
+        pytest.param(*shape, id="B{}-T{}-I{}-H{}".format(*shape))
+        for shape in [
+            (1, 1, 1, 1, 0.5),
+            (2, 1, 13, 3, 0.5),  # width exactly one vector
+            (9, 4, 15, 17, 0.3),  # rows and samples beyond one block
+            (5, 23, 70, 19, 0.05),
+            (3, 31, 300, 33, 0.01),  # replayed in segments, several tiles
+            (2, 6, 1030, 5, 0.01),
+        ]
+    ],
+)
+@pytest.mark.parametrize("normalize", ["pre", "post", None])
+def test_fused_matches_reference_at_odd_sizes(B, T, I, H, plasticity, normalize):
+    tensors = arguments(B, T, I, H, start=True, plasticity=plasticity)
+    rule = {"normalize": normalize, "clamp": 0.3, "recurrent": True, "is_first": some_resets(B, T)}
+    expected = run(tensors, implementation="reference", **rule)
+    assert_near(run(tensors, implementation="fused", **rule), expected, 5e-5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_fused_matches_reference_with_scalar_plasticity(rule):
+    tensors = arguments(3, 7, 5, 4, recurrent=rule["recurrent"], scalar=True)
+    expected = run(tensors, implementation="reference", **rule)
+    assert_near(run(tensors, implementation="fused", **rule), expected)
+
+
+@pytest.mark.parametrize("normalize", ["pre", "post", None])
+def test_fused_gradients_without_a_gradient_of_the_final_state(normalize):
+    tensors = arguments(3, 7, 5, 4, start=True)
+    rule = {"normalize": normalize, "clamp": None, "recurrent": True, "final_state": False}
+    expected = run(tensors, implementation="reference", **rule)
+    assert_near(run(tensors, implementation="fused", **rule), expected)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "reference"])
+def test_gradient_of_the_final_state_alone(implementation):
+    tensors = {k: t.requires_grad_() for k, t in arguments(2, 3, 5, 4, start=True).items()}
+    _, _, F, _ = stpn(
+        *tensors.values(), normalize="post", clamp=None, recurrent=True, implementation=implementation
+    )
+    assert all(g.abs().sum() > 0 for g in torch.autograd.grad(F.square().sum(), list(tensors.values())))
+
+
+@pytest.mark.parametrize("resets", [False, True], ids=["no_resets", "resets"])
+@pytest.mark.parametrize("rule", RULES)
+def test_reference_gradients_match_finite_differences(rule, resets):
+    tensors = arguments(2, 3, 2, 2, recurrent=rule["recurrent"], start=True, dtype=torch.float64)
+    given = {k: t.requires_grad_() for k, t in tensors.items() if t is not None}
+    is_first = torch.tensor([[False, True, False], [False, False, False]]) if resets else None
+
+    def function(*values):
+        complete = dict.fromkeys(NAMES) | dict(zip(given, values, strict=True))
+        outputs, _, F, _ = stpn(*complete.values(), is_first=is_first, **rule)
+        return outputs, F
+
+    assert torch.autograd.gradcheck(function, tuple(given.values()))
+
+
+@pytest.mark.parametrize("normalize", ["pre", "post", None])
+def test_reference_recomputed_in_chunks_is_the_same(normalize, monkeypatch):
+    tensors = arguments(2, 7, 5, 4, start=True, dtype=torch.float64)
+    rule = {"normalize": normalize, "clamp": 0.3, "recurrent": True, "is_first": some_resets(2, 7)}
+    expected = run(tensors, **rule)
+    recomputed = []
+    checkpoint = reference.checkpoint
+    monkeypatch.setattr(
+        reference, "checkpoint", lambda *args, **kw: recomputed.append(1) or checkpoint(*args, **kw)
+    )
+    monkeypatch.setattr(reference, "GRAPH_BYTES", 3 * 8 * tensors["F"].numel() * 8)
+    assert_near(run(tensors, **rule), expected, 1e-12)
+    assert len(recomputed) == 3
+
+
+@pytest.mark.parametrize("implementation", ["fused", "reference"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_reset_starts_a_new_sequence(rule, implementation):
+    tensors = arguments(2, 7, 5, 4, recurrent=rule["recurrent"], start=True)
+    is_first = torch.zeros(2, 7, dtype=torch.bool)
+    is_first[:, 3] = True
+    options = {**rule, "implementation": implementation}
+    outputs, _, F, _ = stpn(*tensors.values(), is_first=is_first, **options)
+    before, *_ = stpn(*(tensors | {"inputs": tensors["inputs"][:, :3]}).values(), **options)
+    after, _, last, _ = stpn(
+        *(tensors | {"inputs": tensors["inputs"][:, 3:], "h": None, "F": None}).values(), **options
+    )
+    assert_near({"before": outputs[:, :3], "after": outputs[:, 3:]}, {"before": before, "after": after}, 1e-6)
+    assert_near({"F": F}, {"F": last}, 1e-6)
+
+
+@pytest.mark.parametrize("implementation", ["fused", "reference"])
+def test_a_reset_clears_a_state_of_nan(implementation):
+    tensors = arguments(2, 3, 5, 4, start=True)
+    tensors["F"].fill_(float("nan"))
+    tensors["h"].fill_(float("nan"))
+    is_first = torch.tensor([[True, False, False], [False, False, False]])
+    outputs, *_ = stpn(
+        *tensors.values(),
+        normalize="pre",
+        clamp=1.0,
+        recurrent=True,
+        is_first=is_first,
+        implementation=implementation,
+    )
+    assert outputs[0].isfinite().all()
+    assert outputs[1].isnan().all()
+
+
+@pytest.mark.parametrize("implementation", ["fused", "reference"])
+@pytest.mark.parametrize("rule", RULES)
+def test_nan_input_gives_nan_outputs_from_there_on(rule, implementation):
+    tensors = arguments(2, 5, 5, 4, recurrent=rule["recurrent"])
+    tensors["inputs"][1, 2, 3] = float("nan")
+    outputs, _, F, _ = stpn(*tensors.values(), implementation=implementation, **rule)
+    assert outputs[1, 2:].isnan().all()
+    assert F[1].isnan().any()
+    assert outputs[0].isfinite().all()
+    assert outputs[1, :2].isfinite().all()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_fused_inference_equals_training(rule):
+    tensors = arguments(3, 7, 5, 4, recurrent=rule["recurrent"], start=True)
+    training = run(tensors, implementation="fused", **rule)
+    with torch.no_grad():
+        outputs, _, F, energy = stpn(*tensors.values(), return_energy=True, implementation="fused", **rule)
+    assert torch.equal(outputs, training["outputs"])
+    assert torch.equal(F, training["F"])
+    assert torch.equal(energy, training["energy"])
+
+
+def test_fused_leaves_its_arguments_alone():
+    tensors = arguments(3, 4, 12, 4, start=True)  # width 16: no padding, so nothing forces a copy
+    copies = {k: t.clone() for k, t in tensors.items()}
+    run(tensors, normalize="post", clamp=0.1, recurrent=True, implementation="fused")
+    assert all(torch.equal(tensors[k], copies[k]) for k in NAMES)
+
+
+def test_fused_takes_strided_tensors():
+    tensors = arguments(3, 4, 5, 4, start=True)
+    strided = {k: t.transpose(0, -1).contiguous().transpose(0, -1) for k, t in tensors.items()}
+    rule = {"normalize": "pre", "clamp": None, "recurrent": True, "implementation": "fused"}
+    assert_near(run(strided, **rule), run(tensors, **rule), 0.0)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_thread_count_does_not_change_results(threads):
+    tensors = arguments(7, 9, 20, 11, start=True, plasticity=0.1)
+    rule = {"normalize": "post", "clamp": 0.5, "recurrent": True, "implementation": "fused"}
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        single = run(tensors, **rule)
+        torch.set_num_threads(threads)
+        assert num_threads() == threads
+        several, again = run(tensors, **rule), run(tensors, **rule)
+    finally:
+        torch.set_num_threads(before)
+    assert_near(several, single, 1e-6)
+    assert_near(several, again, 0.0)
+
+
+def test_auto_runs_the_reference_where_the_kernel_cannot():
+    tensors = arguments(2, 3, 5, 4, dtype=torch.float64)
+    outputs, *_ = stpn(*tensors.values(), normalize="pre", clamp=None, recurrent=True)
+    assert outputs.dtype == torch.float64
+
+
+def test_runs_without_numba_and_after_a_fork():
+    program = """
+import sys, warnings
+import rllib_stpn.layers, torch
+assert "numba" not in sys.modules and "ray" not in sys.modules
+layer = rllib_stpn.layers.STPN(5, 4)
+if sys.argv[1] == "without_numba":
+    sys.modules["numba"] = None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layer(torch.zeros(2, 3, 5))[0].sum().backward()
+    assert "numba" in str(caught[0].message), caught
+else:
+    import os
+    torch.set_num_threads(2)
+    layer(torch.zeros(2, 3, 5))
+    child = os.fork()
+    if child == 0:
+        layer(torch.zeros(2, 3, 5))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+    for case in ("without_numba", "fork"):
+        subprocess.run([sys.executable, "-c", program, case], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"normalize": "sideways"}, "normalize: got 'sideways', allowed are 'pre'", id="normalize"),
+        pytest.param({"implementation": "fast"}, "implementation: got 'fast'", id="implementation"),
+        pytest.param({"F": torch.zeros(2, 4, 8)}, r"F: got \(2, 4, 8\), allowed are \(2, 4, 9\)", id="F"),
+        pytest.param({"h": torch.zeros(3, 4)}, r"h: got \(3, 4\)", id="h"),
+        pytest.param({"inputs": torch.zeros(2, 3, 6)}, r"weight: got \(4, 9\)", id="input_size"),
+        pytest.param({"inputs": torch.zeros(2, 0, 5)}, "at least one step", id="no_steps"),
+        pytest.param({"is_first": torch.zeros(3, 2, dtype=torch.bool)}, "is_first", id="mask_shape"),
+        pytest.param({"is_first": torch.zeros(2, 3)}, "is_first: got torch.float32", id="mask_dtype"),
+        pytest.param({"weight_lambda": torch.zeros(4)}, "weight_lambda", id="lambda"),
+        pytest.param({"recurrent": False}, r"weight: got \(4, 9\), allowed are \(4, 5\)", id="recurrent"),
+    ],
+)
+def test_bad_arguments_are_named(change, message):
+    options = {"normalize": "pre", "clamp": None, "recurrent": True}
+    with pytest.raises(UsageError, match=message):
+        stpn(**{**arguments(2, 3, 5, 4), **options, **change})
+
+
+def test_fused_refuses_float64():
+    tensors = arguments(2, 3, 5, 4, dtype=torch.float64)
+    with pytest.raises(UsageError, match="float64"):
+        stpn(*tensors.values(), normalize="pre", clamp=None, recurrent=True, implementation="fused")

@@ -1,0 +1,187 @@
+"""What every layer promises, run over all of them."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.layers import LAYERS, make_layer
+
+B, T, I, H = 3, 7, 5, 4
+
+CASES = {
+    "stpn": ("stpn", {}),
+    "stpn-post": ("stpn", {"normalize": "post", "clamp": 1.0}),
+    "stpn-feedforward": ("stpn", {"recurrent": False, "normalize": None, "clamp": 0.1}),
+    "stpn-scalar": ("stpn", {"per_synapse": False}),
+    "stpn-reference": ("stpn", {"implementation": "reference"}),
+    "lstm": ("lstm", {}),
+    "lstm-single": ("lstm", {"bias": "single"}),
+    "mlp": ("mlp", {}),
+}
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def layer(request):
+    torch.manual_seed(0)
+    name, options = request.param
+    layer = make_layer(name, input_size=I, hidden_size=H, **options)
+    if name == "stpn":
+        layer.weight_gamma.data *= 400  # at its initial scale plasticity is invisible
+    return layer
+
+
+@pytest.fixture
+def inputs():
+    return torch.randn(B, T, I, generator=torch.Generator().manual_seed(1))
+
+
+def some_state(layer, batch_size=B):
+    generator = torch.Generator().manual_seed(2)
+    state = layer.initial_state(batch_size)
+    return {k: torch.randn(v.shape, generator=generator) * 0.3 for k, v in state.items()}
+
+
+def assert_same(actual, expected, tolerance=1e-6):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_every_name_is_covered():
+    assert {name for name, _ in CASES.values()} == set(LAYERS)
+
+
+def test_shapes(layer, inputs):
+    outputs, state, energy = layer(inputs, return_energy=True)
+    assert outputs.shape == (B, T, layer.output_size) == (B, T, H)
+    assert {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in layer.initial_state(B).items()}
+    assert energy.shape[:2] == (B, T)
+    assert (energy >= 0).all()
+    assert not energy.requires_grad
+
+
+def test_initial_state_is_zero_and_the_default(layer, inputs):
+    state = layer.initial_state(B)
+    assert all((leaf == 0).all() and leaf.dtype == torch.float32 for leaf in state.values())
+    assert_same(layer(inputs, state), layer(inputs))
+
+
+def test_a_sequence_equals_its_single_steps(layer, inputs):
+    state = some_state(layer)
+    expected = layer(inputs, state, return_energy=True)
+    outputs, energies = [], []
+    for t in range(T):
+        output, state, energy = layer(inputs[:, t : t + 1], state, return_energy=True)
+        outputs.append(output)
+        energies.append(energy)
+    assert_same((torch.cat(outputs, 1), state, torch.cat(energies, 1)), expected)
+
+
+def test_a_split_sequence_equals_the_whole(layer, inputs):
+    state = some_state(layer)
+    expected = layer(inputs, state)
+    first, middle = layer(inputs[:, :3], state)
+    second, last = layer(inputs[:, 3:], middle)
+    assert_same((torch.cat([first, second], 1), last), expected)
+
+
+def test_gradients_pass_through_a_handed_over_state(layer, inputs):
+    def gradients(loss):
+        return torch.autograd.grad(loss, list(layer.parameters()), allow_unused=True)
+
+    _, middle = layer(inputs[:, :3])
+    expected = gradients(layer(inputs)[0][:, 3:].square().sum())
+    assert_same(gradients(layer(inputs[:, 3:], middle)[0].square().sum()), expected, 1e-5)
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 6])
+def test_is_first_equals_separate_sequences(layer, inputs, first):
+    state = some_state(layer)
+    is_first = torch.zeros(B, T, dtype=torch.bool)
+    is_first[1, first] = True
+    outputs, last, energy = layer(inputs, state, is_first, return_energy=True)
+    for b in range(B):
+        own = {k: v[b : b + 1] for k, v in state.items()}
+        if b != 1:
+            expected = layer(inputs[b : b + 1], own, return_energy=True)
+        else:
+            expected = layer(inputs[b : b + 1, first:], return_energy=True)
+            if first:
+                before = layer(inputs[b : b + 1, :first], own, return_energy=True)
+                expected = tuple(
+                    last if isinstance(last, dict) else torch.cat([start, last], 1)
+                    for start, last in zip(before, expected, strict=True)
+                )
+        found = (outputs[b : b + 1], {k: v[b : b + 1] for k, v in last.items()}, energy[b : b + 1])
+        assert_same(found, expected)
+
+
+def test_no_gradient_passes_a_reset(layer, inputs):
+    inputs.requires_grad_()
+    is_first = torch.zeros(B, T, dtype=torch.bool)
+    is_first[:, 3] = True
+    outputs, _ = layer(inputs, is_first=is_first)
+    (gradient,) = torch.autograd.grad(outputs[:, 3:].sum(), inputs)
+    assert (gradient[:, :3] == 0).all()
+    assert (gradient[:, 3] != 0).all()
+
+
+def test_the_given_state_is_not_changed(layer, inputs):
+    state = some_state(layer)
+    before = {k: v.clone() for k, v in state.items()}
+    layer(inputs, state, is_first=torch.ones(B, T, dtype=torch.bool))
+    assert all(torch.equal(state[k], before[k]) for k in before)
+
+
+def test_inference_equals_training(layer, inputs):
+    expected = layer(inputs, some_state(layer))
+    with torch.no_grad():
+        assert_same(layer(inputs, some_state(layer)), expected, 1e-6)
+
+
+def test_every_parameter_learns(layer, inputs):
+    outputs, _ = layer(inputs)
+    outputs.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.parameters())
+
+
+def test_copies_pickles_and_checkpoints_compute_the_same(layer, inputs):
+    expected = layer(inputs)
+    name, options = type(layer).name, {}
+    if name == "lstm":
+        options = {"bias": layer.bias}
+    if name == "stpn":
+        keys = ("recurrent", "per_synapse", "normalize", "clamp")
+        options = {key: getattr(layer, key) for key in keys}
+    restored = make_layer(name, input_size=I, hidden_size=H, **options)
+    restored.load_state_dict(layer.state_dict())
+    for other in (restored, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert_same(other(inputs), expected, 1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(0, 4), (5, 0), (5, -1), (5, 2.0), (5, "4"), (True, 4)], ids=str)
+@pytest.mark.parametrize("name", LAYERS)
+def test_sizes_are_positive_integers(name, sizes):
+    with pytest.raises(UsageError, match=f"{name}: (input|hidden)_size: got .*, allowed is an integer"):
+        make_layer(name, input_size=sizes[0], hidden_size=sizes[1])
+
+
+@pytest.mark.parametrize("shape", [(B, T, I + 1), (B, I), (B, 0, I)], ids=str)
+def test_inputs_of_the_wrong_shape_are_refused(layer, shape):
+    with pytest.raises(UsageError, match=rf"inputs: got shape .*allowed is \[B, T, {I}\]"):
+        layer(torch.zeros(shape))
+
+
+def test_a_state_that_does_not_fit_is_refused(layer, inputs):
+    if not layer.initial_state(1):
+        pytest.skip("no state")
+    for state in (layer.initial_state(B + 1), {}, tuple(layer.initial_state(B).values()), torch.zeros(B, H)):
+        with pytest.raises(UsageError, match="state: got .*allowed is a dict of shapes"):
+            layer(inputs, state)
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(B, T), torch.zeros(T, B, dtype=torch.bool)], ids=["float", "time_first"])
+def test_a_mask_that_does_not_fit_is_refused(layer, inputs, mask):
+    with pytest.raises(UsageError, match="is_first: got"):
+        layer(inputs, is_first=mask)
