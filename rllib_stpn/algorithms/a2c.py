@@ -22,7 +22,7 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
 
 from rllib_stpn.errors import UsageError, one_of
-from rllib_stpn.models import spec_from_model_dict
+from rllib_stpn.models import MemoryRLModule, spec_from_model_dict
 from rllib_stpn.rollouts import BatchedEnvRunner, use_batched_rollouts
 
 
@@ -132,10 +132,8 @@ class A2CConfig(AlgorithmConfig):
         self._train_batch_size_per_learner = value
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """RLlib's default actor-critic module, until a layer is chosen."""
-        from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
-
-        return RLModuleSpec(module_class=DefaultPPOTorchRLModule)
+        """RLlib's default actor-critic model, until a layer is chosen."""
+        return RLModuleSpec(module_class=MemoryRLModule)
 
     def get_default_learner_class(self) -> type[A2CTorchLearner]:
         """The A2C loss."""

@@ -259,9 +259,8 @@ def _checkpoint(where: str, block: Any) -> dict[str, Any]:
         if kind is int:
             _integer(f"{where}: {key}", value, at_least=1 if key == "num_to_keep" else 0)
         elif not isinstance(value, kind):
-            raise UsageError(
-                f"{where}: {key}: expected {'true or false' if kind is bool else 'a string'}, got {_kind(value)}"
-            )
+            expected = "true or false" if kind is bool else "a string"
+            raise UsageError(f"{where}: {key}: expected {expected}, got {_kind(value)}")
     order = block.get("checkpoint_score_order")
     if order not in (None, "min", "max"):
         raise UsageError(f"{where}: checkpoint_score_order: got {order!r}, allowed are 'min', 'max'")

@@ -64,13 +64,13 @@ def fold(
         cpus: The CPUs a trial can have.
         gpus: The GPUs a trial can have.
         strict: Change nothing, and refuse what does not fit.
-        alone: Whether it is the only trial: then what it does not ask for is given to its own process as well.
+        alone: Whether it is the only trial: then its own process gets what nobody asked for, too.
 
     Returns:
         The settings, and a line for each thing that had to change.
 
     Raises:
-        UsageError: It does not fit, and ``strict`` or a sweep over `num_env_runners` leaves nothing to be done.
+        UsageError: It does not fit, and ``strict`` or a sweep of num_env_runners leaves no way out.
     """
     folded = dict(settings)
     notes: list[str] = []
@@ -92,7 +92,7 @@ def fold(
         notes.append(_fold_env_runners(folded, defaults, needs, cpus))
     if Resources(folded, defaults).cpus > cpus and needs.evaluation_env_runners:
         notes.append(
-            f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: evaluation in the trial's process"
+            f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: in the trial's own process"
         )
         folded["evaluation_num_env_runners"] = 0
         folded["evaluation_parallel_to_training"] = False
@@ -143,7 +143,7 @@ def _fold_learners(folded: dict[str, Any], needs: Resources) -> str:
                 else value * needs.learners
             )
             changed += f", {key} x {needs.learners}"
-    return f"num_learners {needs.learners} -> 0: learning in the trial's process{changed}"
+    return f"num_learners {needs.learners} -> 0: in the trial's own process{changed}"
 
 
 def _words(envs: Any) -> str:

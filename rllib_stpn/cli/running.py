@@ -152,7 +152,8 @@ def _tell(
         checkpoint = result.checkpoint or checkpoint
         print(f"checkpoint  {result.checkpoint.path if result.checkpoint else 'none'}")
     if checkpoint is not None:
-        print(f'load it     ray.rllib.algorithms.algorithm.Algorithm.from_checkpoint("{checkpoint.path}")')
+        print("load it     from ray.rllib.algorithms.algorithm import Algorithm")
+        print(f'            algorithm = Algorithm.from_checkpoint("{checkpoint.path}")')
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
     return interruption.exit_code if interruption.signal is not None else code
 

@@ -13,12 +13,13 @@ LANES = 16
 _PAGE = 1024  # floats
 _STAGGER = 80
 _RULES = {None: 0, "pre": 1, "post": 2}
-_SMALL = 256 * 2**10  # bytes of E over a sequence up to which a sample is replayed in one segment
+_SMALL = 512 * 2**10  # bytes of E over a sequence up to which a sample is replayed in one segment
 
 FORWARD_TILE = 512
 BACKWARD_TILE = 256
 FORWARD_BLOCK = 4
 BACKWARD_BLOCK = 4
+INTERVAL = 4
 
 
 def _round_up(n: int) -> int:
@@ -64,7 +65,9 @@ class _Fused(torch.autograd.Function):
         inputs = inputs.detach().contiguous()
         empty = inputs.new_empty(0)
         x = _flat(inputs)
-        first = (torch.empty(0, dtype=torch.uint8) if is_first is None else is_first.to(torch.uint8)).contiguous()
+        first = torch.zeros(batch, steps + 1, dtype=torch.uint8)
+        if is_first is not None:
+            first[:, :-1] = is_first
         h0 = empty if h is None else h.detach().contiguous()
         F0 = empty if F is None else _padded(F, width)
         W = _padded(weight, width)
@@ -112,13 +115,15 @@ class _Fused(torch.autograd.Function):
         dx = torch.empty_like(inputs)
         dh0, dF0 = torch.empty_like(h0), torch.empty_like(F0)
         area = hidden_size * width
-        length = steps
-        if 4 * steps * area > _SMALL:
-            length = math.isqrt(steps - 1) + 1
-        segments = -(-steps // length)
         slices = _slices(batch)
         block = min(BACKWARD_BLOCK, max(e - b for b, e in slices))
         room = area + _STAGGER
+        interval = 1 if 4 * steps * area * block <= _SMALL else INTERVAL
+        length = steps
+        if 4 * steps * area * block > _SMALL:
+            length = interval * max(1, round(math.sqrt(steps / interval)))
+        segments = -(-steps // length)
+        trace = (-(-length // interval) + 1) * block * room
         partial = []
         arrays = [_flat(a) for a in (out, saved, dout, dF, inputs, first, h0, F0)]
         results = [_flat(a) for a in (dx, dh0, dF0)]
@@ -126,15 +131,15 @@ class _Fused(torch.autograd.Function):
         def task(i, begin, end):
             plain = (hidden_size, width)
             w, l, m, *gradients = _staggered(*[plain] * 6, (rows,),
-                ((length + 1) * block * room,), (segments * block * room,), (block * room,), ((length + 1) * block * width,),
-                (block * width,), (block * 2 * rows * LANES,), (8 * block * rows,), (2 * length,))
+                (trace,), (segments * block * room,), (block * room,), ((length + 1) * block * width,),
+                (block * width,), (block * 2 * rows * LANES,), (8 * block * rows,), (2 * length * block * rows,))
             w.copy_(W), l.copy_(L), m.copy_(M)
             scratch = [_flat(a) for a in gradients[4:]]
             partial.append(gradients[:4])
             gradients = [_flat(a) for a in (w, l, m, *gradients[:4])]
             return lambda: stpn_cpu.backward(
                 *arrays, *gradients, *results, *scratch, begin, end, steps, input_size, hidden_size, int(recurrent),
-                ctx.rule, block, BACKWARD_TILE, length, room, ctx.bound)
+                ctx.rule, block, BACKWARD_TILE, length, interval, room, ctx.bound)
 
         run_slices([task(i, begin, end) for i, (begin, end) in enumerate(slices)])
         dW, dL, dM, db = (functools.reduce(torch.add, g) for g in zip(*partial, strict=True))

@@ -136,7 +136,7 @@ def forward(
 ):
     """Runs the layer: writes outputs, the final F and, where asked for, what backward needs and the energy.
 
-    ``first``, ``h0``, ``F0`` may be empty: no resets, a zero start state. ``saved`` is [B, T, 2 or 5, rows].
+    ``first`` is [B, T + 1], its last column zero. ``h0`` and ``F0`` may be empty for a zero start state. ``saved`` is [B, T, 2 or 5, rows].
     ``u`` [2, block, width], ``sums`` [block, 4, rows, 16] and ``row_values`` [4, block, rows] are scratch, zeroed.
     """
     H = hidden_size
@@ -155,7 +155,7 @@ def forward(
             for s in range(count):
                 b = start + s
                 at = b * H * width
-                reset = t < steps and first.size > 0 and first[b * steps + t] != 0
+                reset = first[b * (steps + 1) + t] != 0
                 if reset or (t == 0 and F0.size == 0):
                     _fill(F, at, H * width, np.float32(0.0))
                 elif t == 0:
@@ -176,7 +176,7 @@ def forward(
                     for s in range(count):
                         at = ((start + s) * H + i) * width + j
                         to = (s * 4 * rows + i) * LANES
-                        fresh = t == 0 or (t < steps and first.size > 0 and first[(start + s) * steps + t] != 0)
+                        fresh = t == 0 or first[(start + s) * (steps + 1) + t] != 0
                         if fresh:
                             _measure_row(W, i * width + j, F, at, u, now + s * width + j, n,
                                          sums, to, stride, j > 0, post)
@@ -188,7 +188,7 @@ def forward(
                                         bound, sums, to, stride, j > 0, post)
             for s in range(count):
                 b = start + s
-                fresh = t == 0 or (t < steps and first.size > 0 and first[b * steps + t] != 0)
+                fresh = t == 0 or first[b * (steps + 1) + t] != 0
                 for i in range(0, rows, LANES):
                     to = (s * 4 * rows + i) * LANES
                     gg, current = sum_each(sums, to), sum_each(sums, to + stride)
@@ -244,33 +244,32 @@ def forward(
 
 
 @_inline
-def _replay_row(L, M, row, E, at, u, now, u_stride, n, values, length, count, bound, first, next_step, left,
-                keep, trace, to, trace_stride, last, last_at):
-    # One row of E over `count` steps whose outputs are known; nothing to add up, so E stays in a register.
-    for j in range(0, n, LANES):
-        e, l, m = load(E, at + j), load(L, row + j), load(M, row + j)
-        for t in range(count):
-            if keep:
-                store(trace, to + t * trace_stride + j, e)
-            v = load(u, now + t * u_stride + j)
-            e = l * splat(values[t]) * e + m * splat(values[length + t]) * v
-            e = at_least(at_most(e, bound), splat(0.0) - bound)
-            if t < left and first[next_step + t] != 0:
-                e = splat(0.0)
-        store(last, last_at + j, e)
+def _replay(e, l, m, u, at, u_stride, values, values_at, values_stride, h_at, count, bound, first, next_step):
+    # E over `count` steps whose outputs are known: nothing to add up, so E stays in a register.
+    for t in range(count):
+        k, h = values[values_at + t * values_stride], values[h_at + values_at + t * values_stride]
+        e = l * splat(k) * e + m * splat(h) * load(u, at + t * u_stride)
+        e = at_least(at_most(e, bound), splat(0.0) - bound)
+        if first[next_step + t] != 0:
+            e = splat(0.0)
+    return e
 
 
 @_inline
-def _reverse_row(W, L, M, dW, dL, dM, row, E, at, dP, dp_at, u, before, now, du, du_at, n,
-                 h, k, q, ds, nu, v, bound, sums, to, stride, add, post):
+def _reverse_row(W, L, M, dW, dL, dM, row, E, at, replays, u_at, values, values_at, values_stride, values_h,
+                 first, next_step, dP, dp_at, u, u_stride, du, du_at, n,
+                 h, k, q, ds, nu, v, bound, limit, sums, to, stride, add, post):
     # One step back: from dP of this step's update to dP of the previous one, and all gradients on the way.
     a, c = splat(0.0), splat(0.0)
     if add:
         a, c = load(sums, to), load(sums, to + stride)
+    now = u_at + replays * u_stride
+    before = now - u_stride
     for j in range(0, n, LANES):
-        w, e, x = load(W, row + j), load(E, at + j), load(u, now + j)
-        p = load(dP, dp_at + j)
         l, m = load(L, row + j), load(M, row + j)
+        e = _replay(load(E, at + j), l, m, u, u_at + j, u_stride, values, values_at, values_stride, values_h,
+                    replays, bound, first, next_step)
+        w, x, p = load(W, row + j), load(u, now + j), load(dP, dp_at + j)
         store(dL, row + j, p * e * k + load(dL, row + j))
         store(dM, row + j, p * x * h + load(dM, row + j))
         if post:
@@ -285,7 +284,7 @@ def _reverse_row(W, L, M, dW, dL, dM, row, E, at, dP, dp_at, u, before, now, du,
             store(dW, row + j, load(dW, row + j) + dg)
             de = l * p * k + dg
         store(du, du_at + j, m * p * h + (ds * g + load(du, du_at + j)))
-        de = where_inside(e, bound, de)
+        de = where_inside(e, limit, de)
         store(dP, dp_at + j, de)
         a = m * load(u, before + j) * de + a
         c = de * e + c
@@ -319,7 +318,7 @@ def _start_row(W, dW, row, E, at, dF, df_at, M, u, now, dP, dp_at, n, bound, pos
     store(sums, to + stride, c)
 
 
-@_compiled("ffff" "fbff" "fff" "ffff" "fff" "ffffffff" "iiiiii" "iiiii" "s")
+@_compiled("ffff" "fbff" "fff" "ffff" "fff" "ffffffff" "iiiiii" "iiiiii" "s")
 def backward(
     # fmt: off
     out, saved, dout, dF,
@@ -327,18 +326,19 @@ def backward(
     W, L, M,
     dW, dL, dM, db,
     dx, dh0, dF0,
-    trace, checkpoints, dP, u, du, sums, row_values, replay_values,
+    trace, checkpoints, dP, u, du, sums, row_values, values,
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
-    rule, block, tile, length, room,
+    rule, block, tile, length, interval, room,
     clamp,
     # fmt: on
 ):
     """Runs the layer backwards from the gradients of its outputs and, where not empty, of its final F.
 
     ``dW``, ``dL``, ``dM``, ``db`` are added to; ``dx``, ``dh0``, ``dF0`` are written. E is replayed in segments
-    of ``length`` steps. Scratch: ``trace`` [length + 1, block, H, width], ``checkpoints`` [segments, block, H,
-    width], ``dP`` [block, H, width], ``u`` [length + 1, block, width], ``du`` [block, width], ``sums`` [block, 2,
-    rows, 16], ``row_values`` [8, block, rows] and ``replay_values`` [2, length], all zeroed.
+    of ``length`` steps, a multiple of ``interval``, and every ``interval``-th E of the segment at hand is kept.
+    Scratch: ``trace`` [length / interval + 1, block, room], ``checkpoints`` [segments, block, room], ``dP`` [block,
+    room], ``u`` [length + 1, block, width], ``du`` [block, width], ``sums`` [block, 2, rows, 16], ``row_values`` [8,
+    block, rows] and ``values`` [2, length, block, rows], all zeroed; ``room`` holds H * width elements.
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
@@ -348,10 +348,11 @@ def backward(
     post = rule == POST
     stride = rows * LANES
     kinds = 5 if post else 2
-    k_kind = 2 if post else 0
-    one = splat(1.0)
-    h_at, k_at, q_at, ds_at = 0, block * rows, 2 * block * rows, 3 * block * rows
-    nu_at, v_at, carry_at, dh_at = 4 * block * rows, 5 * block * rows, 6 * block * rows, 7 * block * rows
+    one, zero = splat(1.0), splat(0.0)
+    q_at, ds_at, nu_at = 0, block * rows, 2 * block * rows
+    v_at, carry_at, dh_at = 3 * block * rows, 4 * block * rows, 5 * block * rows
+    values_stride = block * rows
+    values_h = length * values_stride
     segments = (steps + length - 1) // length
     for start in range(first_sample, last_sample, block):
         count = min(block, last_sample - start)
@@ -360,116 +361,125 @@ def backward(
         _fill(dP, 0, dP.size, np.float32(0.0))
         for s in range(count):
             b = start + s
-            if F0.size == 0 or (first.size > 0 and first[b * steps] != 0):
+            if F0.size == 0 or first[b * (steps + 1)] != 0:
                 _fill(checkpoints, s * room, area, np.float32(0.0))
             else:
                 _copy(checkpoints, s * room, F0, b * area, area)
-        # Up through the segments for the E each one starts from, keeping all of the last; then down again.
+        # Up through the segments for the E each one starts from, keeping a trace of the last; then down again.
         for visit in range(2 * segments - 1):
             keep = visit >= segments - 1
             segment = visit if visit < segments else 2 * segments - 2 - visit
             begin = segment * length
             end = min(begin + length, steps)
-            for t in range(begin - 1, end):
-                for s in range(count):
-                    b = start + s
+            for s in range(count):
+                b = start + s
+                for t in range(begin - 1, end):
                     to = ((t - begin + 1) * block + s) * width
                     if t < 0:
                         _fill(u, to, width, np.float32(0.0))
                         continue
                     _copy(u, to, x, (b * steps + t) * input_size, input_size)
                     if recurrent:
-                        if (first.size > 0 and first[b * steps + t] != 0) or (t == 0 and h0.size == 0):
+                        if first[b * (steps + 1) + t] != 0 or (t == 0 and h0.size == 0):
                             _fill(u, to + input_size, H, np.float32(0.0))
                         elif t == 0:
                             _copy(u, to + input_size, h0, b * H, H)
                         else:
                             _copy(u, to + input_size, out, (b * steps + t - 1) * H, H)
-            for s in range(count):
-                b = start + s
-                left = min(end, steps - 1) - begin if first.size > 0 else 0
-                for i in range(H):
-                    for t in range(begin, end):
-                        replay_values[t - begin] = np.float32(1.0)
+                for t in range(begin, end):
+                    to = ((t - begin) * block + s) * rows
+                    _copy(values, values_h + to, out, (b * steps + t) * H, H)
+                    for i in range(0, rows, LANES):
+                        k = one
                         if rule != 0:
-                            replay_values[t - begin] = saved[((b * steps + t) * kinds + k_kind) * rows + i]
-                        replay_values[length + t - begin] = out[(b * steps + t) * H + i]
-                    at = (segment * block + s) * room + i * width
-                    if keep:
-                        _replay_row(L, M, i * width, checkpoints, at, u, (block + s) * width, block * width, width,
-                                    replay_values, length, end - begin, bound, first, b * steps + begin + 1, left,
-                                    True, trace, s * room + i * width, block * room,
-                                    trace, ((end - begin) * block + s) * room + i * width)
-                    else:
-                        _replay_row(L, M, i * width, checkpoints, at, u, (block + s) * width, block * width, width,
-                                    replay_values, length, end - begin, bound, first, b * steps + begin + 1, left,
-                                    False, trace, 0, 0,
-                                    checkpoints, ((segment + 1) * block + s) * room + i * width)
+                            k = load(saved, ((b * steps + t) * kinds + (2 if post else 0)) * rows + i)
+                        store(values, to + i, k)
+            # After each stretch of `hop` steps E is put down, in the trace or as the next checkpoint.
+            hop = interval if keep else length
+            for i in range(H):
+                for s in range(count):
+                    next_step = (start + s) * (steps + 1) + begin + 1
+                    for j in range(0, width, LANES):
+                        l, m = load(L, i * width + j), load(M, i * width + j)
+                        e = load(checkpoints, (segment * block + s) * room + i * width + j)
+                        for t in range(0, end - begin, hop):
+                            if keep:
+                                store(trace, (t // hop * block + s) * room + i * width + j, e)
+                            e = _replay(e, l, m, u, ((t + 1) * block + s) * width + j, block * width,
+                                        values, (t * block + s) * rows + i, values_stride, values_h,
+                                        min(hop, end - begin - t), bound, first, next_step + t)
+                        if keep:
+                            if end == steps and dF.size > 0:
+                                store(trace, (length // interval * block + s) * room + i * width + j, e)
+                        else:
+                            store(checkpoints, ((segment + 1) * block + s) * room + i * width + j, e)
             if not keep:
                 continue
             if end == steps and dF.size > 0:
                 for s in range(count):
                     for i in range(H):
-                        _start_row(W, dW, i * width, trace, ((end - begin) * block + s) * room + i * width,
+                        _start_row(W, dW, i * width, trace, (length // interval * block + s) * room + i * width,
                                    dF, (start + s) * area + i * width, M, u, ((end - begin) * block + s) * width,
                                    dP, s * room + i * width, width, bound, post,
                                    sums, (s * 2 * rows + i) * LANES, stride)
             for t in range(end - 1, begin - 1, -1):
                 for s in range(count):
                     b = start + s
-                    from_start = t == 0 or (first.size > 0 and first[b * steps + t] != 0)
-                    _copy(row_values, h_at + s * rows, out, (b * steps + t) * H, H)
+                    from_start = t == 0 or first[b * (steps + 1) + t] != 0
                     _copy(row_values, dh_at + s * rows, dout, (b * steps + t) * H, H)
                     for i in range(0, rows, LANES):
-                        a, c = sum_each(sums, (s * 2 * rows + i) * LANES), sum_each(sums, (s * 2 * rows + rows + i) * LANES)
+                        to = (s * 2 * rows + i) * LANES
+                        a, c = sum_each(sums, to), sum_each(sums, to + stride)
                         at = (b * steps + t) * kinds * rows + i
-                        inv, current = one, splat(0.0)
+                        inv, current = one, zero
                         if rule != 0:
                             inv, current = load(saved, at), load(saved, at + rows)
-                        q = load(saved, at + 2 * rows) if post else one
-                        k = inv if rule == PRE else q
-                        h = load(row_values, h_at + s * rows + i)
-                        dh = load(row_values, dh_at + s * rows + i) + load(row_values, carry_at + s * rows + i) + a
+                        k = load(values, ((t - begin) * block + s) * rows + i)
+                        h = load(values, values_h + ((t - begin) * block + s) * rows + i)
+                        at_row = s * rows + i
+                        dh = load(row_values, dh_at + at_row) + load(row_values, carry_at + at_row) + a
                         dpre = dh * (one - h * h)
-                        ds = dpre * inv
-                        nu, v = splat(0.0), splat(0.0)
+                        q, nu, v = one, zero, zero
                         dk = (c - h * a) / k
                         if rule == PRE:
-                            nu = splat(0.0) - (dpre * current + dk) * inv * inv * inv
+                            nu = zero - (dpre * current + dk) * inv * inv * inv
                         if post:
-                            nu = splat(0.0) - dpre * current * inv * inv * inv
+                            q = k
+                            nu = zero - dpre * current * inv * inv * inv
                             if not from_start:
-                                dq = dk + ds * load(saved, at + 3 * rows) + nu * load(saved, at + 4 * rows)
-                                v = splat(0.0) - dq * q * q * q
+                                dq = dk + dpre * inv * load(saved, at + 3 * rows) + nu * load(saved, at + 4 * rows)
+                                v = zero - dq * q * q * q
                         store(db, i, load(db, i) + dpre)
-                        store(row_values, k_at + s * rows + i, k)
-                        store(row_values, q_at + s * rows + i, q)
-                        store(row_values, ds_at + s * rows + i, ds)
-                        store(row_values, nu_at + s * rows + i, nu)
-                        store(row_values, v_at + s * rows + i, v)
+                        store(row_values, q_at + at_row, q)
+                        store(row_values, ds_at + at_row, dpre * inv)
+                        store(row_values, nu_at + at_row, nu)
+                        store(row_values, v_at + at_row, v)
                 _fill(du, 0, du.size, np.float32(0.0))
                 limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
+                slot, replays = (t - begin) // interval, (t - begin) % interval
+                kept = slot * interval
                 for j in range(0, width, tile):
                     n = min(tile, width - j)
                     for i in range(H):
                         for s in range(count):
                             at = s * rows + i
+                            now = ((t - begin) * block + s) * rows + i
                             _reverse_row(W, L, M, dW, dL, dM, i * width + j,
-                                         trace, ((t - begin) * block + s) * room + i * width + j,
-                                         dP, s * room + i * width + j,
-                                         u, ((t - begin) * block + s) * width + j,
-                                         ((t - begin + 1) * block + s) * width + j,
-                                         du, s * width + j, n,
-                                         splat(row_values[h_at + at]), splat(row_values[k_at + at]),
+                                         trace, (slot * block + s) * room + i * width + j, replays,
+                                         ((kept + 1) * block + s) * width + j,
+                                         values, (kept * block + s) * rows + i, values_stride, values_h,
+                                         first, (start + s) * (steps + 1) + begin + kept + 1,
+                                         dP, s * room + i * width + j, u, block * width, du, s * width + j, n,
+                                         splat(values[values_h + now]), splat(values[now]),
                                          splat(row_values[q_at + at]), splat(row_values[ds_at + at]),
                                          splat(row_values[nu_at + at]), splat(row_values[v_at + at]),
-                                         limit, sums, (s * 2 * rows + i) * LANES, stride, j > 0, post)
+                                         bound, limit, sums, (s * 2 * rows + i) * LANES, stride, j > 0, post)
                 for s in range(count):
                     b = start + s
                     _copy(dx, (b * steps + t) * input_size, du, s * width, input_size)
                     if recurrent:
                         _copy(row_values, carry_at + s * rows, du, s * width + input_size, H)
-                    if first.size > 0 and first[b * steps + t] != 0:
+                    if first[b * (steps + 1) + t] != 0:
                         _fill(row_values, carry_at + s * rows, rows, np.float32(0.0))
                         _fill(sums, s * 2 * rows * LANES, 2 * rows * LANES, np.float32(0.0))
                         _fill(dP, s * room, area, np.float32(0.0))

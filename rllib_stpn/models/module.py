@@ -11,7 +11,18 @@ from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
 
 
 class MemoryRLModule(DefaultPPOTorchRLModule):
-    """RLlib's actor-critic module with an encoder from ``LayerCatalog``."""
+    """RLlib's actor-critic module, which env runners can ask for values too.
+
+    With ``LayerCatalog`` its encoder is one of our layers; without, what RLlib's own catalog makes of the model config.
+    """
+
+    def get_non_inference_attributes(self) -> list[str]:
+        """Nothing: env runners get the value function, too.
+
+        RLlib leaves it out of the weights it sends to them. They would then record values of the first, random one,
+        and, with a recurrent critic of its own, that critic's states.
+        """
+        return []
 
     def forward_rollout(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One pass of the encoder for the action, the value and the next state.

@@ -18,6 +18,8 @@ from gymnasium.vector import AutoresetMode
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -26,6 +28,7 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.spaces.space_utils import unbatch
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
+from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
 from rllib_stpn.rollouts.fragment import Fragment, NonFiniteObservationError
@@ -68,11 +71,22 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._autoreset = AutoresetMode(getattr(self._autoreset, "value", self._autoreset))
 
     def make_module(self) -> None:
-        """Creates the module with its value function, whose outputs are recorded with the actions."""
+        """Creates the module with its value function, whose outputs are recorded with the actions.
+
+        Raises:
+            UsageError: A module whose value function RLlib would not send to env runners.
+        """
         spec = self.config.get_rl_module_spec(
             env=None if self.env is None else self.env.unwrapped, spaces=self.get_spaces(), inference_only=False
         )
         self.module = spec.build()
+        if not isinstance(self.module, ValueFunctionAPI) or (
+            isinstance(self.module, InferenceOnlyAPI) and self.module.get_non_inference_attributes()
+        ):
+            raise UsageError(
+                f"batched rollouts: got module {type(self.module).__name__}, allowed are modules with a value function "
+                "whose get_non_inference_attributes() is empty, such as rllib_stpn.models.MemoryRLModule"
+            )
         self.module.to(self._device)
 
     # --- sampling -----------------------------------------------------------------------------------------------
@@ -299,7 +313,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         """Steps from one sequence's start to the next: at most ``max_seq_len``, and about equal lengths."""
         if not self.module.is_stateful():
             return planned or 2**31
-        longest = self.module.model_config["max_seq_len"]
+        longest = self.module.model_config.get("max_seq_len", DefaultModelConfig.max_seq_len)
         return longest if planned is None else math.ceil(planned / math.ceil(planned / longest))
 
     def _copy_of_state(self) -> Any:

@@ -31,7 +31,7 @@ class FragmentsToBatch(ConnectorV2):
         for fragment in episodes:
             len(fragment)  # raises what a remote runner could not
         fragments = [fragment for fragment in episodes if len(fragment)]
-        with_state = rl_module[DEFAULT_MODULE_ID].is_stateful()
+        with_state = rl_module[DEFAULT_MODULE_ID].unwrapped().is_stateful()
         rows = [_sequences(fragment) if with_state else _steps(fragment) for fragment in fragments]
         columns = rows[0] if len(rows) == 1 else _concatenate(rows)
         if fragments[0].standardize_advantages:

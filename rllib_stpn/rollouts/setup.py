@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.models import MemoryRLModule
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 
@@ -44,6 +46,8 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
         raise UsageError(
             f"batched rollouts: got a learner connector ({connector}), allowed is none: fragments are not episodes"
         )
+    if config._rl_module_spec is None:
+        config.rl_module(rl_module_spec=RLModuleSpec(module_class=MemoryRLModule))
     config.env_runners(env_runner_cls=BatchedEnvRunner)
     config.learners(
         add_default_connectors_to_learner_pipeline=False,

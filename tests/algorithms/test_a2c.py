@@ -190,8 +190,41 @@ def test_remote_env_runners_and_evaluation(algorithm):
         assert 0 <= result["evaluation"]["env_runners"]["episode_return_mean"] <= 1
         assert result["evaluation"]["env_runners"]["num_episodes"] >= 20
         assert result["env_runners"]["episode_len_mean"] == 2
+        for states in algo.env_runner_group.foreach_env_runner(
+            lambda runner: runner.module.get_state(), local_env_runner=False
+        ):
+            # The value function, too: the runners record values.
+            for name, value in algo.learner_group.get_weights()[DEFAULT_MODULE_ID].items():
+                np.testing.assert_array_equal(states[name], value, err_msg=name)
     finally:
         algo.stop()
+
+
+def test_the_local_env_runner_follows_the_learner_in_every_weight():
+    algo = config_on("recall", "stpn", lr=1e-2).build_algo()
+    algo.train()
+    learned = algo.learner_group.get_weights()[DEFAULT_MODULE_ID]
+    for name, value in algo.env_runner.module.get_state().items():
+        np.testing.assert_array_equal(value, learned[name], err_msg=name)
+    algo.stop()
+
+
+def test_rllibs_own_model_runs_with_batched_rollouts():
+    config = use_batched_rollouts(PPOConfig().environment("CartPole-v1").training(train_batch_size=64, minibatch_size=32))
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=4).rl_module(model_config={"fcnet_hiddens": [8], "use_lstm": True, "lstm_cell_size": 8})
+    algo = config.build_algo()
+    assert algo.train()["num_env_steps_sampled_lifetime"] >= 64
+    assert algo.get_module().is_stateful()
+    algo.stop()
+
+
+def test_a_module_that_hides_its_values_from_env_runners_is_refused():
+    from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+    config = config_on("recall").rl_module(rl_module_spec=RLModuleSpec(module_class=DefaultPPOTorchRLModule))
+    with pytest.raises(UsageError, match="DefaultPPOTorchRLModule.*MemoryRLModule"):
+        config.build_algo()
 
 
 def test_a_checkpoint_restores_weights_optimizer_and_counts(tmp_path):

@@ -1,0 +1,89 @@
+"""From plain settings to an AlgorithmConfig. No Ray cluster."""
+
+import pytest
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+from rllib_stpn.cli.building import build_config
+from rllib_stpn.cli.experiments import load
+from rllib_stpn.cli.grid import points
+from rllib_stpn.cli.validation import check
+from rllib_stpn.errors import UsageError
+
+STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 8}, "max_seq_len": 5}
+
+
+def test_settings_are_attributes_of_the_config():
+    settings = {
+        "env": "CartPole-v1",
+        "lr": 0.1,
+        "lambda_": 0.5,
+        "evaluation_interval": 3,
+        "__trial_info__": None,
+    }
+    config = build_config("PPO", settings)
+    assert (config.env, config.lr, config.lambda_, config.evaluation_interval) == ("CartPole-v1", 0.1, 0.5, 3)
+    assert config.env_runner_cls is None
+
+
+def test_a_plain_model_block_is_the_default_modules():
+    config = build_config("PPO", {"model": {"fcnet_hiddens": [8], "use_lstm": True}})
+    assert config.model_config["fcnet_hiddens"] == [8]
+    assert config.model_config["use_lstm"] is True
+
+
+def test_a_custom_model_is_a_module_spec_and_the_settings_stay_as_they_were():
+    settings = {"model": dict(STPN)}
+    config = build_config("PPO", settings)
+    assert config.rl_module_spec.model_config["custom_model"] == "stpn"
+    assert config.rl_module_spec.model_config["max_seq_len"] == 5
+    assert settings == {"model": STPN}
+
+
+def test_which_env_runner_samples():
+    from rllib_stpn.rollouts import BatchedEnvRunner
+
+    assert build_config("PPO", {"model": STPN}).env_runner_cls is BatchedEnvRunner
+    assert build_config("PPO", {"env_runner_cls": "batched"}).env_runner_cls is BatchedEnvRunner
+    assert build_config("A2C", {"model": STPN}).env_runner_cls is BatchedEnvRunner
+    alone = build_config("PPO", {"model": STPN, "env_runner_cls": "single_agent"})
+    assert alone.env_runner_cls is SingleAgentEnvRunner
+    assert alone.add_default_connectors_to_learner_pipeline
+
+
+@pytest.mark.parametrize("run", ["A2C", "PPO"])
+@pytest.mark.parametrize("bootstrap", [True, False])
+@pytest.mark.parametrize("runner", [{}, {"env_runner_cls": "batched"}], ids=["default", "batched"])
+def test_bootstrap_truncated_is_one_setting_for_both_algorithms(run, bootstrap, runner):
+    config = build_config(run, {"model": STPN, "bootstrap_truncated": bootstrap, **runner})
+    told = getattr(config, "bootstrap_truncated", config.learner_config_dict.get("bootstrap_truncated"))
+    assert told is bootstrap
+
+
+def test_bootstrap_truncated_without_batched_sampling_is_refused():
+    with pytest.raises(UsageError, match="env_runner_cls: batched"):
+        build_config("PPO", {"bootstrap_truncated": False})
+
+
+def test_the_old_stack_gets_its_model_block_as_it_is():
+    settings = {
+        "enable_rl_module_and_learner": False,
+        "enable_env_runner_and_connector_v2": False,
+        "model": {"fcnet_hiddens": [8]},
+    }
+    config = build_config("PPO", settings)
+    assert not config.enable_rl_module_and_learner
+    assert config.model["fcnet_hiddens"] == [8]
+
+
+def test_numbers_written_as_text_are_numbers_after_the_check(write):
+    (experiment,) = load(
+        write(
+            "x: {run: PPO, env: CartPole-v1, config: {lr: 1e-4, train_batch_size: 4e3, "
+            "entropy_coeff: [[0, 1e-2], [1e6, 0]], gamma: {grid_search: [9e-1, 0.99]}}}"
+        )
+    )
+    check(experiment)
+    first, second = points(experiment.config)
+    assert (first["lr"], first["train_batch_size"], first["gamma"]) == (1e-4, 4000, 0.9)
+    assert first["entropy_coeff"] == [[0, 0.01], [1_000_000, 0]]
+    assert second["gamma"] == 0.99
