@@ -11,6 +11,7 @@ ARGS ?=
 
 VENV := .venv
 READY := $(VENV)/.ready
+PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 # Linux wheels of torch on PyPI bring CUDA along; these do not.
 CPU_TORCH := --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu
 
@@ -26,7 +27,7 @@ slow: $(READY)
 	@$(VENV)/bin/pytest -q -m slow $(ARGS)
 
 lint: $(READY)
-	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff check --output-format concise .
 	@$(VENV)/bin/mypy
 
 bench: $(READY)
@@ -39,6 +40,6 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer, please: make PYTHON=python3.12")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (once, a few minutes)"
-	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt $(CPU_TORCH) torch 2>&1 | grep -v WARNING || true
-	@$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PIP) $(CPU_TORCH) torch || true
+	@$(PIP) -e '.[dev]'
 	@touch $@

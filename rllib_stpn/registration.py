@@ -39,8 +39,6 @@ def _creator(env_id: str):
         num_envs = arguments.pop("num_envs", None)
         if num_envs is None:
             return gym.make(env_id, **arguments)
-        return gym.make_vec(
-            env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments
-        )
+        return gym.make_vec(env_id, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
 
     return create

@@ -59,7 +59,7 @@ class A2CConfig(AlgorithmConfig):
         self.bootstrap_truncated = True
         self.micro_batch_size: int | None = None
         self.rollout_fragment_length = 20
-        self.train_batch_size = None
+        self.train_batch_size: int | None = None
         self.num_env_runners = 2
         use_batched_rollouts(self)
 
@@ -122,8 +122,9 @@ class A2CConfig(AlgorithmConfig):
     @property
     def train_batch_size_per_learner(self) -> int:
         """Steps per learner and update; without a given size, one fragment of every environment."""
-        if self._train_batch_size_per_learner is not None or self.train_batch_size is not None:
-            return self._train_batch_size_per_learner or self.train_batch_size
+        given = self._train_batch_size_per_learner or self.train_batch_size
+        if given is not None:
+            return given
         fragments = max(self.num_env_runners, 1) * self.num_envs_per_env_runner
         return fragments * self.rollout_fragment_length // max(self.num_learners, 1)
 
@@ -229,7 +230,9 @@ class A2CTorchLearner(TorchLearner):
         counted = slice(None) if mask is None else mask
         logged["vf_explained_var"] = explained_variance(targets[counted].flatten(), values[counted].flatten())
         self.metrics.log_dict(
-            {name: value.detach() for name, value in logged.items()}, key=module_id, window=self._num_micro_batches
+            {name: value.detach() for name, value in logged.items()},
+            key=module_id,
+            window=self._num_micro_batches,
         )
         return loss
 

@@ -67,9 +67,7 @@ def build_config(run: str, settings: Mapping[str, Any]) -> "AlgorithmConfig":
     rllib_stpn.register()
     config = algorithm_class(run).get_default_config()
     new_stack = old_names.on_new_stack(dict(settings))
-    settings = {
-        key: value for key, value in settings.items() if not key.startswith("__")
-    }  # Tune's own notes.
+    settings = {key: value for key, value in settings.items() if not key.startswith("__")}  # Tune's own notes.
     if not new_stack:
         return config.update_from_dict(settings)
 
@@ -102,9 +100,7 @@ def build_config(run: str, settings: Mapping[str, Any]) -> "AlgorithmConfig":
 
         config.env_runners(env_runner_cls=SingleAgentEnvRunner)
     if bootstrap is not None and runner != "batched":
-        raise UsageError(
-            "bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched"
-        )
+        raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
     return config
 
 

@@ -132,9 +132,7 @@ def load(path: Path) -> list[Experiment]:
     if not isinstance(tree, dict) or not tree:
         raise UsageError(f"{path}: expected a mapping of experiment names, got {_kind(tree)}")
     if "run" in tree and not isinstance(tree["run"], dict):
-        raise UsageError(
-            f"{path}: 'run' stands at the top, where the experiment's name belongs: name: {{run: ...}}"
-        )
+        raise UsageError(f"{path}: 'run' stands at the top, where the experiment's name belongs: name: {{run: ...}}")
     return [_experiment(path, name, block) for name, block in tree.items()]
 
 
@@ -159,9 +157,7 @@ def _read(path: Path) -> Any:
 def _neighbours(path: Path) -> str:
     if not path.parent.is_dir():
         return ""
-    close = difflib.get_close_matches(
-        path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1, cutoff=0.5
-    )
+    close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1, cutoff=0.5)
     return f"; did you mean {path.parent / close[0]}?" if close else ""
 
 
@@ -192,9 +188,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     config = dict(config)
     if "env" in block:
         if "env" in config and config["env"] != block["env"]:
-            raise UsageError(
-                f"{where}: env is given twice: {block['env']!r} and, in config, {config['env']!r}"
-            )
+            raise UsageError(f"{where}: env is given twice: {block['env']!r} and, in config, {config['env']!r}")
         config["env"] = block["env"]
     for key, found in (("run", "run" in block), ("env", "env" in config)):
         if not found:
@@ -272,13 +266,9 @@ def _check_grids(where: str, config: dict[str, Any]) -> None:
         key = ".".join(map(str, path))
         if not grid.is_grid(block):
             others = ", ".join(repr(k) for k in block if k != grid.GRID)
-            raise UsageError(
-                f"{where}: {key}: grid_search stands alone in its mapping, found {others} beside it"
-            )
+            raise UsageError(f"{where}: {key}: grid_search stands alone in its mapping, found {others} beside it")
         if not isinstance(block[grid.GRID], list) or not block[grid.GRID]:
-            raise UsageError(
-                f"{where}: {key}: grid_search: expected a list of values, got {_kind(block[grid.GRID])}"
-            )
+            raise UsageError(f"{where}: {key}: grid_search: expected a list of values, got {_kind(block[grid.GRID])}")
 
 
 def as_number(value: Any) -> float | int | None:
@@ -301,9 +291,7 @@ def _integer(where: str, value: Any, at_least: int) -> int:
     return value
 
 
-def unknown_key(
-    where: str, key: Any, allowed: Iterable[str], noun: str = "key", list_all: bool = False
-) -> UsageError:
+def unknown_key(where: str, key: Any, allowed: Iterable[str], noun: str = "key", list_all: bool = False) -> UsageError:
     """The error for a key that does not exist, with the nearest ones that do.
 
     Args:

@@ -77,9 +77,7 @@ def fold(
     needs = Resources(folded, defaults)
     if strict:
         if needs.cpus > cpus:
-            raise UsageError(
-                f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, the machine has {cpus}"
-            )
+            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, the machine has {cpus}")
         if needs.gpus_per_learner * max(1, needs.learners) > gpus:
             raise UsageError(f"--strict-resources: a trial asks for GPUs, the machine has {gpus}")
         return folded, notes
@@ -91,9 +89,7 @@ def fold(
     if too_much and needs.env_runners:
         notes.append(_fold_env_runners(folded, defaults, needs, cpus))
     if Resources(folded, defaults).cpus > cpus and needs.evaluation_env_runners:
-        notes.append(
-            f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: in the trial's own process"
-        )
+        notes.append(f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: in the trial's own process")
         folded["evaluation_num_env_runners"] = 0
         folded["evaluation_parallel_to_training"] = False
     if Resources(folded, defaults).cpus > cpus and needs.learners:

@@ -153,10 +153,7 @@ METRICS = {
     **{f"episode_reward_{stat}": f"env_runners/{_RETURN}_{stat}" for stat in ("mean", "min", "max")},
     **{f"sampler_results/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
     **{f"env_runners/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
-    **{
-        f"evaluation/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}"
-        for s in ("mean", "min", "max")
-    },
+    **{f"evaluation/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
     **{
         f"evaluation/sampler_results/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}"
         for s in ("mean", "min", "max")
@@ -185,9 +182,7 @@ def translate_config(where: str, config: dict[str, Any]) -> tuple[dict[str, Any]
     renamed = {**CONFIG, **(CONFIG_NEW_STACK if new_stack else {})}
     dropped = {**CONFIG_DROPPED, **(CONFIG_DROPPED_NEW_STACK if new_stack else {})}
     # Schedules that are off, as RLlib's own defaults are.
-    config = {
-        k: v for k, v in config.items() if v is not None or k not in ("lr_schedule", "entropy_coeff_schedule")
-    }
+    config = {k: v for k, v in config.items() if v is not None or k not in ("lr_schedule", "entropy_coeff_schedule")}
     if config.get("lr_schedule"):  # It wins over the constant rate that stood beside it.
         config.pop("lr", None)
     if config.get("entropy_coeff_schedule"):

@@ -24,9 +24,7 @@ class Progress(Callback):
         seconds: The least time between two lines.
     """
 
-    def __init__(
-        self, num_trials: int = 1, criteria: Mapping[str, float] | None = None, seconds: float = 2.0
-    ):
+    def __init__(self, num_trials: int = 1, criteria: Mapping[str, float] | None = None, seconds: float = 2.0):
         self._num_trials = num_trials
         self._criteria = dict(criteria or {})
         self._seconds = seconds
@@ -38,14 +36,12 @@ class Progress(Callback):
 
     def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
         """Tells which point of the grid a trial is, where there are several."""
-        number = self._numbers.setdefault(trial.trial_id, len(self._numbers) + 1)
+        number = self._numbers[trial.trial_id] = list(trials).index(trial) + 1
         if self._num_trials > 1:
             point = ", ".join(f"{key} {value}" for key, value in (trial.evaluated_params or {}).items())
             print(f"trial {number} of {self._num_trials}{': ' + point if point else ''}", flush=True)
 
-    def on_trial_result(
-        self, iteration: int, trials: Sequence, trial, result: dict[str, Any], **info
-    ) -> None:
+    def on_trial_result(self, iteration: int, trials: Sequence, trial, result: dict[str, Any], **info) -> None:
         """Prints the line of a result, unless the last one is too recent."""
         first = trial.trial_id not in self._before
         if first:

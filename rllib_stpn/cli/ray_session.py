@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -38,9 +39,7 @@ class Machine:
         if self.num_cpus is not None and self.num_cpus < 1:
             raise UsageError(f"--ray-num-cpus: expected a whole number of at least 1, got {self.num_cpus}")
         if self.num_cpus is not None and self.address is not None:
-            raise UsageError(
-                "--ray-num-cpus: a cluster (--ray-address) brings its own CPUs; give one of the two"
-            )
+            raise UsageError("--ray-num-cpus: a cluster (--ray-address) brings its own CPUs; give one of the two")
 
     def cpus_before_start(self) -> int:
         """The CPUs that Ray will have on this machine."""
@@ -76,6 +75,8 @@ def ray_running(machine: Machine) -> Iterator[tuple[int, int]]:
     Raises:
         UsageError: No cluster answers at the address.
     """
+    if machine.address is not None:
+        _reach(machine.address)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -109,3 +110,14 @@ def ray_running(machine: Machine) -> Iterator[tuple[int, int]]:
     finally:
         if not already:
             ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Tries a ``host:port``; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto" and "local" are Ray's to understand.
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--ray-address: nothing answers at {address!r}: {error}") from error

@@ -61,7 +61,7 @@ def _fit(experiment: Experiment, cpus: int, gpus: int, strict: bool, own_machine
     except UsageError as error:
         raise UsageError(f"{experiment.where}: {error}") from None
     for note in notes:
-        print(f"folded: {note}")
+        print(f"folded: {experiment.name}: {note}")
 
 
 def _gpus() -> int:
@@ -132,9 +132,7 @@ def _env(experiment: Experiment) -> str:
     return " and ".join(map(str, choices(experiment.config["env"])))
 
 
-def _tell(
-    experiment: Experiment, results: Any, stopper: StopWhen, interruption: Interruption, verbosity: int
-) -> int:
+def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption: Interruption, verbosity: int) -> int:
     """Prints how each trial ended and where its files are; returns the exit code."""
     code = 0
     checkpoint = None

@@ -104,10 +104,7 @@ def _value(where: str, key: str, value: Any, default: Any) -> Any:
         raise _wrong(where, value, kind)
     if kind in (int, float):
         if isinstance(value, list):  # A schedule; RLlib checks the rest.
-            return [
-                [as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)]
-                for pair in value
-            ]
+            return [[as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)] for pair in value]
         number = as_number(value)
         if number is None or (kind is int and number != int(number)):
             raise _wrong(where, value, kind, auto=key in _AUTO)
@@ -126,9 +123,7 @@ def _value(where: str, key: str, value: Any, default: Any) -> Any:
 
 def _pair(where: str, pair: Any) -> list:
     if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise UsageError(
-            f"{where}: expected a number or a schedule [[step, value], ...], got {pair!r} in the list"
-        )
+        raise UsageError(f"{where}: expected a number or a schedule [[step, value], ...], got {pair!r} in the list")
     return list(pair)
 
 

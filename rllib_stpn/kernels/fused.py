@@ -19,7 +19,7 @@ FORWARD_TILE = 512
 BACKWARD_TILE = 256
 FORWARD_BLOCK = 4
 BACKWARD_BLOCK = 4
-INTERVAL = 4
+LENGTH = 0
 
 
 def _round_up(n: int) -> int:
@@ -73,6 +73,7 @@ class _Fused(torch.autograd.Function):
         W = _padded(weight, width)
         L = _padded(weight_lambda.detach().expand(hidden_size, D), width)
         M = _padded(weight_gamma.detach().expand(hidden_size, D), width)
+        weights = torch.stack([t.view(hidden_size, -1, LANES) for t in (W, L, M)], dim=2)
         b = _padded(bias, rows)
         ww = _padded(W.square().sum(1), rows)
         F_last = inputs.new_empty(batch, hidden_size, width)
@@ -82,7 +83,7 @@ class _Fused(torch.autograd.Function):
         spent = inputs.new_empty(batch, steps, hidden_size) if energy else empty
         bound = math.inf if clamp is None else clamp
         block = FORWARD_BLOCK if steps > 1 else 1
-        arrays = [_flat(a) for a in (first, h0, F0, W, L, M, b, ww, F_last, out, saved, spent)]
+        arrays = [_flat(a) for a in (first, h0, F0, weights, b, ww, F_last, out, saved, spent)]
 
         def task(begin, end):
             scratch = [_flat(inputs.new_zeros(n)) for n in
@@ -92,7 +93,7 @@ class _Fused(torch.autograd.Function):
                 rule, int(save), int(energy), block, FORWARD_TILE, bound)
 
         run_slices([task(begin, end) for begin, end in _slices(batch)])
-        ctx.save_for_backward(inputs, first, h0, F0, W, L, M, out, saved)
+        ctx.save_for_backward(inputs, first, h0, F0, weights, out, saved)
         ctx.rule, ctx.bound, ctx.D = rule, bound, D
         ctx.scalars = weight_lambda.shape, weight_gamma.shape
         ctx.set_materialize_grads(False)
@@ -104,9 +105,10 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dF, _):
-        inputs, first, h0, F0, W, L, M, out, saved = ctx.saved_tensors
+        inputs, first, h0, F0, weights, out, saved = ctx.saved_tensors
         batch, steps, input_size = inputs.shape
-        hidden_size, width = W.shape
+        hidden_size = weights.shape[0]
+        width = weights.shape[1] * LANES
         rows, D = _round_up(hidden_size), ctx.D
         recurrent = D != input_size
         empty = inputs.new_empty(0)
@@ -118,32 +120,31 @@ class _Fused(torch.autograd.Function):
         slices = _slices(batch)
         block = min(BACKWARD_BLOCK, max(e - b for b, e in slices))
         room = area + _STAGGER
-        interval = 1 if 4 * steps * area * block <= _SMALL else INTERVAL
         length = steps
         if 4 * steps * area * block > _SMALL:
-            length = interval * max(1, round(math.sqrt(steps / interval)))
+            length = min(steps, LENGTH) if LENGTH else max(1, round(math.sqrt(steps)))
         segments = -(-steps // length)
-        trace = (-(-length // interval) + 1) * block * room
+        trace = (length + 1) * block * room
         partial = []
         arrays = [_flat(a) for a in (out, saved, dout, dF, inputs, first, h0, F0)]
         results = [_flat(a) for a in (dx, dh0, dF0)]
 
         def task(i, begin, end):
-            plain = (hidden_size, width)
-            w, l, m, *gradients = _staggered(*[plain] * 6, (rows,),
-                (trace,), (segments * block * room,), (block * room,), ((length + 1) * block * width,),
-                (block * width,), (block * 2 * rows * LANES,), (8 * block * rows,), (2 * length * block * rows,))
-            w.copy_(W), l.copy_(L), m.copy_(M)
-            scratch = [_flat(a) for a in gradients[4:]]
-            partial.append(gradients[:4])
-            gradients = [_flat(a) for a in (w, l, m, *gradients[:4])]
+            packed, bias, *scratch = _staggered(
+                (hidden_size, width // LANES, 6, LANES), (rows,), (trace,), (segments * block * room,), (block * room,),
+                ((length + 1) * block * width,), (block * width,), (block * 2 * rows * LANES,), (8 * block * rows,),
+                (2 * length * block * rows,))
+            packed[:, :, :3] = weights
+            partial.append((packed[:, :, 3:], bias))
+            gradients = [_flat(packed), _flat(bias)]
+            scratch = [_flat(a) for a in scratch]
             return lambda: stpn_cpu.backward(
                 *arrays, *gradients, *results, *scratch, begin, end, steps, input_size, hidden_size, int(recurrent),
-                ctx.rule, block, BACKWARD_TILE, length, interval, room, ctx.bound)
+                ctx.rule, block, BACKWARD_TILE, length, room, ctx.bound)
 
         run_slices([task(i, begin, end) for i, (begin, end) in enumerate(slices)])
-        dW, dL, dM, db = (functools.reduce(torch.add, g) for g in zip(*partial, strict=True))
-        dW, dL, dM = (g[:, :D] for g in (dW, dL, dM))
+        packed, db = (functools.reduce(torch.add, g) for g in zip(*partial, strict=True))
+        dW, dL, dM = (g.reshape(hidden_size, width)[:, :D] for g in packed.unbind(2))
         return (dx, dh0 if h0.numel() else None, dF0[..., :D] if F0.numel() else None, dW, db[:hidden_size],
                 dL.sum_to_size(ctx.scalars[0]), dM.sum_to_size(ctx.scalars[1]), None, None, None, None, None)
 

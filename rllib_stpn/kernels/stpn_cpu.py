@@ -77,14 +77,14 @@ def _copy(target, to, source, start, count):
 
 
 @_inline
-def _measure_row(W, row, E, at, u, now, n, sums, to, stride, add, post):
+def _measure_row(weights, row, E, at, u, now, n, sums, to, stride, add, post):
     # Adds up what the coming step needs to know of one row of G = W + E.
     gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
         gg, gu = load(sums, to), load(sums, to + stride)
         wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
     for j in range(0, n, LANES):
-        w, v = load(W, row + j), load(u, now + j)
+        w, v = load(weights, row + 3 * j), load(u, now + j)
         g = w + load(E, at + j)
         gg = g * g + gg
         gu = g * v + gu
@@ -98,17 +98,18 @@ def _measure_row(W, row, E, at, u, now, n, sums, to, stride, add, post):
 
 
 @_inline
-def _update_row(W, L, M, row, E, at, u, before, now, n, k, h, bound, sums, to, stride, add, post):
+def _update_row(weights, row, E, at, u, before, now, n, k, h, bound, sums, to, stride, add, post):
     # E := clamp(L k E + M h u_before), and the sums over the result for the coming step.
     gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
         gg, gu = load(sums, to), load(sums, to + stride)
         wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
     for j in range(0, n, LANES):
-        e = load(L, row + j) * k * load(E, at + j) + load(M, row + j) * h * load(u, before + j)
+        w, l, m = load(weights, row + 3 * j), load(weights, row + 3 * j + LANES), load(weights, row + 3 * j + 2 * LANES)
+        e = l * k * load(E, at + j) + m * h * load(u, before + j)
         e = at_least(at_most(e, bound), splat(0.0) - bound)
         store(E, at + j, e)
-        w, v = load(W, row + j), load(u, now + j)
+        v = load(u, now + j)
         g = w + e
         gg = g * g + gg
         gu = g * v + gu
@@ -122,11 +123,11 @@ def _update_row(W, L, M, row, E, at, u, before, now, n, k, h, bound, sums, to, s
         store(sums, to + 3 * stride, wu)
 
 
-@_compiled("fbff" "fffff" "ffff" "fff" "iiiiii" "iiiii" "s")
+@_compiled("fbff" "fff" "ffff" "fff" "iiiiii" "iiiii" "s")
 def forward(
     # fmt: off
     x, first, h0, F0,
-    W, L, M, bias, WW,
+    weights, bias, WW,
     F, out, saved, spent,
     u, sums, row_values,
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
@@ -141,7 +142,7 @@ def forward(
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
-    width = W.size // H
+    width = weights.size // (3 * H)
     bound = splat(clamp)
     post = rule == POST
     stride = rows * LANES
@@ -178,10 +179,10 @@ def forward(
                         to = (s * 4 * rows + i) * LANES
                         fresh = t == 0 or first[(start + s) * (steps + 1) + t] != 0
                         if fresh:
-                            _measure_row(W, i * width + j, F, at, u, now + s * width + j, n,
+                            _measure_row(weights, 3 * (i * width + j), F, at, u, now + s * width + j, n,
                                          sums, to, stride, j > 0, post)
                         else:
-                            _update_row(W, L, M, i * width + j, F, at,
+                            _update_row(weights, 3 * (i * width + j), F, at,
                                         u, before + s * width + j, now + s * width + j, n,
                                         splat(row_values[k_at + s * rows + i]),
                                         splat(row_values[h_at + s * rows + i]),
@@ -226,7 +227,7 @@ def forward(
                         q = splat(row_values[q_at + s * rows + i])
                         total = splat(0.0)
                         for j in range(0, width, LANES):
-                            v, w = load(u, now + s * width + j), load(W, i * width + j)
+                            v, w = load(u, now + s * width + j), load(weights, 3 * (i * width + j))
                             g = w + q * load(F, (b * H + i) * width + j)
                             total = absolute(g) * v * v + total
                         store(sums, (s * 4 * rows + i) * LANES, total)
@@ -244,44 +245,48 @@ def forward(
 
 
 @_inline
-def _replay(e, l, m, u, at, u_stride, values, values_at, values_stride, h_at, count, bound, first, next_step):
-    # E over `count` steps whose outputs are known: nothing to add up, so E stays in a register.
-    for t in range(count):
-        k, h = values[values_at + t * values_stride], values[h_at + values_at + t * values_stride]
-        e = l * splat(k) * e + m * splat(h) * load(u, at + t * u_stride)
-        e = at_least(at_most(e, bound), splat(0.0) - bound)
-        if first[next_step + t] != 0:
-            e = splat(0.0)
-    return e
+def _replay_row(weights, row, E, at, u, now, u_stride, n, values, values_at, values_stride, values_h, count, bound,
+                first, next_step, keep, trace, to, trace_stride, last, last_at):
+    # One row of E over `count` steps whose outputs are known: nothing to add up, so E stays in a register.
+    for j in range(0, n, LANES):
+        e = load(E, at + j)
+        l, m = load(weights, row + 6 * j + LANES), load(weights, row + 6 * j + 2 * LANES)
+        for t in range(count):
+            if keep:
+                store(trace, to + t * trace_stride + j, e)
+            k, h = values[values_at + t * values_stride], values[values_h + values_at + t * values_stride]
+            e = l * splat(k) * e + m * splat(h) * load(u, now + t * u_stride + j)
+            e = at_least(at_most(e, bound), splat(0.0) - bound)
+            if first[next_step + t] != 0:
+                e = splat(0.0)
+        store(last, last_at + j, e)
 
 
 @_inline
-def _reverse_row(W, L, M, dW, dL, dM, row, E, at, replays, u_at, values, values_at, values_stride, values_h,
-                 first, next_step, dP, dp_at, u, u_stride, du, du_at, n,
-                 h, k, q, ds, nu, v, bound, limit, sums, to, stride, add, post):
+def _reverse_row(weights, row, E, at, dP, dp_at, u, before, now, du, du_at, n,
+                 h, k, q, ds, nu, v, limit, sums, to, stride, add, post):
     # One step back: from dP of this step's update to dP of the previous one, and all gradients on the way.
     a, c = splat(0.0), splat(0.0)
     if add:
         a, c = load(sums, to), load(sums, to + stride)
-    now = u_at + replays * u_stride
-    before = now - u_stride
     for j in range(0, n, LANES):
-        l, m = load(L, row + j), load(M, row + j)
-        e = _replay(load(E, at + j), l, m, u, u_at + j, u_stride, values, values_at, values_stride, values_h,
-                    replays, bound, first, next_step)
-        w, x, p = load(W, row + j), load(u, now + j), load(dP, dp_at + j)
-        store(dL, row + j, p * e * k + load(dL, row + j))
-        store(dM, row + j, p * x * h + load(dM, row + j))
+        to_w = row + 6 * j
+        to_l, to_m, to_dw, to_dl, to_dm = to_w + 16, to_w + 32, to_w + 48, to_w + 64, to_w + 80
+        w, l, m = load(weights, to_w), load(weights, to_l), load(weights, to_m)
+        e = load(E, at + j)
+        x, p = load(u, now + j), load(dP, dp_at + j)
+        store(weights, to_dl, p * e * k + load(weights, to_dl))
+        store(weights, to_dm, p * x * h + load(weights, to_dm))
         if post:
             g = w + q * e
             dg = ds * x + nu * g
             z = v * (w + e)
-            store(dW, row + j, load(dW, row + j) + dg + z)
+            store(weights, to_dw, load(weights, to_dw) + dg + z)
             de = l * p * k + (q * dg + z)
         else:
             g = w + e
             dg = ds * x + nu * g
-            store(dW, row + j, load(dW, row + j) + dg)
+            store(weights, to_dw, load(weights, to_dw) + dg)
             de = l * p * k + dg
         store(du, du_at + j, m * p * h + (ds * g + load(du, du_at + j)))
         de = where_inside(e, limit, de)
@@ -293,56 +298,56 @@ def _reverse_row(W, L, M, dW, dL, dM, row, E, at, replays, u_at, values, values_
 
 
 @_inline
-def _start_row(W, dW, row, E, at, dF, df_at, M, u, now, dP, dp_at, n, bound, post, sums, to, stride):
+def _start_row(weights, row, E, at, dF, df_at, u, now, dP, dp_at, n, bound, post, sums, to, stride):
     # From the gradient of the final F = q E to dP of the last update.
     q, v = splat(0.0), splat(0.0)
     if post:
         norm, dot = np.float32(0.0), np.float32(0.0)
-        for j in range(n):
-            norm += (W[row + j] + E[at + j]) ** 2
-            dot += dF[df_at + j] * E[at + j]
+        for j in range(0, n, LANES):
+            for i in range(j, j + LANES):
+                norm += (weights[row + 5 * j + i] + E[at + i]) ** 2
+                dot += dF[df_at + i] * E[at + i]
         scale = np.float32(1.0) / (np.sqrt(norm) + NORM_OFFSET)
         q, v = splat(scale), splat(-dot * scale * scale * scale)
     a, c = splat(0.0), splat(0.0)
     for j in range(0, n, LANES):
         e, de = load(E, at + j), load(dF, df_at + j)
         if post:
-            z = v * (load(W, row + j) + e)
-            store(dW, row + j, load(dW, row + j) + z)
+            z = v * (load(weights, row + 6 * j) + e)
+            store(weights, row + 6 * j + 3 * LANES, load(weights, row + 6 * j + 3 * LANES) + z)
             de = q * de + z
         de = where_inside(e, bound, de)
         store(dP, dp_at + j, de)
-        a = load(M, row + j) * load(u, now + j) * de + a
+        a = load(weights, row + 6 * j + 2 * LANES) * load(u, now + j) * de + a
         c = de * e + c
     store(sums, to, a)
     store(sums, to + stride, c)
 
 
-@_compiled("ffff" "fbff" "fff" "ffff" "fff" "ffffffff" "iiiiii" "iiiiii" "s")
+@_compiled("ffff" "fbff" "ff" "fff" "ffffffff" "iiiiii" "iiiii" "s")
 def backward(
     # fmt: off
     out, saved, dout, dF,
     x, first, h0, F0,
-    W, L, M,
-    dW, dL, dM, db,
+    weights, db,
     dx, dh0, dF0,
     trace, checkpoints, dP, u, du, sums, row_values, values,
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
-    rule, block, tile, length, interval, room,
+    rule, block, tile, length, room,
     clamp,
     # fmt: on
 ):
     """Runs the layer backwards from the gradients of its outputs and, where not empty, of its final F.
 
-    ``dW``, ``dL``, ``dM``, ``db`` are added to; ``dx``, ``dh0``, ``dF0`` are written. E is replayed in segments
-    of ``length`` steps, a multiple of ``interval``, and every ``interval``-th E of the segment at hand is kept.
-    Scratch: ``trace`` [length / interval + 1, block, room], ``checkpoints`` [segments, block, room], ``dP`` [block,
+    ``weights`` holds the gradients of W, L and M beside them, [H, width / 16, 6, 16], and those are added to, as is
+    ``db``; ``dx``, ``dh0``, ``dF0`` are written. E is replayed in segments
+    of ``length`` steps. Scratch: ``trace`` [length + 1, block, room], ``checkpoints`` [segments, block, room], ``dP`` [block,
     room], ``u`` [length + 1, block, width], ``du`` [block, width], ``sums`` [block, 2, rows, 16], ``row_values`` [8,
     block, rows] and ``values`` [2, length, block, rows], all zeroed; ``room`` holds H * width elements.
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
-    width = W.size // H
+    width = weights.size // (6 * H)
     area = H * width
     bound = splat(clamp)
     post = rule == POST
@@ -394,32 +399,23 @@ def backward(
                         if rule != 0:
                             k = load(saved, ((b * steps + t) * kinds + (2 if post else 0)) * rows + i)
                         store(values, to + i, k)
-            # After each stretch of `hop` steps E is put down, in the trace or as the next checkpoint.
-            hop = interval if keep else length
             for i in range(H):
                 for s in range(count):
-                    next_step = (start + s) * (steps + 1) + begin + 1
-                    for j in range(0, width, LANES):
-                        l, m = load(L, i * width + j), load(M, i * width + j)
-                        e = load(checkpoints, (segment * block + s) * room + i * width + j)
-                        for t in range(0, end - begin, hop):
-                            if keep:
-                                store(trace, (t // hop * block + s) * room + i * width + j, e)
-                            e = _replay(e, l, m, u, ((t + 1) * block + s) * width + j, block * width,
-                                        values, (t * block + s) * rows + i, values_stride, values_h,
-                                        min(hop, end - begin - t), bound, first, next_step + t)
-                        if keep:
-                            if end == steps and dF.size > 0:
-                                store(trace, (length // interval * block + s) * room + i * width + j, e)
-                        else:
-                            store(checkpoints, ((segment + 1) * block + s) * room + i * width + j, e)
+                    to = s * room + i * width
+                    end_slot = ((end - begin) * block + s) * room + i * width
+                    if not keep:
+                        end_slot = ((segment + 1) * block + s) * room + i * width
+                    _replay_row(weights, 6 * i * width, checkpoints, (segment * block + s) * room + i * width,
+                                u, (block + s) * width, block * width, width, values, s * rows + i, values_stride,
+                                values_h, end - begin, bound, first, (start + s) * (steps + 1) + begin + 1,
+                                keep, trace, to, block * room, trace if keep else checkpoints, end_slot)
             if not keep:
                 continue
             if end == steps and dF.size > 0:
                 for s in range(count):
                     for i in range(H):
-                        _start_row(W, dW, i * width, trace, (length // interval * block + s) * room + i * width,
-                                   dF, (start + s) * area + i * width, M, u, ((end - begin) * block + s) * width,
+                        _start_row(weights, 6 * i * width, trace, ((end - begin) * block + s) * room + i * width,
+                                   dF, (start + s) * area + i * width, u, ((end - begin) * block + s) * width,
                                    dP, s * room + i * width, width, bound, post,
                                    sums, (s * 2 * rows + i) * LANES, stride)
             for t in range(end - 1, begin - 1, -1):
@@ -456,24 +452,21 @@ def backward(
                         store(row_values, v_at + at_row, v)
                 _fill(du, 0, du.size, np.float32(0.0))
                 limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
-                slot, replays = (t - begin) // interval, (t - begin) % interval
-                kept = slot * interval
                 for j in range(0, width, tile):
                     n = min(tile, width - j)
                     for i in range(H):
                         for s in range(count):
                             at = s * rows + i
                             now = ((t - begin) * block + s) * rows + i
-                            _reverse_row(W, L, M, dW, dL, dM, i * width + j,
-                                         trace, (slot * block + s) * room + i * width + j, replays,
-                                         ((kept + 1) * block + s) * width + j,
-                                         values, (kept * block + s) * rows + i, values_stride, values_h,
-                                         first, (start + s) * (steps + 1) + begin + kept + 1,
-                                         dP, s * room + i * width + j, u, block * width, du, s * width + j, n,
+                            _reverse_row(weights, 6 * (i * width + j),
+                                         trace, ((t - begin) * block + s) * room + i * width + j,
+                                         dP, s * room + i * width + j,
+                                         u, ((t - begin) * block + s) * width + j,
+                                         ((t - begin + 1) * block + s) * width + j, du, s * width + j, n,
                                          splat(values[values_h + now]), splat(values[now]),
                                          splat(row_values[q_at + at]), splat(row_values[ds_at + at]),
                                          splat(row_values[nu_at + at]), splat(row_values[v_at + at]),
-                                         bound, limit, sums, (s * 2 * rows + i) * LANES, stride, j > 0, post)
+                                         limit, sums, (s * 2 * rows + i) * LANES, stride, j > 0, post)
                 for s in range(count):
                     b = start + s
                     _copy(dx, (b * steps + t) * input_size, du, s * width, input_size)

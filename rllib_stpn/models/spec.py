@@ -22,9 +22,7 @@ _MODEL_KEYS = {
 }
 
 
-def recurrent_spec(
-    name: str, *, hidden_size: int, max_seq_len: int = 20, **options: Any
-) -> RLModuleSpec:
+def recurrent_spec(name: str, *, hidden_size: int, max_seq_len: int = 20, **options: Any) -> RLModuleSpec:
     """Returns the spec of an actor-critic module with the named layer as its memory.
 
     ::
@@ -91,7 +89,9 @@ def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:
     if name not in LAYERS:
         raise one_of("model: custom_model", name, sorted(LAYERS))
     if "hidden_size" not in options:
-        raise UsageError(f"model: custom_model_config of {name}: hidden_size is missing, allowed are whole numbers from 1")
+        raise UsageError(
+            f"model: custom_model_config of {name}: hidden_size is missing, allowed are whole numbers from 1"
+        )
     unknown = [key for key in model if key not in _MODEL_KEYS | {"max_seq_len"}]
     if unknown:
         allowed = sorted({*_MODEL_KEYS, "max_seq_len", "custom_model", "custom_model_config"})

@@ -5,4 +5,10 @@ from rllib_stpn.rollouts.fragment import Fragment, NonFiniteObservationError
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 from rllib_stpn.rollouts.setup import use_batched_rollouts
 
-__all__ = ["BatchedEnvRunner", "Fragment", "FragmentsToBatch", "NonFiniteObservationError", "use_batched_rollouts"]
+__all__ = [
+    "BatchedEnvRunner",
+    "Fragment",
+    "FragmentsToBatch",
+    "NonFiniteObservationError",
+    "use_batched_rollouts",
+]

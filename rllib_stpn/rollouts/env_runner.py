@@ -16,7 +16,6 @@ import torch
 import tree
 from gymnasium.vector import AutoresetMode
 from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
@@ -62,6 +61,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     # --- construction -------------------------------------------------------------------------------------------
 
+    env: Any
+    _needs_initial_reset: bool
+
     def make_env(self) -> None:
         """Creates the vector environment, without RLlib's wrapper that turns infos into one dict per environment."""
         super().make_env()
@@ -77,7 +79,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             UsageError: A module whose value function RLlib would not send to env runners.
         """
         spec = self.config.get_rl_module_spec(
-            env=None if self.env is None else self.env.unwrapped, spaces=self.get_spaces(), inference_only=False
+            env=None if self.env is None else self.env.unwrapped,
+            spaces=self.get_spaces(),
+            inference_only=False,
         )
         self.module = spec.build()
         if not isinstance(self.module, ValueFunctionAPI) or (
@@ -102,6 +106,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     ) -> list[Fragment]:
         if num_timesteps == 0 or num_episodes == 0:
             return []
+        asked = num_timesteps or num_episodes or 0
         if force_reset or num_episodes is not None or self._needs_initial_reset:
             self._reset_envs_and_episodes(explore)
         if num_episodes is not None:
@@ -112,7 +117,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         recorder = _Recorder(planned or 256, self.num_envs)
         states: list[Any] = []
         steps = episodes = t = 0
-        while self._error is None and (steps < num_timesteps if planned is not None else episodes < num_episodes):
+        while self._error is None and (steps if planned is not None else episodes) < asked:
             # Steps beyond the planned ones, taken for those in which an environment only reset, prolong the last
             # sequence.
             if t % spacing == 0 and (planned is None or t < planned) and not self.config.in_evaluation:
@@ -197,7 +202,10 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         """Returns the module's outputs with ``vf_preds``, without the time axis."""
         batch = {Columns.OBS: convert_to_torch_tensor(observations, device=self._device)}
         if state is not None:
-            batch = {Columns.OBS: tree.map_structure(lambda o: o[:, None], batch[Columns.OBS]), Columns.STATE_IN: state}
+            batch = {
+                Columns.OBS: tree.map_structure(lambda o: o[:, None], batch[Columns.OBS]),
+                Columns.STATE_IN: state,
+            }
         with self.metrics.log_time(RLMODULE_INFERENCE_TIMER):
             if hasattr(self.module, "forward_rollout"):
                 outputs = dict(self.module.forward_rollout(batch))
@@ -288,7 +296,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         )
         self._observations = self._process(observations)
         if self._keeps_episodes:
-            self._update_episodes(outputs, actions, rewards, terminated, truncated, infos, valid, ended, finals, next_first)
+            self._update_episodes(
+                outputs, actions, rewards, terminated, truncated, infos, valid, ended, finals, next_first
+            )
         self._end_episodes(ended)
         self._is_first = next_first
         return valid, done
@@ -415,7 +425,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                     terminated=bool(terminated[index]),
                     truncated=bool(truncated[index]),
                     extra_model_outputs={
-                        **{column: tree.map_structure(lambda v, i=index: v[i], value) for column, value in kept.items()},
+                        **{
+                            column: tree.map_structure(lambda v, i=index: v[i], value) for column, value in kept.items()
+                        },
                         WEIGHTS_SEQ_NO: self._weights_seq_no,
                     },
                 )

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tree
 
+Span = slice  # the name of the built-in is taken by RLlib's method below
+
 
 class NonFiniteObservationError(RuntimeError):
     """An environment returned NaN or an infinity; training on would only give a NaN loss later."""
@@ -53,20 +55,20 @@ class Fragment:
     def __len__(self) -> int:
         return self.env_steps()
 
-    def __getitem__(self, steps: slice) -> Fragment:
+    def __getitem__(self, steps: Span) -> Fragment:
         """Returns the environments that hold the first ``steps.stop`` steps; at least one, so that cutting ends."""
         rows = self._rows(steps.stop)
-        return self._take(slice(0, rows))
+        return self._take(Span(0, rows))
 
-    def slice(self, steps: slice, len_lookback_buffer: int | None = None) -> Fragment:
+    def slice(self, steps: Span, len_lookback_buffer: int | None = None) -> Fragment:
         """Returns what ``fragment[:steps.start]`` left. The look-back is for RLlib's signature only."""
-        return self._take(slice(self._rows(steps.start), None))
+        return self._take(Span(self._rows(steps.start), None))
 
     def _rows(self, steps: int) -> int:
         covered = np.cumsum(self.mask.sum(axis=1))
         return min(int(np.searchsorted(covered, steps)) + 1, len(self.mask))
 
-    def _take(self, rows: slice) -> Fragment:
+    def _take(self, rows: Span) -> Fragment:
         return dataclasses.replace(
             self,
             mask=self.mask[rows],

@@ -56,7 +56,10 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
     if hasattr(config, "bootstrap_truncated"):
         config.bootstrap_truncated = bootstrap_truncated
     else:
-        config.learner_config_dict = {**config.learner_config_dict, "bootstrap_truncated": bootstrap_truncated}
+        config.learner_config_dict = {
+            **config.learner_config_dict,
+            "bootstrap_truncated": bootstrap_truncated,
+        }
     return config
 
 

@@ -75,9 +75,7 @@ def test_without_memory_the_cue_is_not_recalled():
 
 
 def test_ppo_learns_the_same_with_batched_rollouts():
-    config = config_on(
-        "recall", "stpn", PPOConfig, lr=1e-2, train_batch_size=160, minibatch_size=80, num_epochs=4
-    )
+    config = config_on("recall", "stpn", PPOConfig, lr=1e-2, train_batch_size=160, minibatch_size=80, num_epochs=4)
     assert mean_return(config, 40) > 0.95
 
 
@@ -109,9 +107,7 @@ def test_one_step_raises_the_log_probability_where_the_advantage_is_positive():
 
 
 def test_the_loss_is_the_published_sum():
-    algo, learner, batch = learner_and_batch(
-        vf_loss_coeff=0.3, entropy_coeff=0.02, policy_concentration_coeff=0.03
-    )
+    algo, learner, batch = learner_and_batch(vf_loss_coeff=0.3, entropy_coeff=0.02, policy_concentration_coeff=0.03)
     columns = batch[DEFAULT_MODULE_ID]
     module = learner.module[DEFAULT_MODULE_ID]
     outputs = module.forward_train(columns)
@@ -210,8 +206,12 @@ def test_the_local_env_runner_follows_the_learner_in_every_weight():
 
 
 def test_rllibs_own_model_runs_with_batched_rollouts():
-    config = use_batched_rollouts(PPOConfig().environment("CartPole-v1").training(train_batch_size=64, minibatch_size=32))
-    config.env_runners(num_env_runners=0, num_envs_per_env_runner=4).rl_module(model_config={"fcnet_hiddens": [8], "use_lstm": True, "lstm_cell_size": 8})
+    config = use_batched_rollouts(
+        PPOConfig().environment("CartPole-v1").training(train_batch_size=64, minibatch_size=32)
+    )
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=4).rl_module(
+        model_config={"fcnet_hiddens": [8], "use_lstm": True, "lstm_cell_size": 8}
+    )
     algo = config.build_algo()
     assert algo.train()["num_env_steps_sampled_lifetime"] >= 64
     assert algo.get_module().is_stateful()

@@ -74,9 +74,7 @@ def test_strict_refuses():
 
 
 def test_a_sweep_over_environments_is_folded_point_by_point():
-    folded, notes = fold(
-        {"num_env_runners": 8, "num_envs_per_env_runner": {"grid_search": [1, 2]}}, DEFAULTS, cpus=4
-    )
+    folded, notes = fold({"num_env_runners": 8, "num_envs_per_env_runner": {"grid_search": [1, 2]}}, DEFAULTS, cpus=4)
     assert folded["num_envs_per_env_runner"] == {"grid_search": [8, 16]}
     assert "8 or 16 environments" in notes[0]
 

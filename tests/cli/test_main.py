@@ -197,3 +197,9 @@ def test_what_the_machine_cannot_hold_is_refused_with_strict_resources(capsys, c
 
 def test_a_storage_path_that_is_a_file(capsys, cartpole):
     assert "cannot be made" in error_of(capsys, "train", cartpole, "--storage-path", cartpole)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_does_not_answer(capsys, cartpole, tmp_path, address):
+    arguments = ["train", cartpole, "--ray-address", address, "--storage-path", tmp_path]
+    assert f"nothing answers at '{address}'" in error_of(capsys, *arguments)

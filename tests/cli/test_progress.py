@@ -62,7 +62,7 @@ def test_the_header_returns_every_twenty_lines(capsys, trial):
 
 def test_several_trials_are_numbered(capsys, trial):
     progress = Progress(num_trials=2, seconds=0)
-    progress.on_trial_start(0, [], trial)
+    progress.on_trial_start(0, [trial], trial)
     progress.on_trial_result(0, [], trial, result(1, 10, 1))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "trial 1 of 2: lr 0.1"

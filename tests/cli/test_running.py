@@ -1,24 +1,29 @@
 """Runs through ``main`` in this process, which joins the Ray of the test session."""
 
 import json
+import sys
 
+import gymnasium
+import numpy as np
 import pytest
 import torch
+from ray import cloudpickle, tune
 
+from rllib_stpn.cli.folding import fold
 from rllib_stpn.cli.main import main
+from rllib_stpn.cli.trial import trial_class
+from rllib_stpn.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-BROKEN_ENVIRONMENT = """
-import gymnasium
-import numpy as np
-
 
 class Broken(gymnasium.Env):
+    """Fails as its argument says."""
+
     observation_space = gymnasium.spaces.Box(-1, 1, (1,))
     action_space = gymnasium.spaces.Discrete(2)
 
-    def __init__(self, fails="step"):
+    def __init__(self, fails):
         self.fails = fails
         if fails == "init":
             raise OSError("no licence for the simulator")
@@ -28,26 +33,17 @@ class Broken(gymnasium.Env):
 
     def step(self, action):
         if self.fails == "usage":
-            from rllib_stpn.errors import UsageError
-
             raise UsageError("environment 3, step 7: observation is nan")
         raise RuntimeError("the simulator died")
 
 
-gymnasium.register("Broken-v0", Broken)
-"""
-
-
-@pytest.fixture
-def broken_environment(tmp_path, monkeypatch):
-    """Registers an environment that fails as its argument ``fails`` says; RLlib gets a function that makes it."""
-    namespace = {"__name__": "broken_environment"}
-    exec(compile(BROKEN_ENVIRONMENT, "broken_environment.py", "exec"), namespace)
-    from ray import tune
-
-    environment = namespace["Broken"]
-    tune.register_env("Broken", lambda context: environment(**context))
-    return "Broken"
+@pytest.fixture(autouse=True, scope="module")
+def this_module_travels_to_trials():
+    """Trials cannot import a test module: what stands in it is sent as it is."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    yield
+    cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.mark.parametrize(
@@ -58,9 +54,10 @@ def broken_environment(tmp_path, monkeypatch):
         ("usage", 2, "rllib: error: environment 3, step 7: observation is nan"),
     ],
 )
-def test_a_failing_trial_is_told_in_a_line(capsys, broken_environment, tmp_path, fails, code, told):
+def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, code, told):
+    tune.register_env("Broken", lambda context: Broken(**context))
     config = {"env_config": {"fails": fails}, "num_env_runners": 0}
-    arguments = ["train", "--run", "PPO", "--env", broken_environment, "--storage-path", str(tmp_path)]
+    arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
     assert main([*arguments, "--stop", '{"training_iteration": 1}', "--config", json.dumps(config)]) == code
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
@@ -109,12 +106,6 @@ def _tell_threads(algorithm, metrics_logger, result):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
-    from ray import cloudpickle, tune
-
-    from rllib_stpn.cli.folding import fold
-    from rllib_stpn.cli.trial import trial_class
-
-    cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
     trainable = trial_class("PPO")
     settings = {"env": "CartPole-v1", "num_env_runners": 6, "train_batch_size": 60, "minibatch_size": 60}
     folded, _ = fold(settings, trainable.get_default_config(), cpus=threads)

@@ -15,12 +15,13 @@ import sys, warnings
 warnings.filterwarnings("ignore")
 from ray.rllib.algorithms.algorithm import Algorithm
 algorithm = Algorithm.from_checkpoint(sys.argv[1])
-print(type(algorithm).__module__, type(algorithm).__name__, algorithm.iteration, algorithm.get_module() is not None)
+kind = type(algorithm)
+print(kind.__module__, kind.__name__, algorithm.iteration, algorithm.get_module() is not None)
 """
 
 
 def load_in_another_process(checkpoint, cwd) -> str:
-    """What a process that has imported RLlib alone makes of a checkpoint: module and class, iteration, True."""
+    """What a process that imports RLlib alone makes of a checkpoint: module, class, iteration, True."""
     done = subprocess.run(
         [sys.executable, "-c", LOAD, checkpoint], capture_output=True, text=True, cwd=cwd, timeout=120
     )
@@ -34,12 +35,12 @@ def checkpoint_in(out: str) -> str:
 
 def test_a_run_from_yaml_to_checkpoint(rllib, cartpole, tmp_path, trial_directory):
     done = rllib(
-        "train", "-f", cartpole, "--stop", '{"training_iteration": 2}', "--storage-path", "results", "--seed", 3,
-        "--ray-num-cpus", 2, cwd=tmp_path,
+        "train", "-f", cartpole, "--stop", '{"training_iteration": 2}', "--storage-path", "results",
+        "--seed", 3, "--ray-num-cpus", 2, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "folded: 4 env runners x 2 -> 8 environments in the trial's own process" in done.stdout
+    assert "folded: cartpole: 4 env runners x 2 -> 8 environments in the trial's own process" in done.stdout
     assert "stopped: training_iteration 2 reached 2" in done.stdout
     assert re.search(r"^ +iter +env steps +steps/s +return +episodes +elapsed$", done.stdout, re.MULTILINE)
     assert len(done.stdout.splitlines()) < 15, done.stdout
@@ -52,11 +53,8 @@ def test_a_run_from_yaml_to_checkpoint(rllib, cartpole, tmp_path, trial_director
     settings = json.loads((trial / "params.json").read_text())
     assert settings["num_envs_per_env_runner"] == 8
     assert settings["seed"] == 3
-    assert set(settings) < set(yaml.safe_load(cartpole.read_text())["cartpole"]["config"]) | {
-        "env",
-        "seed",
-        "num_cpus_for_main_process",
-    }
+    written = yaml.safe_load(cartpole.read_text())["cartpole"]["config"]
+    assert set(settings) == {*written, "env", "seed", "num_cpus_for_main_process"}
     (events,) = trial.glob("events.out.tfevents*")
     assert events.stat().st_size > 1000
 
@@ -80,9 +78,7 @@ def test_pong_runs_and_can_be_loaded(rllib, tmp_path, trial_directory):
     assert loaded.startswith("rllib_stpn.algorithms") and loaded.endswith("A2C 3 True")
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_run_with_a_checkpoint(start, cartpole, tmp_path, number, code):
     process = start(
         "train", "-f", cartpole, "--stop", '{"time_total_s": 600}', "--storage-path", tmp_path / "results",

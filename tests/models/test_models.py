@@ -91,7 +91,9 @@ def test_a_layer_reads_the_observation_itself_unless_given_hidden_layers():
     assert (plain.layer.input_size, tokenized.layer.input_size) == (5, 9)
 
 
-@pytest.mark.parametrize("space", [gym.spaces.Discrete(4), gym.spaces.Box(0, 1, (3, 3)), gym.spaces.Dict({"a": VECTOR})])
+@pytest.mark.parametrize(
+    "space", [gym.spaces.Discrete(4), gym.spaces.Box(0, 1, (3, 3)), gym.spaces.Dict({"a": VECTOR})]
+)
 def test_an_observation_space_that_the_encoder_cannot_take_is_named(space):
     with pytest.raises(UsageError, match="observation space: got"):
         build("stpn", space)
@@ -103,10 +105,22 @@ def test_an_observation_space_that_the_encoder_cannot_take_is_named(space):
         ({"custom_model": "sptn", "custom_model_config": {"hidden_size": 3}}, "custom_model.*'sptn'.*'stpn'"),
         ({"custom_model": "stpn"}, "hidden_size is missing"),
         ({"custom_model": "stpn", "custom_model_config": {"hidden_size": 0}}, "hidden_size.*0"),
-        ({"custom_model": "stpn", "custom_model_config": {"hidden_size": 3, "normalise": "pre"}}, "normalise.*normalize"),
-        ({"custom_model": "stpn", "custom_model_config": {"hidden_size": 3, "normalize": "sideways"}}, "sideways.*pre.*post"),
-        ({"custom_model": "stpn", "custom_model_config": {"hidden_size": 3}, "max_seq_len": 0}, "max_seq_len"),
-        ({"custom_model": "stpn", "custom_model_config": {"hidden_size": 3}, "conv_filter": []}, "conv_filter.*conv_filters"),
+        (
+            {"custom_model": "stpn", "custom_model_config": {"hidden_size": 3, "normalise": "pre"}},
+            "normalise.*normalize",
+        ),
+        (
+            {"custom_model": "stpn", "custom_model_config": {"hidden_size": 3, "normalize": "sideways"}},
+            "sideways.*pre.*post",
+        ),
+        (
+            {"custom_model": "stpn", "custom_model_config": {"hidden_size": 3}, "max_seq_len": 0},
+            "max_seq_len",
+        ),
+        (
+            {"custom_model": "stpn", "custom_model_config": {"hidden_size": 3}, "conv_filter": []},
+            "conv_filter.*conv_filters",
+        ),
         ({"custom_model": "stpn", "custom_model_config": 3}, "custom_model_config.*mapping"),
     ],
 )

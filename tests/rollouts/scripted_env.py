@@ -33,7 +33,13 @@ class ScriptedEnv(gym.Env):
         if self.steps_in_all == self.nan_at:
             observation[1] = np.nan
         by_termination = self.terminates(self.episode)
-        return observation, self.reward(self.episode, self.t, action), ends and by_termination, ends and not by_termination, {}
+        return (
+            observation,
+            self.reward(self.episode, self.t, action),
+            ends and by_termination,
+            ends and not by_termination,
+            {},
+        )
 
     def observation(self, episode: int, t: int) -> np.ndarray:
         return np.array([np.sin(3.0 * self.number + episode), np.cos(t), 0.1 * t], dtype=np.float32)

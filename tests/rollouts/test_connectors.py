@@ -8,8 +8,8 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.env_to_module import (
     EnvToModulePipeline,
     FlattenObservations,
-    PrevActionsPrevRewards,
     MeanStdFilter,
+    PrevActionsPrevRewards,
 )
 from ray.rllib.connectors.module_to_env import ModuleToEnvPipeline, NormalizeAndClipActions
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -87,7 +87,11 @@ class BatchedDoubling(Doubling):
         return 2 * observations
 
 
-@pytest.mark.parametrize("connector", [Doubling, lambda: PrevActionsPrevRewards(n_prev_actions=1, n_prev_rewards=1)], ids=["own", "previous"])
+@pytest.mark.parametrize(
+    "connector",
+    [Doubling, lambda: PrevActionsPrevRewards(n_prev_actions=1, n_prev_rewards=1)],
+    ids=["own", "previous"],
+)
 def test_a_connector_that_cannot_run_batched_is_refused_by_name(connector):
     piece = connector()
     with pytest.raises(UsageError, match=type(piece).__name__):

@@ -25,7 +25,7 @@ NUM_ENVS = 5
 def runner_config(layer="lstm", mode="sync", steps=10, max_seq_len=10, **env_config):
     register_env("scripted", make_scripted)
     env_config = {**env_config, **({} if mode == "sync" else {"autoreset": mode})}
-    config = (
+    return (
         use_batched_rollouts(PPOConfig())
         .environment("scripted", env_config=env_config)
         .env_runners(
@@ -38,7 +38,6 @@ def runner_config(layer="lstm", mode="sync", steps=10, max_seq_len=10, **env_con
         .rl_module(rl_module_spec=recurrent_spec(layer, hidden_size=6, max_seq_len=max_seq_len))
         .debugging(seed=5)
     )
-    return config
 
 
 def make_runner(config):
@@ -75,7 +74,9 @@ def expected_steps(module, number, actions_of, gamma, lambda_, fragment_ends, bo
     while taken < last:
         length = env.length(episode)
         values = value_along(module, [env.observation(episode, t) for t in range(length + 1)])
-        rewards = [env.reward(episode, t + 1, actions_of[taken + t]) if taken + t < last else 0.0 for t in range(length)]
+        rewards = [
+            env.reward(episode, t + 1, actions_of[taken + t]) if taken + t < last else 0.0 for t in range(length)
+        ]
         if env.terminates(episode) or not bootstrap_truncated:
             values[length] = 0.0
         for t in range(min(length, last - taken)):
@@ -103,9 +104,7 @@ def test_advantages_equal_explicit_sums_over_three_fragments(layer, mode, bootst
         def column(name, number=number, rows=rows):
             return np.concatenate([f.columns[name][number][row] for f, row in zip(fragments, rows, strict=True)])
 
-        expected = expected_steps(
-            runner.module, number, column("actions"), 0.9, 0.8, list(cuts), bootstrap_truncated
-        )
+        expected = expected_steps(runner.module, number, column("actions"), 0.9, 0.8, list(cuts), bootstrap_truncated)
         env = ScriptedEnv(number)
         np.testing.assert_allclose(column("obs"), [env.observation(e, t) for e, t, _, _ in expected])
         np.testing.assert_array_equal(
@@ -206,10 +205,13 @@ def test_metrics_have_rllibs_names_and_values():
     runner = make_runner(runner_config("mlp", steps=40))
     runner.sample()
     metrics = runner.get_metrics()
-    returns, lengths = [], []
     fragment = runner.sample()[0]
-    assert {"episode_return_mean", "episode_len_mean", "num_env_steps_sampled_lifetime", "num_episodes"} <= set(metrics)
-    del returns, lengths
+    assert {
+        "episode_return_mean",
+        "episode_len_mean",
+        "num_env_steps_sampled_lifetime",
+        "num_episodes",
+    } <= set(metrics)
     assert runner.get_metrics()["num_env_steps_sampled"].peek() == len(fragment)
 
 

@@ -37,16 +37,10 @@ HELP = "train an agent from a YAML file"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``rllib train``."""
     what = parser.add_argument_group("what to train")
-    what.add_argument(
-        "words", nargs="*", metavar="FILE", help="the YAML file (`rllib train file FILE` works too)"
-    )
+    what.add_argument("words", nargs="*", metavar="FILE", help="the YAML file (`rllib train file FILE` works too)")
     what.add_argument("-f", "--config-file", metavar="FILE", help="the same, as an option")
-    what.add_argument(
-        "--run", metavar="ALGO", help="the algorithm: without a file, or in place of the file's"
-    )
-    what.add_argument(
-        "--env", metavar="ENV", help="the environment: without a file, or in place of the file's"
-    )
+    what.add_argument("--run", metavar="ALGO", help="the algorithm: without a file, or in place of the file's")
+    what.add_argument("--env", metavar="ENV", help="the environment: without a file, or in place of the file's")
     what.add_argument(
         "--stop",
         type=_json_object,
@@ -79,9 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--ray-num-cpus", type=int, metavar="N", help="CPUs to use (default: all)")
-    machine.add_argument(
-        "--ray-address", metavar="ADDRESS", help="use this Ray cluster (default: start one here)"
-    )
+    machine.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster (default: start one here)")
     machine.add_argument(
         "--strict-resources",
         action="store_true",
