@@ -12,6 +12,7 @@ the fused and the plain gradient over the length of the plain one, the largest o
 """
 
 import argparse
+import contextlib
 import json
 import resource
 import statistics
@@ -89,9 +90,7 @@ class Problem:
         F = self.inputs.new_zeros(shape.batch, shape.hidden_size, shape.input_size + shape.hidden_size)
         outputs = []
         for t in range(shape.steps):
-            h, F, _ = stpn_step(
-                self.inputs[:, t], h, F, *self.parameters, normalize=shape.normalize, clamp=shape.clamp
-            )
+            h, F, _ = stpn_step(self.inputs[:, t], h, F, *self.parameters, normalize=shape.normalize, clamp=shape.clamp)
             outputs.append(h)
         together = torch.stack(outputs, 1)
         gradients = torch.autograd.grad(together, [self.inputs, *self.parameters], self.gradient)
@@ -165,10 +164,9 @@ class Peak:
 
     def __enter__(self):
         self.before, _ = self._sizes()
-        try:
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts again from here
-        except OSError:
-            pass  # elsewhere the peak of the whole process stands in, right in a fresh one
+        # On Linux the peak starts again from here; elsewhere that of the whole process stands in.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
         return self
 
     def __exit__(self, *_):

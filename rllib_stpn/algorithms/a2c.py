@@ -115,8 +115,10 @@ class A2CConfig(AlgorithmConfig):
         for name, value in given.items():
             if value is not NotProvided:
                 setattr(self, name, value)
-        if model is not NotProvided:
+        if model is not NotProvided and model.get("custom_model"):
             self.rl_module(rl_module_spec=spec_from_model_dict(model))
+        elif model is not NotProvided:  # RLlib's own model settings, as they come back from `to_dict()`
+            super().training(model=model)
         return self
 
     @property

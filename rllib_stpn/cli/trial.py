@@ -16,8 +16,7 @@ from rllib_stpn.cli.building import algorithm_class, build_config
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm
-
-    _Base = Algorithm
+    from ray.rllib.algorithms import Algorithm as _Base
 else:
     _Base = object
 

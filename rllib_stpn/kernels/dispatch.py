@@ -117,9 +117,7 @@ def _fused(required: bool) -> Callable:
 
 def _check_shapes(inputs, h, F, weight, bias, weight_lambda, weight_gamma, recurrent, is_first):
     if inputs.dim() != 3 or inputs.shape[1] == 0:
-        raise UsageError(
-            f"stpn: inputs: got shape {tuple(inputs.shape)}, allowed is [B, T, I] with at least one step"
-        )
+        raise UsageError(f"stpn: inputs: got shape {tuple(inputs.shape)}, allowed is [B, T, I] with at least one step")
     batch, steps, input_size = inputs.shape
     hidden_size = weight.shape[0]
     matrix = (hidden_size, input_size + hidden_size if recurrent else input_size)

@@ -105,8 +105,9 @@ def _update_row(weights, row, E, at, u, before, now, n, k, h, bound, sums, to, s
         gg, gu = load(sums, to), load(sums, to + stride)
         wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
     for j in range(0, n, LANES):
-        w, l, m = load(weights, row + 3 * j), load(weights, row + 3 * j + LANES), load(weights, row + 3 * j + 2 * LANES)
-        e = l * k * load(E, at + j) + m * h * load(u, before + j)
+        at_w = row + 3 * j
+        w, lam, gam = load(weights, at_w), load(weights, at_w + LANES), load(weights, at_w + 2 * LANES)
+        e = lam * k * load(E, at + j) + gam * h * load(u, before + j)
         e = at_least(at_most(e, bound), splat(0.0) - bound)
         store(E, at + j, e)
         v = load(u, now + j)
@@ -123,9 +124,9 @@ def _update_row(weights, row, E, at, u, before, now, n, k, h, bound, sums, to, s
         store(sums, to + 3 * stride, wu)
 
 
-@_compiled("fbff" "fff" "ffff" "fff" "iiiiii" "iiiii" "s")
+# fmt: off
+@_compiled("fbffffffffffffiiiiiiiiiiis")
 def forward(
-    # fmt: off
     x, first, h0, F0,
     weights, bias, WW,
     F, out, saved, spent,
@@ -133,12 +134,14 @@ def forward(
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
     rule, save, measure, block, tile,
     clamp,
-    # fmt: on
 ):
-    """Runs the layer: writes outputs, the final F and, where asked for, what backward needs and the energy.
+    # fmt: on
+    """Runs the layer: writes outputs, the final F and, if asked, what backward needs and the energy.
 
-    ``first`` is [B, T + 1], its last column zero. ``h0`` and ``F0`` may be empty for a zero start state. ``saved`` is [B, T, 2 or 5, rows].
-    ``u`` [2, block, width], ``sums`` [block, 4, rows, 16] and ``row_values`` [4, block, rows] are scratch, zeroed.
+    ``x`` [B, T, I]; ``first`` [B, T + 1], its last column zero; ``h0`` [B, H] and ``F0`` [B, H, width], empty for
+    zeros; ``weights`` [H, width / 16, 3, 16] with W, Λ and Γ interleaved; ``WW`` [rows], sums of W². ``saved`` is
+    [B, T, 2 or 5, rows]. Scratch, zeroed: ``u`` [2, block, width], ``sums`` [block, 4, rows, 16], ``row_values``
+    [4, block, rows].
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
@@ -179,14 +182,39 @@ def forward(
                         to = (s * 4 * rows + i) * LANES
                         fresh = t == 0 or first[(start + s) * (steps + 1) + t] != 0
                         if fresh:
-                            _measure_row(weights, 3 * (i * width + j), F, at, u, now + s * width + j, n,
-                                         sums, to, stride, j > 0, post)
+                            _measure_row(
+                                weights,
+                                3 * (i * width + j),
+                                F,
+                                at,
+                                u,
+                                now + s * width + j,
+                                n,
+                                sums,
+                                to,
+                                stride,
+                                j > 0,
+                                post,
+                            )
                         else:
-                            _update_row(weights, 3 * (i * width + j), F, at,
-                                        u, before + s * width + j, now + s * width + j, n,
-                                        splat(row_values[k_at + s * rows + i]),
-                                        splat(row_values[h_at + s * rows + i]),
-                                        bound, sums, to, stride, j > 0, post)
+                            _update_row(
+                                weights,
+                                3 * (i * width + j),
+                                F,
+                                at,
+                                u,
+                                before + s * width + j,
+                                now + s * width + j,
+                                n,
+                                splat(row_values[k_at + s * rows + i]),
+                                splat(row_values[h_at + s * rows + i]),
+                                bound,
+                                sums,
+                                to,
+                                stride,
+                                j > 0,
+                                post,
+                            )
             for s in range(count):
                 b = start + s
                 fresh = t == 0 or first[b * (steps + 1) + t] != 0
@@ -245,17 +273,39 @@ def forward(
 
 
 @_inline
-def _replay_row(weights, row, E, at, u, now, u_stride, n, values, values_at, values_stride, values_h, count, bound,
-                first, next_step, keep, trace, to, trace_stride, last, last_at):
+def _replay_row(
+    weights,
+    row,
+    E,
+    at,
+    u,
+    now,
+    u_stride,
+    n,
+    values,
+    values_at,
+    values_stride,
+    values_h,
+    count,
+    bound,
+    first,
+    next_step,
+    keep,
+    trace,
+    to,
+    trace_stride,
+    last,
+    last_at,
+):
     # One row of E over `count` steps whose outputs are known: nothing to add up, so E stays in a register.
     for j in range(0, n, LANES):
         e = load(E, at + j)
-        l, m = load(weights, row + 6 * j + LANES), load(weights, row + 6 * j + 2 * LANES)
+        lam, gam = load(weights, row + 6 * j + LANES), load(weights, row + 6 * j + 2 * LANES)
         for t in range(count):
             if keep:
                 store(trace, to + t * trace_stride + j, e)
             k, h = values[values_at + t * values_stride], values[values_h + values_at + t * values_stride]
-            e = l * splat(k) * e + m * splat(h) * load(u, now + t * u_stride + j)
+            e = lam * splat(k) * e + gam * splat(h) * load(u, now + t * u_stride + j)
             e = at_least(at_most(e, bound), splat(0.0) - bound)
             if first[next_step + t] != 0:
                 e = splat(0.0)
@@ -263,35 +313,36 @@ def _replay_row(weights, row, E, at, u, now, u_stride, n, values, values_at, val
 
 
 @_inline
-def _reverse_row(weights, row, E, at, dP, dp_at, u, before, now, du, du_at, n,
-                 h, k, q, ds, nu, v, limit, sums, to, stride, add, post):
+def _reverse_row(
+    weights, row, E, at, dP, dp_at, u, before, now, du, du_at, n, h, k, q, ds, nu, v, limit, sums, to, stride, add, post
+):
     # One step back: from dP of this step's update to dP of the previous one, and all gradients on the way.
     a, c = splat(0.0), splat(0.0)
     if add:
         a, c = load(sums, to), load(sums, to + stride)
     for j in range(0, n, LANES):
-        to_w = row + 6 * j
-        to_l, to_m, to_dw, to_dl, to_dm = to_w + 16, to_w + 32, to_w + 48, to_w + 64, to_w + 80
-        w, l, m = load(weights, to_w), load(weights, to_l), load(weights, to_m)
+        at_w = row + 6 * j
+        at_dw, at_dlam, at_dgam = at_w + 3 * LANES, at_w + 4 * LANES, at_w + 5 * LANES
+        w, lam, gam = load(weights, at_w), load(weights, at_w + LANES), load(weights, at_w + 2 * LANES)
         e = load(E, at + j)
         x, p = load(u, now + j), load(dP, dp_at + j)
-        store(weights, to_dl, p * e * k + load(weights, to_dl))
-        store(weights, to_dm, p * x * h + load(weights, to_dm))
+        store(weights, at_dlam, p * e * k + load(weights, at_dlam))
+        store(weights, at_dgam, p * x * h + load(weights, at_dgam))
         if post:
             g = w + q * e
             dg = ds * x + nu * g
             z = v * (w + e)
-            store(weights, to_dw, load(weights, to_dw) + dg + z)
-            de = l * p * k + (q * dg + z)
+            store(weights, at_dw, load(weights, at_dw) + dg + z)
+            de = lam * p * k + (q * dg + z)
         else:
             g = w + e
             dg = ds * x + nu * g
-            store(weights, to_dw, load(weights, to_dw) + dg)
-            de = l * p * k + dg
-        store(du, du_at + j, m * p * h + (ds * g + load(du, du_at + j)))
+            store(weights, at_dw, load(weights, at_dw) + dg)
+            de = lam * p * k + dg
+        store(du, du_at + j, gam * p * h + (ds * g + load(du, du_at + j)))
         de = where_inside(e, limit, de)
         store(dP, dp_at + j, de)
-        a = m * load(u, before + j) * de + a
+        a = gam * load(u, before + j) * de + a
         c = de * e + c
     store(sums, to, a)
     store(sums, to + stride, c)
@@ -324,26 +375,26 @@ def _start_row(weights, row, E, at, dF, df_at, u, now, dP, dp_at, n, bound, post
     store(sums, to + stride, c)
 
 
-@_compiled("ffff" "fbff" "ff" "fff" "ffffffff" "iiiiii" "iiiii" "s")
+# fmt: off
+@_compiled("fffffbfffffffffffffffiiiiiiiiiiis")
 def backward(
-    # fmt: off
     out, saved, dout, dF,
     x, first, h0, F0,
     weights, db,
     dx, dh0, dF0,
-    trace, checkpoints, dP, u, du, sums, row_values, values,
+    u, values, trace, checkpoints, dP, du, sums, row_values,
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
     rule, block, tile, length, room,
     clamp,
-    # fmt: on
 ):
+    # fmt: on
     """Runs the layer backwards from the gradients of its outputs and, where not empty, of its final F.
 
-    ``weights`` holds the gradients of W, L and M beside them, [H, width / 16, 6, 16], and those are added to, as is
-    ``db``; ``dx``, ``dh0``, ``dF0`` are written. E is replayed in segments
-    of ``length`` steps. Scratch: ``trace`` [length + 1, block, room], ``checkpoints`` [segments, block, room], ``dP`` [block,
-    room], ``u`` [length + 1, block, width], ``du`` [block, width], ``sums`` [block, 2, rows, 16], ``row_values`` [8,
-    block, rows] and ``values`` [2, length, block, rows], all zeroed; ``room`` holds H * width elements.
+    ``weights`` [H, width / 16, 6, 16] holds W, Λ, Γ and their gradients, which are added to, as is ``db`` [rows];
+    ``dx``, ``dh0``, ``dF0`` are written. E is replayed in segments of ``length`` steps. Scratch, the first two zeroed,
+    with ``room`` at least H * width: ``u`` [length + 1, block, width], ``values`` [2, length, block, rows], ``trace``
+    [length + 1, block, room], ``checkpoints`` [segments, block, room], ``dP`` [block, room], ``du`` [block, width],
+    ``sums`` [block, 2, rows, 16], ``row_values`` [6, block, rows].
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
@@ -405,19 +456,53 @@ def backward(
                     end_slot = ((end - begin) * block + s) * room + i * width
                     if not keep:
                         end_slot = ((segment + 1) * block + s) * room + i * width
-                    _replay_row(weights, 6 * i * width, checkpoints, (segment * block + s) * room + i * width,
-                                u, (block + s) * width, block * width, width, values, s * rows + i, values_stride,
-                                values_h, end - begin, bound, first, (start + s) * (steps + 1) + begin + 1,
-                                keep, trace, to, block * room, trace if keep else checkpoints, end_slot)
+                    _replay_row(
+                        weights,
+                        6 * i * width,
+                        checkpoints,
+                        (segment * block + s) * room + i * width,
+                        u,
+                        (block + s) * width,
+                        block * width,
+                        width,
+                        values,
+                        s * rows + i,
+                        values_stride,
+                        values_h,
+                        end - begin,
+                        bound,
+                        first,
+                        (start + s) * (steps + 1) + begin + 1,
+                        keep,
+                        trace,
+                        to,
+                        block * room,
+                        trace if keep else checkpoints,
+                        end_slot,
+                    )
             if not keep:
                 continue
             if end == steps and dF.size > 0:
                 for s in range(count):
                     for i in range(H):
-                        _start_row(weights, 6 * i * width, trace, ((end - begin) * block + s) * room + i * width,
-                                   dF, (start + s) * area + i * width, u, ((end - begin) * block + s) * width,
-                                   dP, s * room + i * width, width, bound, post,
-                                   sums, (s * 2 * rows + i) * LANES, stride)
+                        _start_row(
+                            weights,
+                            6 * i * width,
+                            trace,
+                            ((end - begin) * block + s) * room + i * width,
+                            dF,
+                            (start + s) * area + i * width,
+                            u,
+                            ((end - begin) * block + s) * width,
+                            dP,
+                            s * room + i * width,
+                            width,
+                            bound,
+                            post,
+                            sums,
+                            (s * 2 * rows + i) * LANES,
+                            stride,
+                        )
             for t in range(end - 1, begin - 1, -1):
                 for s in range(count):
                     b = start + s
@@ -458,15 +543,32 @@ def backward(
                         for s in range(count):
                             at = s * rows + i
                             now = ((t - begin) * block + s) * rows + i
-                            _reverse_row(weights, 6 * (i * width + j),
-                                         trace, ((t - begin) * block + s) * room + i * width + j,
-                                         dP, s * room + i * width + j,
-                                         u, ((t - begin) * block + s) * width + j,
-                                         ((t - begin + 1) * block + s) * width + j, du, s * width + j, n,
-                                         splat(values[values_h + now]), splat(values[now]),
-                                         splat(row_values[q_at + at]), splat(row_values[ds_at + at]),
-                                         splat(row_values[nu_at + at]), splat(row_values[v_at + at]),
-                                         limit, sums, (s * 2 * rows + i) * LANES, stride, j > 0, post)
+                            _reverse_row(
+                                weights,
+                                6 * (i * width + j),
+                                trace,
+                                ((t - begin) * block + s) * room + i * width + j,
+                                dP,
+                                s * room + i * width + j,
+                                u,
+                                ((t - begin) * block + s) * width + j,
+                                ((t - begin + 1) * block + s) * width + j,
+                                du,
+                                s * width + j,
+                                n,
+                                splat(values[values_h + now]),
+                                splat(values[now]),
+                                splat(row_values[q_at + at]),
+                                splat(row_values[ds_at + at]),
+                                splat(row_values[nu_at + at]),
+                                splat(row_values[v_at + at]),
+                                limit,
+                                sums,
+                                (s * 2 * rows + i) * LANES,
+                                stride,
+                                j > 0,
+                                post,
+                            )
                 for s in range(count):
                     b = start + s
                     _copy(dx, (b * steps + t) * input_size, du, s * width, input_size)

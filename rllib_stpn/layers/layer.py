@@ -128,9 +128,7 @@ class Layer(torch.nn.Module):
 
 def reset(state: State, where: torch.Tensor) -> State:
     """The state with the samples in ``where`` ``[B]`` set to zero, even if they held NaN."""
-    return {
-        key: torch.where(where.view(-1, *[1] * (leaf.dim() - 1)), 0.0, leaf) for key, leaf in state.items()
-    }
+    return {key: torch.where(where.view(-1, *[1] * (leaf.dim() - 1)), 0.0, leaf) for key, leaf in state.items()}
 
 
 def uniform(bound: float, *shape: int) -> torch.nn.Parameter:

@@ -59,9 +59,7 @@ class LSTM(Layer):
             if begin in starts:
                 state = reset(state, is_first[:, begin])
             start = (state["h"][None].contiguous(), state["c"][None].contiguous())
-            output, h, c = torch.lstm(
-                inputs[:, begin:end], start, parameters, True, 1, 0.0, self.training, False, True
-            )
+            output, h, c = torch.lstm(inputs[:, begin:end], start, parameters, True, 1, 0.0, self.training, False, True)
             previous += [state["h"][:, None], output[:, :-1]]
             outputs.append(output)
             state = {"h": h[0], "c": c[0]}

@@ -58,7 +58,8 @@ class LayerEncoder(TorchModel, Encoder):
 
     Observations are ``[B, T, ...]`` for a layer with state and ``[B, ...]`` or ``[B, T, ...]`` for a memoryless
     one; images of type uint8 are scaled to ``(pixel - 128) / 128``. State leaves are ``[B, ...]``. The optional
-    column ``is_first`` (``[B, T]`` bool) resets the state inside a sequence.
+    column ``is_first`` (``[B, T]`` bool) resets the state inside a sequence. ``overwrite_state`` lets the layer write
+    the new state over the given one.
     """
 
     def __init__(self, config: _LayerEncoderFields) -> None:
@@ -79,7 +80,7 @@ class LayerEncoder(TorchModel, Encoder):
         """Zeros for one sequence, without the batch axis."""
         return {name: leaf[0] for name, leaf in self.layer.initial_state(1).items()}
 
-    def _forward(self, inputs: dict, **kwargs) -> dict:
+    def _forward(self, inputs: dict, overwrite_state: bool = False, **kwargs) -> dict:
         observations = inputs[Columns.OBS]
         lead = observations.shape[: observations.dim() - self._observation_rank]  # [B] or [B, T]
         tokens = observations.reshape(-1, *observations.shape[len(lead) :]).float()  # [B*T, ...]
@@ -87,11 +88,12 @@ class LayerEncoder(TorchModel, Encoder):
             tokens = tokens.sub_(128.0).div_(128.0) if observations.dtype == torch.uint8 else (tokens - 128) / 128
         tokens = tokens.flatten(1) if self.tokenizer is None else self.tokenizer({Columns.OBS: tokens})[ENCODER_OUT]
         tokens = tokens.reshape(*lead, -1)
-        if not self.layer.initial_state(1):
+        if not self.layer.state_shapes():
             outputs, _ = self.layer(tokens if len(lead) == 2 else tokens[:, None], None)
             return {ENCODER_OUT: outputs if len(lead) == 2 else outputs[:, 0]}
-        is_first = inputs.get(IS_FIRST)
-        outputs, state = self.layer(tokens, inputs[Columns.STATE_IN], is_first=is_first)
+        outputs, state = self.layer(
+            tokens, inputs[Columns.STATE_IN], is_first=inputs.get(IS_FIRST), overwrite_state=overwrite_state
+        )
         return {ENCODER_OUT: outputs, Columns.STATE_OUT: state}
 
 
@@ -126,7 +128,7 @@ class LayerCatalog(PPOCatalog):
             tokenizer = super()._get_encoder_config(
                 observation_space, dict(model_config_dict, use_lstm=False), action_space
             )
-        has_state = bool(make_layer(name, input_size=1, **dict(options, hidden_size=1)).initial_state(1))
+        has_state = bool(make_layer(name, input_size=1, **dict(options, hidden_size=1)).state_shapes())
         config_class = RecurrentLayerEncoderConfig if has_state else StatelessLayerEncoderConfig
         return config_class(
             input_dims=observation_space.shape,

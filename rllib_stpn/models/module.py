@@ -24,18 +24,19 @@ class MemoryRLModule(DefaultPPOTorchRLModule):
         """
         return []
 
-    def forward_rollout(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def forward_rollout(self, batch: dict[str, Any], overwrite_state: bool = False) -> dict[str, Any]:
         """One pass of the encoder for the action, the value and the next state.
 
         RLlib's own exploration pass leaves the value out, which would cost the encoder a second pass.
 
         Args:
             batch: ``obs`` ``[B, T, ...]`` (``[B, ...]`` without state) and, with state, ``state_in`` ``[B, ...]``.
+            overwrite_state: Whether ``state_in`` may be written over, which spares memory traffic.
 
         Returns:
             ``action_dist_inputs`` and ``vf_preds``, with the leading axes of ``obs``, and ``state_out``.
         """
-        encoded = self.encoder(batch)
+        encoded = self.encoder(batch, overwrite_state=overwrite_state)
         outputs = {
             Columns.ACTION_DIST_INPUTS: self.pi(encoded[ENCODER_OUT][ACTOR]),
             Columns.VF_PREDS: self.vf(encoded[ENCODER_OUT][CRITIC]).squeeze(-1),

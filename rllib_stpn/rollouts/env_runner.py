@@ -177,7 +177,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def _act(self, explore: bool, random_actions: bool) -> dict[str, Any]:
         """One pass of the module over the current observations; advances the recurrent state."""
-        outputs = self._forward(self._observations, self._advance_state(), explore)
+        outputs = self._forward(self._observations, self._current_state(), explore, overwrite_state=True)
         self._state = outputs.get(Columns.STATE_OUT)
         if explore:
             distribution = self.module.get_exploration_action_dist_cls().from_logits(
@@ -198,7 +198,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         return outputs
 
     @torch.no_grad()
-    def _forward(self, observations: Any, state: Any, explore: bool) -> dict[str, Any]:
+    def _forward(self, observations: Any, state: Any, explore: bool, overwrite_state: bool = False) -> dict[str, Any]:
         """Returns the module's outputs with ``vf_preds``, without the time axis."""
         batch = {Columns.OBS: convert_to_torch_tensor(observations, device=self._device)}
         if state is not None:
@@ -208,7 +208,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             }
         with self.metrics.log_time(RLMODULE_INFERENCE_TIMER):
             if hasattr(self.module, "forward_rollout"):
-                outputs = dict(self.module.forward_rollout(batch))
+                outputs = dict(self.module.forward_rollout(batch, overwrite_state))
             else:
                 forward = self.module.forward_exploration if explore else self.module.forward_inference
                 arguments = {"t": self.num_env_steps_sampled_lifetime} if explore else {}
@@ -221,18 +221,19 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             }
         return outputs
 
-    def _advance_state(self) -> Any:
+    def _current_state(self) -> Any:
         """The state for the current observations: the initial one where an episode begins; None without state."""
         if not self.module.is_stateful():
             return None
-        initial = convert_to_torch_tensor(self.module.get_initial_state(), device=self._device)
-        if self._state is None:
-            self._state = tree.map_structure(
-                lambda leaf: leaf.unsqueeze(0).repeat(self.num_envs, *[1] * leaf.dim()), initial
-            )
-        elif self._is_first.any():
-            first = torch.from_numpy(np.flatnonzero(self._is_first))
-            self._state = tree.map_structure(lambda s, i: s.index_put((first,), i), self._state, initial)
+        if self._state is None or self._is_first.any():
+            initial = convert_to_torch_tensor(self.module.get_initial_state(), device=self._device)
+            if self._state is None:
+                self._state = tree.map_structure(
+                    lambda leaf: leaf.unsqueeze(0).repeat(self.num_envs, *[1] * leaf.dim()), initial
+                )
+            else:
+                first = torch.from_numpy(np.flatnonzero(self._is_first))
+                tree.map_structure(lambda s, i: s.index_put_((first,), i), self._state, initial)
         return self._state
 
     def _step(
@@ -327,7 +328,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         return longest if planned is None else math.ceil(planned / math.ceil(planned / longest))
 
     def _copy_of_state(self) -> Any:
-        state = self._advance_state()
+        state = self._current_state()
         return None if state is None else tree.map_structure(lambda s: s.detach().cpu().numpy().copy(), state)
 
     def _fragment(
@@ -342,7 +343,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             return Fragment(mask=mask, is_first=is_first)
 
         values = columns.pop(Columns.VF_PREDS)
-        self._advance_state()
+        self._current_state()
         value_now = self._values(self._observations, slice(None), explore=True)
         # V(s_{t+1}): in the middle of an episode the next step's; at a truncation the final observation's, which
         # under next-step autoreset is the next step's, too; behind the fragment's end an extra pass.

@@ -248,6 +248,16 @@ def test_the_model_block_of_a_file_chooses_the_layer():
     assert spec.model_config["max_seq_len"] == 5
 
 
+def test_a_config_survives_the_way_through_a_dict_as_tune_sends_it():
+    config = config_on("recall", "stpn", lr=0.5, bootstrap_truncated=False, train_batch_size=160)
+    back = A2CConfig().update_from_dict(config.to_dict())
+    assert (back.lr, back.bootstrap_truncated, back.train_batch_size) == (0.5, False, 160)
+    assert back.rl_module_spec.model_config["custom_model"] == "stpn"
+    algo = back.build_algo()
+    assert algo.train()["num_env_steps_sampled_lifetime"] >= 160
+    algo.stop()
+
+
 @pytest.mark.parametrize(
     "settings, named",
     [

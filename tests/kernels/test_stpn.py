@@ -21,17 +21,19 @@ RULES = [
 ]
 
 
-def arguments(B, T, I, H, *, recurrent=True, start=False, scalar=False, plasticity=0.5, dtype=torch.float32, seed=0):
+def arguments(
+    B, T, input_size, H, *, recurrent=True, start=False, scalar=False, plasticity=0.5, dtype=torch.float32, seed=0
+):
     """Tensors by name, with enough plasticity for it to matter."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape, scale=1.0):
         return torch.randn(*shape, generator=generator, dtype=dtype) * scale
 
-    D = I + H if recurrent else I
+    D = input_size + H if recurrent else input_size
     plastic = (1,) if scalar else (H, D)
     return {
-        "inputs": normal(B, T, I),
+        "inputs": normal(B, T, input_size),
         "h": normal(B, H, scale=0.5) if start and recurrent else None,
         "F": normal(B, H, D, scale=0.1) if start else None,
         "weight": normal(H, D, scale=0.3),
@@ -89,7 +91,7 @@ def test_fused_matches_reference_with_every_gradient(rule, resets, start):
 
 
 @pytest.mark.parametrize(
-    ("B", "T", "I", "H", "plasticity"),
+    ("B", "T", "input_size", "H", "plasticity"),
     [
         pytest.param(*shape, id="B{}-T{}-I{}-H{}".format(*shape))
         for shape in [
@@ -103,8 +105,8 @@ def test_fused_matches_reference_with_every_gradient(rule, resets, start):
     ],
 )
 @pytest.mark.parametrize("normalize", ["pre", "post", None])
-def test_fused_matches_reference_at_odd_sizes(B, T, I, H, plasticity, normalize):
-    tensors = arguments(B, T, I, H, start=True, plasticity=plasticity)
+def test_fused_matches_reference_at_odd_sizes(B, T, input_size, H, plasticity, normalize):
+    tensors = arguments(B, T, input_size, H, start=True, plasticity=plasticity)
     rule = {"normalize": normalize, "clamp": 0.3, "recurrent": True, "is_first": some_resets(B, T)}
     expected = run(tensors, implementation="reference", **rule)
     assert_near(run(tensors, implementation="fused", **rule), expected, 5e-5)
@@ -128,9 +130,7 @@ def test_fused_gradients_without_a_gradient_of_the_final_state(normalize):
 @pytest.mark.parametrize("implementation", ["fused", "reference"])
 def test_gradient_of_the_final_state_alone(implementation):
     tensors = {k: t.requires_grad_() for k, t in arguments(2, 3, 5, 4, start=True).items()}
-    _, _, F, _ = stpn(
-        *tensors.values(), normalize="post", clamp=None, recurrent=True, implementation=implementation
-    )
+    _, _, F, _ = stpn(*tensors.values(), normalize="post", clamp=None, recurrent=True, implementation=implementation)
     assert all(g.abs().sum() > 0 for g in torch.autograd.grad(F.square().sum(), list(tensors.values())))
 
 
@@ -156,9 +156,7 @@ def test_reference_recomputed_in_chunks_is_the_same(normalize, monkeypatch):
     expected = run(tensors, **rule)
     recomputed = []
     checkpoint = reference.checkpoint
-    monkeypatch.setattr(
-        reference, "checkpoint", lambda *args, **kw: recomputed.append(1) or checkpoint(*args, **kw)
-    )
+    monkeypatch.setattr(reference, "checkpoint", lambda *args, **kw: recomputed.append(1) or checkpoint(*args, **kw))
     monkeypatch.setattr(reference, "GRAPH_BYTES", 3 * 8 * tensors["F"].numel() * 8)
     assert_near(run(tensors, **rule), expected, 1e-12)
     assert len(recomputed) == 3

@@ -9,7 +9,7 @@ import torch
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LAYERS, make_layer
 
-B, T, I, H = 3, 7, 5, 4
+B, T, D, H = 3, 7, 5, 4
 
 CASES = {
     "stpn": ("stpn", {}),
@@ -27,7 +27,7 @@ CASES = {
 def layer(request):
     torch.manual_seed(0)
     name, options = request.param
-    layer = make_layer(name, input_size=I, hidden_size=H, **options)
+    layer = make_layer(name, input_size=D, hidden_size=H, **options)
     if name == "stpn":
         layer.weight_gamma.data *= 400  # at its initial scale plasticity is invisible
     return layer
@@ -35,7 +35,7 @@ def layer(request):
 
 @pytest.fixture
 def inputs():
-    return torch.randn(B, T, I, generator=torch.Generator().manual_seed(1))
+    return torch.randn(B, T, D, generator=torch.Generator().manual_seed(1))
 
 
 def some_state(layer, batch_size=B):
@@ -154,7 +154,7 @@ def test_copies_pickles_and_checkpoints_compute_the_same(layer, inputs):
     if name == "stpn":
         keys = ("recurrent", "per_synapse", "normalize", "clamp")
         options = {key: getattr(layer, key) for key in keys}
-    restored = make_layer(name, input_size=I, hidden_size=H, **options)
+    restored = make_layer(name, input_size=D, hidden_size=H, **options)
     restored.load_state_dict(layer.state_dict())
     for other in (restored, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert_same(other(inputs), expected, 1e-6)
@@ -167,9 +167,9 @@ def test_sizes_are_positive_integers(name, sizes):
         make_layer(name, input_size=sizes[0], hidden_size=sizes[1])
 
 
-@pytest.mark.parametrize("shape", [(B, T, I + 1), (B, I), (B, 0, I)], ids=str)
+@pytest.mark.parametrize("shape", [(B, T, D + 1), (B, D), (B, 0, D)], ids=str)
 def test_inputs_of_the_wrong_shape_are_refused(layer, shape):
-    with pytest.raises(UsageError, match=rf"inputs: got shape .*allowed is \[B, T, {I}\]"):
+    with pytest.raises(UsageError, match=rf"inputs: got shape .*allowed is \[B, T, {D}\]"):
         layer(torch.zeros(shape))
 
 
