@@ -2,6 +2,7 @@
 
 from rllib_stpn.kernels.dispatch import stpn
 from rllib_stpn.kernels.energy import energy
+from rllib_stpn.kernels.states import overwriting_states
 from rllib_stpn.kernels.threads import num_threads
 
-__all__ = ["energy", "num_threads", "stpn"]
+__all__ = ["energy", "num_threads", "overwriting_states", "stpn"]

@@ -6,15 +6,16 @@ import math
 import torch
 from torch.autograd.function import once_differentiable
 
-from rllib_stpn.kernels import stpn_cpu
+from rllib_stpn.kernels import stpn_cpu, stpn_lanes
+from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn_cpu import POST, PRE
-from rllib_stpn.kernels.threads import num_threads, run_slices
+from rllib_stpn.kernels.threads import num_threads, run_slices, workspace
 from rllib_stpn.kernels.vector import LANES
 
 _RULES = {None: 0, "pre": PRE, "post": POST}
 
 # Samples worked on together, which share loads of the weights, and columns per pass, so that what is used again
-# stays in a first-level cache of 32 KB. Measured; the backward pass touches more per sample.
+# stays in a first-level cache of 32 KB; the backward pass touches more per sample.
 FORWARD_BLOCK, FORWARD_TILE = 4, 512
 BACKWARD_BLOCK, BACKWARD_TILE = 2, 256
 
@@ -23,6 +24,12 @@ SAMPLE_BYTES = 256 * 2**10
 
 # Bytes of E over a whole sequence up to which backward keeps all of it; beyond, it goes in segments.
 TRACE_BYTES = 4 * 2**20
+
+# Synapses times steps below which a second thread costs more than it saves; those of backward count threefold.
+THREAD_WORK = 2 * 10**6
+
+# Bytes of the E of sixteen samples over a sequence up to which they go side by side in the lanes of vectors.
+LANES_BYTES = 2**20
 
 _PAGE = 1024  # floats in 4 KB, the distance at which addresses compete for the same cache set
 _STAGGER = 80
@@ -47,8 +54,19 @@ def stpn_fused(
     tensors = (inputs, h, F, weight, bias, weight_lambda, weight_gamma)
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     bound = math.inf if clamp is None else clamp
-    out, F, spent = _FusedSTPN.apply(*tensors, is_first, _RULES[normalize], bound, return_energy, save)
+    options = (is_first, _RULES[normalize], bound)
+    spent = None
+    if not return_energy and _fits_lanes(inputs, weight):
+        out, F = _LanesSTPN.apply(*tensors, *options, save)
+    else:
+        out, F, spent = _FusedSTPN.apply(*tensors, *options, return_energy, save)
     return out, out[:, -1] if recurrent else None, F, spent if return_energy else None
+
+
+def _fits_lanes(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether the layer is small, and the batch large enough to fill vectors and worth laying out anew."""
+    batch, steps, _ = inputs.shape
+    return batch >= LANES // 2 and steps >= 4 and 4 * LANES * (steps + 2) * weight.numel() <= LANES_BYTES
 
 
 class _FusedSTPN(torch.autograd.Function):
@@ -68,22 +86,23 @@ class _FusedSTPN(torch.autograd.Function):
         weights = torch.stack([m.view(hidden_size, -1, LANES) for m in matrices], dim=2)  # [H, width / 16, 3, 16]
         squares = _padded(matrices[0].square().sum(1), rows)
         out = inputs.new_empty(batch, steps, hidden_size)
-        last = inputs.new_empty(batch, hidden_size, width)
+        in_place = overwriting() and not save and F is not None and width == D and F.is_contiguous()
+        F0, last = (empty, F.detach()) if in_place else (F0, inputs.new_empty(batch, hidden_size, width))
         saved = inputs.new_empty(batch, steps, 5 if rule == POST else 2, rows) if save else empty
         spent = inputs.new_empty(batch, steps, hidden_size) if energy else empty
         arrays = _flat(inputs, first, h0, F0, weights, _padded(bias, rows), squares, last, out, saved, spent)
         # A single step has nothing to share; one sample at a time, its F is still in cache for the update.
         block = FORWARD_BLOCK if steps > 1 else 1
 
-        def task(begin, end):
-            scratch = _staggered((2 * block * width,), (block * 4 * rows * LANES,), (4 * block * rows,))
+        def task(slot, begin, end):
+            scratch = _staggered(slot, (2 * block * width,), (block * 4 * rows * LANES,), (4 * block * rows,))
             for array in scratch:
                 array.zero_()
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
-            options = (rule, int(save), int(energy), block, FORWARD_TILE, bound)
+            options = (rule, int(save), int(energy), int(in_place), block, FORWARD_TILE, bound)
             return functools.partial(stpn_cpu.forward, *arrays, *_flat(*scratch), *sizes, *options)
 
-        run_slices([task(begin, end) for begin, end in _slices(batch)])
+        run_slices([task(*part) for part in _slices(batch, batch * steps * weight.numel())])
         ctx.save_for_backward(inputs, first, h0, F0, weights, out, saved)
         ctx.rule, ctx.bound, ctx.D = rule, bound, D
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
@@ -103,15 +122,16 @@ class _FusedSTPN(torch.autograd.Function):
         dx, dh0, dF0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(F0)
         arrays = _flat(out, saved, dout, dF, inputs, first, h0, F0)
         results = _flat(dx, dh0, dF0)
-        slices = _slices(batch)
+        slices = _slices(batch, 3 * batch * steps * hidden_size * D)
         room = hidden_size * width + _STAGGER
         block = BACKWARD_BLOCK if 4 * room <= SAMPLE_BYTES else 1
         length = steps if 4 * steps * block * room <= TRACE_BYTES else max(1, round(math.sqrt(steps)))
         segments = -(-steps // length)
         sums = []
 
-        def task(begin, end):
+        def task(slot, begin, end):
             packed, db, u, values, *scratch = _staggered(
+                slot,
                 (hidden_size, vectors, 6, LANES),
                 (rows,),
                 ((length + 1) * block * width,),
@@ -134,9 +154,9 @@ class _FusedSTPN(torch.autograd.Function):
                 stpn_cpu.backward, *arrays, *_flat(packed, db), *results, *_flat(u, values, *scratch), *sizes, *options
             )
 
-        run_slices([task(begin, end) for begin, end in slices])
+        run_slices([task(*part) for part in slices])
         # In the order of the slices, so that equal calls give equal gradients.
-        packed, db = (functools.reduce(torch.add, parts) for parts in zip(*sums, strict=True))
+        packed, db = (functools.reduce(torch.add, parts).clone() for parts in zip(*sums, strict=True))
         dW, dL, dM = (g.reshape(hidden_size, width)[:, :D] for g in packed.unbind(2))
         return (
             dx,
@@ -147,6 +167,69 @@ class _FusedSTPN(torch.autograd.Function):
             dL.sum_to_size(ctx.plastic_shapes[0]),
             dM.sum_to_size(ctx.plastic_shapes[1]),
             *[None] * 5,
+        )
+
+
+class _LanesSTPN(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, inputs, h, F, weight, bias, weight_lambda, weight_gamma, is_first, rule, bound, save):
+        batch, steps, input_size = inputs.shape
+        hidden_size, D = weight.shape
+        groups = -(-batch // LANES)
+        empty = inputs.new_empty(0)
+        first = torch.empty(0, dtype=torch.uint8) if is_first is None else is_first.to(torch.uint8)
+        starts = (inputs, first, empty if h is None else h, empty if F is None else F)
+        weights = [m.detach().expand(hidden_size, D) for m in (weight, weight_lambda, weight_gamma)]
+        squares = weight.detach().square().sum(1) if rule == POST else empty
+        last, out = inputs.new_empty(batch, hidden_size, D), inputs.new_empty(batch, steps, hidden_size)
+        saved = inputs.new_empty(groups * steps * (6 if rule == POST else 3) * hidden_size * LANES) if save else empty
+        arrays = _flat(*starts, *weights, bias, squares, last, out, saved)
+        sizes = (batch, steps, input_size, hidden_size, D, rule, bound)
+
+        def task(slot, begin, end):
+            scratch = workspace(slot, (hidden_size * D + 2 * D + 4 * hidden_size + 1) * LANES)
+            return functools.partial(stpn_lanes.forward, *arrays, *_flat(scratch), begin, end, *sizes)
+
+        run_slices([task(*part) for part in _slices(groups, batch * steps * weight.numel())])
+        ctx.save_for_backward(*starts, *weights, saved)
+        ctx.sizes, ctx.groups = sizes, groups
+        ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
+        ctx.set_materialize_grads(False)
+        return out, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout, dF):
+        x, first, h0, F0, *weights, saved = ctx.saved_tensors
+        batch, steps, _, hidden_size, D, *_ = ctx.sizes
+        area = hidden_size * D
+        dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout
+        dF = x.new_empty(0) if dF is None else dF
+        dx, dh0, dF0 = torch.empty_like(x), torch.empty_like(h0), torch.empty_like(F0)
+        arrays = _flat(x, first, h0, F0, *weights, saved, dout, dF, dx, dh0, dF0)
+        sums = []
+
+        def task(slot, begin, end):
+            gradients = (3 * area + hidden_size) * LANES
+            vectors = steps * D + (steps + 2) * area + D + 4 * hidden_size + steps + 1
+            memory = workspace(slot, gradients + vectors * LANES)
+            sums.append(memory[:gradients].zero_().view(-1, LANES))
+            more = _flat(sums[-1], memory[gradients:])
+            return functools.partial(stpn_lanes.backward, *arrays, *more, begin, end, *ctx.sizes)
+
+        run_slices([task(*part) for part in _slices(ctx.groups, 3 * batch * steps * area)])
+        # In the order of the slices, so that equal calls give equal gradients.
+        gradients = functools.reduce(torch.add, sums).sum(-1)
+        dW, dL, dM = gradients[: 3 * area].view(hidden_size, D, 3).unbind(2)
+        return (
+            dx,
+            dh0 if h0.numel() else None,
+            dF0 if F0.numel() else None,
+            dW,
+            gradients[3 * area :],
+            dL.sum_to_size(ctx.plastic_shapes[0]),
+            dM.sum_to_size(ctx.plastic_shapes[1]),
+            *[None] * 4,
         )
 
 
@@ -166,18 +249,19 @@ def _flat(*tensors: torch.Tensor) -> list:
     return [t.detach().contiguous().view(-1).numpy() for t in tensors]
 
 
-def _staggered(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
+def _staggered(slot: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
     """Uninitialised arrays that start on different cache sets; allocated one by one, large ones would share theirs."""
     starts, end = [], 0
     for i, shape in enumerate(shapes):
         end += (i * _STAGGER - end) % _PAGE
         starts.append(end)
         end += math.prod(shape)
-    memory = torch.empty(end)
+    memory = workspace(slot, end)
     return [memory[a : a + math.prod(shape)].view(shape) for a, shape in zip(starts, shapes, strict=True)]
 
 
-def _slices(batch: int) -> list[tuple[int, int]]:
-    count = max(1, min(num_threads(), batch))
-    edges = [batch * i // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+def _slices(parts: int, work: int) -> list[tuple[int, int, int]]:
+    """Cuts ``parts`` into one slice per thread; little work, in synapses times steps, is not worth a second thread."""
+    count = max(1, min(num_threads(), parts)) if work > THREAD_WORK else 1
+    edges = [parts * i // count for i in range(count + 1)]
+    return list(zip(range(count), edges[:-1], edges[1:], strict=True))

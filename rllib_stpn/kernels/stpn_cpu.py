@@ -26,10 +26,10 @@ from rllib_stpn.kernels.vector import (
 PRE, POST = 1, 2  # values of `rule`; 0 is no normalisation
 NORM_OFFSET = np.float32(1e-16)
 
-_inline = numba.njit(forceinline=True, error_model="numpy")
+inline = numba.njit(forceinline=True, error_model="numpy")
 
 
-def _compiled(arguments):
+def compiled(arguments):
     """Compiles for one signature at import, from the disk cache if there is one that can be written."""
     code = {"f": "float32[::1]", "b": "uint8[::1]", "i": "int64", "s": "float32"}
     signature = f"void({', '.join(code[a] for a in arguments)})"
@@ -44,8 +44,9 @@ def _compiled(arguments):
     return compile_now
 
 
-@_inline
-def _tanh(x):
+@inline
+def tanh(x):
+    """Tanh of every lane, to a few units in the last place."""
     # tanh a = (e - 1) / (e + 1) with e = exp 2a; expm1 keeps the relative accuracy of small arguments.
     t = at_most(absolute(x) * splat(2.0), splat(20.0))
     magic = splat(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer
@@ -64,19 +65,19 @@ def _tanh(x):
     return copy_sign(expm1 / (expm1 + splat(2.0)), x)
 
 
-@_inline
+@inline
 def _fill(array, offset, count, value):
     for i in range(offset, offset + count):
         array[i] = value
 
 
-@_inline
+@inline
 def _copy(target, to, source, start, count):
     for i in range(count):
         target[to + i] = source[start + i]
 
 
-@_inline
+@inline
 def _measure_row(weights, row, E, at, u, now, n, sums, to, stride, add, post):
     # Adds up what the coming step needs to know of one row of G = W + E.
     gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
@@ -97,7 +98,7 @@ def _measure_row(weights, row, E, at, u, now, n, sums, to, stride, add, post):
     store(sums, to + 3 * stride, wu)
 
 
-@_inline
+@inline
 def _update_row(weights, row, E, at, u, before, now, n, k, h, bound, sums, to, stride, add, post):
     # E := clamp(L k E + M h u_before), and the sums over the result for the coming step.
     gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
@@ -125,22 +126,22 @@ def _update_row(weights, row, E, at, u, before, now, n, k, h, bound, sums, to, s
 
 
 # fmt: off
-@_compiled("fbffffffffffffiiiiiiiiiiis")
+@compiled("fbffffffffffffiiiiiiiiiiiis")
 def forward(
     x, first, h0, F0,
     weights, bias, WW,
     F, out, saved, spent,
     u, sums, row_values,
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
-    rule, save, measure, block, tile,
+    rule, save, measure, in_place, block, tile,
     clamp,
 ):
     # fmt: on
     """Runs the layer: writes outputs, the final F and, if asked, what backward needs and the energy.
 
     ``x`` [B, T, I]; ``first`` [B, T + 1], its last column zero; ``h0`` [B, H] and ``F0`` [B, H, width], empty for
-    zeros; ``weights`` [H, width / 16, 3, 16] with W, Λ and Γ interleaved; ``WW`` [rows], sums of W². ``saved`` is
-    [B, T, 2 or 5, rows]. Scratch, zeroed: ``u`` [2, block, width], ``sums`` [block, 4, rows, 16], ``row_values``
+    zeros; with ``in_place``, F holds the start state; ``weights`` [H, width / 16, 3, 16] with W, Λ and Γ interleaved;
+    ``WW`` [rows], sums of W². ``saved`` is [B, T, 2 or 5, rows]. Scratch, zeroed: ``u`` [2, block, width], ``sums`` [block, 4, rows, 16], ``row_values``
     [4, block, rows].
     """
     H = hidden_size
@@ -160,9 +161,9 @@ def forward(
                 b = start + s
                 at = b * H * width
                 reset = first[b * (steps + 1) + t] != 0
-                if reset or (t == 0 and F0.size == 0):
+                if reset or (t == 0 and F0.size == 0 and not in_place):
                     _fill(F, at, H * width, np.float32(0.0))
-                elif t == 0:
+                elif t == 0 and not in_place:
                     _copy(F, at, F0, at, H * width)
                 if t < steps:
                     to = now + s * width
@@ -236,7 +237,7 @@ def forward(
                         inv = one
                         if rule != 0:
                             inv = one / (square_root(gg) + offset)
-                        h = _tanh(current * inv + load(bias, i))
+                        h = tanh(current * inv + load(bias, i))
                         store(row_values, h_at + s * rows + i, h)
                         store(row_values, k_at + s * rows + i, inv if rule == PRE else q)
                         store(row_values, inv_at + s * rows + i, inv)
@@ -272,7 +273,7 @@ def forward(
                             store(F, at, load(F, at) * q)
 
 
-@_inline
+@inline
 def _replay_row(
     weights,
     row,
@@ -312,7 +313,7 @@ def _replay_row(
         store(last, last_at + j, e)
 
 
-@_inline
+@inline
 def _reverse_row(
     weights, row, E, at, dP, dp_at, u, before, now, du, du_at, n, h, k, q, ds, nu, v, limit, sums, to, stride, add, post
 ):
@@ -348,7 +349,7 @@ def _reverse_row(
     store(sums, to + stride, c)
 
 
-@_inline
+@inline
 def _start_row(weights, row, E, at, dF, df_at, u, now, dP, dp_at, n, bound, post, sums, to, stride):
     # From the gradient of the final F = q E to dP of the last update.
     q, v = splat(0.0), splat(0.0)
@@ -376,7 +377,7 @@ def _start_row(weights, row, E, at, dF, df_at, u, now, dP, dp_at, n, bound, post
 
 
 # fmt: off
-@_compiled("fffffbfffffffffffffffiiiiiiiiiiis")
+@compiled("fffffbfffffffffffffffiiiiiiiiiiis")
 def backward(
     out, saved, dout, dF,
     x, first, h0, F0,

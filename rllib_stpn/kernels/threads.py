@@ -1,10 +1,12 @@
 """Threads for kernels that release the GIL: one slice of the batch each."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+_local = threading.local()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
@@ -26,3 +28,14 @@ def run_slices(tasks) -> None:
     tasks[0]()
     for future in futures:
         future.result()
+
+
+def workspace(slot: int, size: int) -> torch.Tensor:
+    """``size`` uninitialised floats, the calling thread's own until it asks for the same slot again.
+
+    Kept between calls: fresh pages would cost a small kernel more than its arithmetic.
+    """
+    buffers: dict[int, torch.Tensor] = _local.__dict__.setdefault("buffers", {})
+    if slot not in buffers or buffers[slot].numel() < size:
+        buffers[slot] = torch.empty(size)
+    return buffers[slot][:size]

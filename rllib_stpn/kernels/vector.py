@@ -202,3 +202,37 @@ def sum_each(typingctx, array, offset):
         return vectors[0]
 
     return vector(array, offset), codegen
+
+
+@intrinsic
+def transpose(typingctx, source, begin, source_stride, target, to, target_stride):
+    """Copies 16 rows of 16 elements, ``source_stride`` apart, as the columns of rows ``target_stride`` apart."""
+
+    def codegen(context, builder, sig, args):
+        begin, source_stride, to, target_stride = (
+            context.cast(builder, args[i], sig.args[i], types.intp) for i in (1, 2, 4, 5)
+        )
+
+        def row(array_type, array, start, stride, i):
+            at = builder.add(start, builder.mul(stride, ir.Constant(start.type, i)))
+            return _pointer(context, builder, array_type, array, at)
+
+        rows = [
+            builder.load(row(sig.args[0], args[0], begin, source_stride, i), align=4) for i in range(LANES)
+        ]
+        # Each round swaps the off-diagonal blocks of every pair of rows `width` apart.
+        width = LANES // 2
+        while width:
+            upper = [lane if lane & width == 0 else LANES + lane - width for lane in range(LANES)]
+            lower = [lane + width if lane & width == 0 else LANES + lane for lane in range(LANES)]
+            for i in range(LANES):
+                if i & width == 0:
+                    a, b = rows[i], rows[i + width]
+                    rows[i] = builder.shuffle_vector(a, b, ir.Constant(_ints, upper))
+                    rows[i + width] = builder.shuffle_vector(a, b, ir.Constant(_ints, lower))
+            width //= 2
+        for i in range(LANES):
+            builder.store(rows[i], row(sig.args[3], args[3], to, target_stride, i), align=4)
+        return context.get_dummy_value()
+
+    return types.none(source, begin, source_stride, target, to, target_stride), codegen

@@ -20,6 +20,7 @@ from ray.rllib.core.models.torch.base import TorchModel
 from torch import nn
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.kernels import overwriting_states
 from rllib_stpn.layers import make_layer
 
 IS_FIRST = "is_first"
@@ -91,9 +92,8 @@ class LayerEncoder(TorchModel, Encoder):
         if not self.layer.state_shapes():
             outputs, _ = self.layer(tokens if len(lead) == 2 else tokens[:, None], None)
             return {ENCODER_OUT: outputs if len(lead) == 2 else outputs[:, 0]}
-        outputs, state = self.layer(
-            tokens, inputs[Columns.STATE_IN], is_first=inputs.get(IS_FIRST), overwrite_state=overwrite_state
-        )
+        with overwriting_states(overwrite_state):
+            outputs, state = self.layer(tokens, inputs[Columns.STATE_IN], is_first=inputs.get(IS_FIRST))
         return {ENCODER_OUT: outputs, Columns.STATE_OUT: state}
 
 

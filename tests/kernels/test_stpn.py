@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.kernels import num_threads, reference, stpn
+from rllib_stpn.kernels import num_threads, overwriting_states, reference, stpn
 
 NAMES = ("inputs", "h", "F", "weight", "bias", "weight_lambda", "weight_gamma")
 
@@ -50,10 +50,10 @@ def some_resets(B, T, seed=0):
     return mask
 
 
-def run(tensors, *, final_state=True, **options):
+def run(tensors, *, final_state=True, return_energy=True, **options):
     """Outputs, final state, energy and the gradients of all tensors, by name."""
     tensors = {k: None if t is None else t.clone().requires_grad_() for k, t in tensors.items()}
-    outputs, h, F, energy = stpn(*tensors.values(), return_energy=True, **options)
+    outputs, h, F, energy = stpn(*tensors.values(), return_energy=return_energy, **options)
     generator = torch.Generator().manual_seed(1)
 
     def weighted(t):
@@ -64,7 +64,9 @@ def run(tensors, *, final_state=True, **options):
         loss = loss + weighted(F) + (weighted(h) if h is not None else 0)
     given = {k: t for k, t in tensors.items() if t is not None}
     gradients = torch.autograd.grad(loss, list(given.values()))
-    results = {"outputs": outputs, "F": F, "energy": energy}
+    results = {"outputs": outputs, "F": F}
+    if return_energy:
+        results["energy"] = energy
     if h is not None:
         results["h"] = h
     results |= {f"d{k}": g for k, g in zip(given, gradients, strict=True)}
@@ -307,3 +309,54 @@ def test_fused_refuses_float64():
     tensors = arguments(2, 3, 5, 4, dtype=torch.float64)
     with pytest.raises(UsageError, match="float64"):
         stpn(*tensors.values(), normalize="pre", clamp=None, recurrent=True, implementation="fused")
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["zero_start", "given_start"])
+@pytest.mark.parametrize("resets", [False, True], ids=["no_resets", "resets"])
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("B", "T", "input_size", "H"),
+    [
+        pytest.param(*shape, id="B{}-T{}-I{}-H{}".format(*shape))
+        for shape in [(8, 4, 13, 3), (19, 7, 5, 4), (32, 9, 37, 11)]
+    ],
+)
+def test_small_layers_match_the_reference_side_by_side_in_lanes(B, T, input_size, H, rule, resets, start):
+    from rllib_stpn.kernels.fused import _fits_lanes
+
+    tensors = arguments(B, T, input_size, H, recurrent=rule["recurrent"], start=start, plasticity=0.2)
+    assert _fits_lanes(tensors["inputs"], tensors["weight"])
+    options = {"is_first": some_resets(B, T) if resets else None, "return_energy": False, **rule}
+    expected = run(tensors, implementation="reference", **options)
+    # Sums in another order, and in some of these cases division by small norms.
+    assert_near(run(tensors, implementation="fused", **options), expected, tolerance=2e-4)
+
+
+def test_lanes_without_a_sample_leave_no_trace_of_an_earlier_call():
+    rule = {"normalize": "pre", "clamp": None, "recurrent": True, "return_energy": False, "implementation": "fused"}
+    tensors = arguments(19, 7, 5, 4)
+    expected = run(tensors, **rule)
+    loud = {k: None if t is None else 100 * t for k, t in arguments(32, 7, 5, 4, start=True).items()}
+    loud["inputs"][:] = float("nan")
+    run(loud, **rule)
+    assert_near(run(tensors, **rule), expected, tolerance=1e-7)
+
+
+def test_an_old_state_is_written_over_only_with_leave():
+    tensors = arguments(3, 2, 12, 4, start=True)  # 16 columns: a whole vector
+    rule = {"normalize": "pre", "clamp": None, "recurrent": True, "implementation": "fused"}
+    before = tensors["F"].clone()
+    with torch.no_grad():
+        outputs, _, F, _ = stpn(*tensors.values(), **rule)
+        assert torch.equal(tensors["F"], before)
+        with overwriting_states():
+            again, _, in_place, _ = stpn(*tensors.values(), **rule)
+    assert in_place.data_ptr() == tensors["F"].data_ptr()
+    assert torch.equal(again, outputs)
+    assert torch.equal(in_place, F)
+    with overwriting_states():  # gradients need the old one
+        tensors["F"].copy_(before)
+        weight = tensors["weight"].requires_grad_()
+        stpn(*tensors.values(), **rule)
+    assert torch.equal(tensors["F"], before)
+    assert weight.requires_grad
