@@ -12,8 +12,6 @@ ARGS ?=
 VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
-# Linux wheels of torch on PyPI bring CUDA along; these do not.
-CPU_TORCH := --retries 1 --extra-index-url https://download.pytorch.org/whl/cpu
 
 .PHONY: train test slow lint bench clean
 
@@ -40,6 +38,5 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer, please: make PYTHON=python3.12")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (once, a few minutes)"
-	@$(PIP) $(CPU_TORCH) torch || true
 	@$(PIP) -e '.[dev]'
 	@touch $@

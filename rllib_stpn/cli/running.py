@@ -150,8 +150,9 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
         checkpoint = result.checkpoint or checkpoint
         print(f"checkpoint  {result.checkpoint.path if result.checkpoint else 'none'}")
     if checkpoint is not None:
-        print("load it     from ray.rllib.algorithms.algorithm import Algorithm")
+        print("continue    from ray.rllib.algorithms.algorithm import Algorithm")
         print(f'            algorithm = Algorithm.from_checkpoint("{checkpoint.path}")')
+        print("            algorithm.train()")
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
     return interruption.exit_code if interruption.signal is not None else code
 
