@@ -127,8 +127,9 @@ class A2CConfig(AlgorithmConfig):
         given = self._train_batch_size_per_learner or self.train_batch_size
         if given is not None:
             return given
-        fragments = max(self.num_env_runners, 1) * self.num_envs_per_env_runner
-        return fragments * self.rollout_fragment_length // max(self.num_learners, 1)
+        if self.rollout_fragment_length == "auto":
+            raise UsageError("A2C: rollout_fragment_length: got 'auto', allowed is that with a train_batch_size only")
+        return max(self.num_env_runners, 1) * self.num_envs_per_env_runner * self.rollout_fragment_length
 
     @train_batch_size_per_learner.setter
     def train_batch_size_per_learner(self, value: int) -> None:
@@ -149,6 +150,8 @@ class A2CConfig(AlgorithmConfig):
             raise UsageError("A2C: got the old API stack, allowed is the new one")
         if not issubclass(self.env_runner_cls or BatchedEnvRunner, BatchedEnvRunner):
             raise one_of("A2C: env_runner_cls", self.env_runner_cls.__name__, [BatchedEnvRunner.__name__])
+        if self.num_learners > 1:
+            raise UsageError(f"A2C: num_learners: got {self.num_learners}, allowed are 0 and 1")
         for name in ("vf_loss_coeff", "policy_concentration_coeff"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:

@@ -1,9 +1,35 @@
 """Layers with memory, called like ``torch.nn.LSTM``; they need torch alone."""
 
+from rllib_stpn.layers.fast_weights import FastWeights
+from rllib_stpn.layers.gru import GRU
+from rllib_stpn.layers.hebbff import HebbFF
 from rllib_stpn.layers.layer import Layer
 from rllib_stpn.layers.lstm import LSTM
 from rllib_stpn.layers.mlp import MLP
+from rllib_stpn.layers.modulated_plastic_rnn import ModulatedPlasticRNN
+from rllib_stpn.layers.plastic_lstm import PlasticLSTM
+from rllib_stpn.layers.plastic_rnn import PlasticRNN
 from rllib_stpn.layers.registry import LAYERS, layer_options, make_layer
+from rllib_stpn.layers.retroactive_plastic_rnn import RetroactivePlasticRNN
+from rllib_stpn.layers.rnn import RNN
+from rllib_stpn.layers.stack import Stack
 from rllib_stpn.layers.stpn import STPN
 
-__all__ = ["LAYERS", "LSTM", "MLP", "STPN", "Layer", "layer_options", "make_layer"]
+__all__ = [
+    "GRU",
+    "LAYERS",
+    "LSTM",
+    "MLP",
+    "RNN",
+    "STPN",
+    "FastWeights",
+    "HebbFF",
+    "Layer",
+    "ModulatedPlasticRNN",
+    "PlasticLSTM",
+    "PlasticRNN",
+    "RetroactivePlasticRNN",
+    "Stack",
+    "layer_options",
+    "make_layer",
+]

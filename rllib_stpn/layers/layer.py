@@ -7,8 +7,12 @@ from typing import ClassVar
 import torch
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.layers.recomputed import Recomputed
 
 State = dict[str, torch.Tensor]
+
+GRAPH_BYTES = 256 * 2**20
+"""Where the autograd graph of a loop over steps would take more than this, backward recomputes it in chunks of time."""
 
 
 class Layer(torch.nn.Module):
@@ -31,8 +35,9 @@ class Layer(torch.nn.Module):
     - T steps at once equal T single steps with the state handed over.
     - Layers can be pickled and deep-copied; parameter names and shapes are public.
 
-    A new layer sets ``name``, defines ``state_shapes`` and ``step`` (or ``run``, where it knows something faster than
-    a loop over steps), and names and describes its options in the constructor and in the class docstring's ``Args``.
+    A new layer sets ``name``, defines ``state_shapes``, ``step`` and, for what all steps' inputs give at once,
+    ``drive`` (or ``run``, where it knows something faster than a loop over steps), and names and describes its options
+    in the constructor and in the class docstring's ``Args``.
 
     Args:
         input_size: Features per step.
@@ -42,13 +47,15 @@ class Layer(torch.nn.Module):
         UsageError: A size that is not a positive integer; on calls, inputs, state or mask that do not fit.
     """
 
-    name: ClassVar[str]
+    name: str
+
+    graph_tensors: ClassVar[int] = 4
+    """Copies of the state that autograd keeps for one ``step``, measured; of no use to a layer with its own ``run``."""
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
-        for key, size in (("input_size", input_size), ("hidden_size", hidden_size)):
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise UsageError(f"{self.name}: {key}: got {size!r}, allowed is an integer of at least 1")
+        check_size(f"{self.name}: input_size", input_size)
+        check_size(f"{self.name}: hidden_size", hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
 
@@ -61,24 +68,66 @@ class Layer(torch.nn.Module):
         """Shapes of the state's tensors, without the batch axis."""
         raise NotImplementedError
 
-    def step(self, x: torch.Tensor, state: State) -> tuple[torch.Tensor, State, torch.Tensor]:
-        """One step: input ``[B, I]`` and state to output ``[B, H]``, next state and energy ``[B, units]``."""
+    def drive(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What ``inputs`` ``[B, T, I]`` give to each ``step``, for all steps at once: ``[B, T, ...]``."""
+        return inputs
+
+    def step(
+        self, x: torch.Tensor, drive: torch.Tensor, state: State, return_energy: bool
+    ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
+        """One step: input ``[B, I]``, its drive and the state to output ``[B, H]``, next state, energy ``[B, units]``.
+
+        The energy may be None unless asked for.
+        """
         raise NotImplementedError
 
     def run(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
     ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
-        """The sequence, for checked arguments; energy may be None unless asked for."""
+        """The sequence, for checked arguments; energy may be None unless asked for.
+
+        A loop over ``step``, checkpointed in chunks of time where its autograd graph would exceed ``GRAPH_BYTES``.
+        """
         if state is None:
             state = self.initial_state(inputs.shape[0])
+        keys = list(state)
+
+        def loop(inputs, drive, is_first, measure, *leaves):
+            state = dict(zip(keys, leaves, strict=True))
+            starts = [False] * inputs.shape[1] if is_first is None else is_first.any(0).tolist()
+            outputs: list[torch.Tensor] = []
+            energies: list = []
+            # Not inputs[:, t], whose backward would write a gradient of the whole sequence at every step.
+            for t, (x, driven) in enumerate(zip(inputs.unbind(1), drive.unbind(1), strict=True)):
+                if starts[t]:
+                    state = reset(state, is_first[:, t])
+                output, state, energy = self.step(x, driven, state, measure)
+                outputs.append(output)
+                energies.append(energy)
+            energy = torch.stack(energies, 1) if measure else None
+            return torch.stack(outputs, 1), energy, *(state[key] for key in keys)
+
+        drive = self.drive(inputs)
+        leaves = tuple(state.values())
+        steps = inputs.shape[1]
+        step_bytes = self.graph_tensors * sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+        parameters = tuple(self.parameters())
+        needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (inputs, *leaves, *parameters))
+        if not needs_graph or steps * step_bytes <= GRAPH_BYTES:
+            output, energy, *leaves = loop(inputs, drive, is_first, return_energy, *leaves)
+            return output, dict(zip(keys, leaves, strict=True)), energy
+        # Chunks keep their start states and, one at a time, their graph; at this length the two are alike.
+        balanced = math.isqrt(steps // self.graph_tensors)
+        length = max(1, GRAPH_BYTES // step_bytes, balanced)
+        masks = [None] * steps if is_first is None else is_first.split(length, 1)
         outputs, energies = [], []
-        for t in range(inputs.shape[1]):
-            if is_first is not None:
-                state = reset(state, is_first[:, t])
-            output, state, energy = self.step(inputs[:, t], state)
+        for chunk, driven, mask in zip(inputs.split(length, 1), drive.split(length, 1), masks, strict=False):
+            tensors = (chunk, driven, *leaves, *parameters)
+            output, energy, *leaves = Recomputed.apply(loop, mask, return_energy, len(leaves), *tensors)
             outputs.append(output)
             energies.append(energy)
-        return torch.stack(outputs, 1), state, torch.stack(energies, 1) if return_energy else None
+        energy = torch.cat(energies, 1) if return_energy else None
+        return torch.cat(outputs, 1), dict(zip(keys, leaves, strict=True)), energy
 
     def initial_state(self, batch_size: int) -> State:
         """The zero state ``[batch_size, ...]`` on the device of the parameters."""
@@ -134,6 +183,17 @@ def reset(state: State, where: torch.Tensor) -> State:
 def uniform(bound: float, *shape: int) -> torch.nn.Parameter:
     """A parameter drawn from U(-bound, bound)."""
     return torch.nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
+
+
+def linear(inputs: int, outputs: int) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
+    """Weight ``[outputs, inputs]`` and bias ``[outputs]`` from U(±1/sqrt(inputs)), as in ``torch.nn.Linear``."""
+    return uniform(inputs**-0.5, outputs, inputs), uniform(inputs**-0.5, outputs)
+
+
+def check_size(where: str, value: object) -> None:
+    """Refuses what is not a positive integer."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{where}: got {value!r}, allowed is an integer of at least 1")
 
 
 def check_flag(where: str, value: object) -> None:

@@ -11,10 +11,17 @@ from rllib_stpn.layers.layer import Layer, check_flag, check_number, uniform
 class STPN(Layer):
     """Short-term plasticity neurons: every synapse has a fast weight that it learns to write and to forget.
 
-    Garcia Rodriguez, Guo, Moraitis, "Short-Term Plasticity Neurons Learning to Learn and Forget" (ICML 2022). The
-    equations are in :func:`rllib_stpn.kernels.stpn`. The paper uses ``normalize="pre"`` for associative retrieval and
-    Pong, ``normalize="post", clamp=1.0`` for the maze, and the feed-forward ``recurrent=False, normalize=None,
-    clamp=0.1`` (STPNf) for the pendulum.
+    Garcia Rodriguez, Guo, Moraitis, "Short-Term Plasticity Neurons Learning to Learn and Forget" (ICML 2022). With
+    ``u = [x ; h]``, or ``x`` alone when not recurrent, and norms per row, i.e. per neuron::
+
+        G = W + F                          n = ‖G‖ if normalize else 1
+        h' = tanh(G u / n + b)
+        F = F / n                          if normalize == "pre"
+        F = clamp(Λ ⊙ F + Γ ⊙ (h' uᵀ), ±clamp)
+        F = F / ‖W + F‖                    if normalize == "post"
+
+    The paper uses ``normalize="pre"`` for associative retrieval and Pong, ``normalize="post", clamp=1.0`` for the maze,
+    and the feed-forward ``recurrent=False, normalize=None, clamp=0.1`` (STPNf) for the pendulum.
 
     >>> layer = STPN(17, 55, normalize="post", clamp=1.0)
     >>> outputs, state = layer(torch.zeros(2, 9, 17))

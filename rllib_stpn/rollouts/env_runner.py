@@ -28,6 +28,7 @@ from ray.rllib.utils.spaces.space_utils import unbatch
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.models import encoders
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
 from rllib_stpn.rollouts.fragment import Fragment, NonFiniteObservationError
@@ -76,7 +77,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         """Creates the module with its value function, whose outputs are recorded with the actions.
 
         Raises:
-            UsageError: A module whose value function RLlib would not send to env runners.
+            UsageError: A module whose value function RLlib would not send to env runners, or whose state does not reset
+                inside a sequence; a minibatch shorter than a sequence.
         """
         spec = self.config.get_rl_module_spec(
             env=None if self.env is None else self.env.unwrapped,
@@ -90,6 +92,18 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             raise UsageError(
                 f"batched rollouts: got module {type(self.module).__name__}, allowed are modules with a value function "
                 "whose get_non_inference_attributes() is empty, such as rllib_stpn.models.MemoryRLModule"
+            )
+        if self.module.is_stateful() and not encoders(self.module):
+            raise UsageError(
+                f"batched rollouts: got {type(self.module).__name__} with a recurrent encoder that is not ours, "
+                "allowed are memoryless models and the layers of recurrent_spec ('lstm' is one): sequences go on over "
+                "the ends of episodes, and the encoder has to reset its state there"
+            )
+        minibatch, longest = self.config.minibatch_size, self._longest_sequence()
+        if self.module.is_stateful() and minibatch is not None and minibatch < longest:
+            raise UsageError(
+                f"minibatch_size: got {minibatch}, allowed is at least one sequence, which has {longest} steps "
+                "(max_seq_len, or the fragment if that is shorter)"
             )
         self.module.to(self._device)
 
@@ -257,7 +271,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                 },
             )
         actions_for_env = actions
-        for transform in self._to_env:
+        for transform in [] if random_actions else self._to_env:
             actions_for_env = transform(actions_for_env)
         results = self._try_env_step(actions_for_env)
         if isinstance(results, str) and results == ENV_STEP_FAILURE:
@@ -270,6 +284,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._returns += np.where(valid, rewards, 0.0)
         ended = np.flatnonzero(done)
         finals = None  # the module's view of the final observations, [len(ended), ...]
+        ended_infos, reset_infos = infos, infos
         final_values = np.zeros(self.num_envs, dtype=np.float32)
         if self._autoreset is AutoresetMode.NEXT_STEP:
             next_first, self._only_resets = self._only_resets, done
@@ -278,9 +293,10 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             if len(ended):
                 if self._autoreset is AutoresetMode.SAME_STEP:
                     finals = _final_observations(observations, infos, ended)
+                    ended_infos = infos.get("final_info", {})
                 else:
                     finals = tree.map_structure(lambda o: np.asarray(o)[ended], observations)
-                    observations, infos = self.env.reset(options={"reset_mask": done})
+                    observations, reset_infos = self.env.reset(options={"reset_mask": done})
                 finals = self._process(finals, ended)
                 if not self.config.in_evaluation:
                     final_values[ended] = self._values(finals, torch.from_numpy(ended), explore)
@@ -298,7 +314,18 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._observations = self._process(observations)
         if self._keeps_episodes:
             self._update_episodes(
-                outputs, actions, rewards, terminated, truncated, infos, valid, ended, finals, next_first
+                outputs,
+                actions,
+                rewards,
+                terminated,
+                truncated,
+                valid,
+                ended,
+                finals,
+                next_first,
+                infos,
+                ended_infos,
+                reset_infos,
             )
         self._end_episodes(ended)
         self._is_first = next_first
@@ -319,6 +346,10 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._started[ended] = now
 
     # --- from the record to a fragment --------------------------------------------------------------------------
+
+    def _longest_sequence(self) -> int:
+        longest = self.module.model_config.get("max_seq_len", DefaultModelConfig.max_seq_len)
+        return min(longest, self.config.get_rollout_fragment_length(self.worker_index or 0))
 
     def _sequence_spacing(self, planned: int | None) -> int:
         """Steps from one sequence's start to the next: at most ``max_seq_len``, and about equal lengths."""
@@ -409,7 +440,19 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._make_on_episode_callback("on_episode_created", env_index, episodes)
 
     def _update_episodes(
-        self, outputs, actions, rewards, terminated, truncated, infos, valid, ended, finals, next_first
+        self,
+        outputs,
+        actions,
+        rewards,
+        terminated,
+        truncated,
+        valid,
+        ended,
+        finals,
+        next_first,
+        infos,
+        ended_infos,
+        reset_infos,
     ) -> None:
         kept = {column: convert_to_numpy(outputs[column]) for column in _RECORDED_OUTPUTS if column in outputs}
         actions = unbatch(actions)
@@ -422,7 +465,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                     observation=tree.map_structure(lambda o, i=row: o[i], observations),
                     action=actions[index],
                     reward=float(rewards[index]),
-                    infos=_info(infos, index),
+                    infos=_info(ended_infos if index in ended else infos, index),
                     terminated=bool(terminated[index]),
                     truncated=bool(truncated[index]),
                     extra_model_outputs={
@@ -438,7 +481,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                 self._ongoing_episodes_for_metrics.pop(self._ongoing_episodes[index].id_, None)
                 self._new_episode(index)
             if next_first[index]:
-                self._begin_episode(index, self._observations, infos)
+                self._begin_episode(index, self._observations, reset_infos)
 
     def _cut_episodes(self) -> None:
         for index, episode in enumerate(self._ongoing_episodes):

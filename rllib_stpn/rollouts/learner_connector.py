@@ -11,6 +11,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
+from rllib_stpn.errors import UsageError
 from rllib_stpn.models.catalog import IS_FIRST
 from rllib_stpn.rollouts.fragment import Fragment
 
@@ -22,16 +23,15 @@ class FragmentsToBatch(ConnectorV2):
     and, where some steps do not count, ``loss_mask`` ``[N, L]``. Without state the columns are ``[steps, ...]``.
     """
 
-    def __init__(self, input_observation_space=None, input_action_space=None, *, device=None, **kwargs):
-        super().__init__(input_observation_space, input_action_space, **kwargs)
-        self._device = device
-
     def __call__(self, *, rl_module, batch: dict[str, Any], episodes: list[Fragment], shared_data=None, **kwargs):
         """Replaces RLlib's whole learner pipeline; ``episodes`` are fragments."""
         for fragment in episodes:
             len(fragment)  # raises what a remote runner could not
         fragments = [fragment for fragment in episodes if len(fragment)]
-        with_state = rl_module[DEFAULT_MODULE_ID].unwrapped().is_stateful()
+        if not fragments:
+            raise UsageError("num_learners: more than there are environments, allowed is one environment each at least")
+        module = rl_module[DEFAULT_MODULE_ID].unwrapped()
+        with_state = module.is_stateful()
         rows = [_sequences(fragment) if with_state else _steps(fragment) for fragment in fragments]
         columns = rows[0] if len(rows) == 1 else _concatenate(rows)
         if fragments[0].standardize_advantages:
@@ -43,7 +43,8 @@ class FragmentsToBatch(ConnectorV2):
                 del columns[Columns.LOSS_MASK]
             if shared_data is not None:
                 shared_data[f"_zero_padded_for_mid={DEFAULT_MODULE_ID}"] = True
-        batch[DEFAULT_MODULE_ID] = convert_to_torch_tensor(columns, device=self._device)
+        device = next(module.parameters()).device
+        batch[DEFAULT_MODULE_ID] = convert_to_torch_tensor(columns, device=device)
         return batch
 
 
@@ -72,7 +73,8 @@ def _sequences(fragment: Fragment) -> dict[str, Any]:
     sequences = _map_columns(cut, columns)
     sequences[Columns.STATE_IN] = tree.map_structure(lambda s: s.reshape(-1, *s.shape[2:]), fragment.state_in)
     sequences[Columns.SEQ_LENS] = sequences[Columns.LOSS_MASK].sum(axis=1, dtype=np.int32)  # the counted steps
-    return sequences
+    counted = sequences[Columns.SEQ_LENS] > 0
+    return sequences if counted.all() else _map_columns(lambda a: a[counted], sequences)
 
 
 def _concatenate(rows: list[dict[str, Any]]) -> dict[str, Any]:

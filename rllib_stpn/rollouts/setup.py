@@ -63,6 +63,6 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
     return config
 
 
-def fragments_to_batch(observation_space, action_space, device=None) -> FragmentsToBatch:
+def fragments_to_batch(observation_space, action_space) -> FragmentsToBatch:
     """Builds the learner connector, as RLlib asks for it."""
-    return FragmentsToBatch(observation_space, action_space, device=device)
+    return FragmentsToBatch(observation_space, action_space)

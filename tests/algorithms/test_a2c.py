@@ -205,17 +205,33 @@ def test_the_local_env_runner_follows_the_learner_in_every_weight():
     algo.stop()
 
 
-def test_rllibs_own_model_runs_with_batched_rollouts():
+def rllibs_own_model(**model_config):
     config = use_batched_rollouts(
         PPOConfig().environment("CartPole-v1").training(train_batch_size=64, minibatch_size=32)
     )
-    config.env_runners(num_env_runners=0, num_envs_per_env_runner=4).rl_module(
-        model_config={"fcnet_hiddens": [8], "use_lstm": True, "lstm_cell_size": 8}
-    )
-    algo = config.build_algo()
+    return config.env_runners(num_env_runners=0, num_envs_per_env_runner=4).rl_module(model_config=model_config)
+
+
+def test_rllibs_own_model_runs_with_batched_rollouts():
+    algo = rllibs_own_model(fcnet_hiddens=[8]).build_algo()
     assert algo.train()["num_env_steps_sampled_lifetime"] >= 64
-    assert algo.get_module().is_stateful()
     algo.stop()
+
+
+def test_a_recurrent_encoder_that_cannot_reset_inside_a_sequence_is_refused():
+    with pytest.raises(UsageError, match="recurrent encoder.*recurrent_spec"):
+        rllibs_own_model(use_lstm=True, lstm_cell_size=8).build_algo()
+
+
+def test_a_minibatch_shorter_than_a_sequence_is_refused():
+    config = config_on("recall", "stpn", PPOConfig, train_batch_size=160, minibatch_size=8)
+    with pytest.raises(UsageError, match="minibatch_size: got 8.*10 steps"):
+        config.build_algo()
+
+
+def test_more_than_one_learner_is_refused():
+    with pytest.raises(UsageError, match="num_learners"):
+        config_on("recall").learners(num_learners=2).validate()
 
 
 def test_a_module_that_hides_its_values_from_env_runners_is_refused():

@@ -5,16 +5,6 @@ from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LSTM
 
 
-@pytest.mark.parametrize(
-    ("input_size", "hidden_size", "outputs", "bias", "expected"),
-    [(37, 9, 37, "single", 2062), (17, 47, 5, "double", 12648), (2592, 48, 0, "double", 507264)],
-    ids=["retrieval", "maze", "pong"],
-)
-def test_parameter_counts(input_size, hidden_size, outputs, bias, expected):
-    layer = LSTM(input_size, hidden_size, bias=bias)
-    assert sum(p.numel() for p in layer.parameters()) + outputs * (hidden_size + 1) == expected
-
-
 def test_equals_torch_lstm():
     layer, torchs = LSTM(5, 4), torch.nn.LSTM(5, 4, batch_first=True)
     torchs.load_state_dict({f"{k}_l0": v for k, v in layer.state_dict().items()})

@@ -8,7 +8,9 @@ from rllib_stpn.layers import LAYERS, layer_options, make_layer
 
 
 def test_unknown_name():
-    with pytest.raises(UsageError, match="layer: got 'stnp', allowed are 'stpn', 'lstm', 'mlp'"):
+    with pytest.raises(
+        UsageError, match="layer: got 'stnp', allowed are 'stpn', 'rnn', 'lstm', 'gru', 'mlp', 'fast_weights'"
+    ):
         make_layer("stnp", input_size=5, hidden_size=4)
 
 
@@ -33,6 +35,6 @@ def test_options_of_stpn():
     )
 
 
-@pytest.mark.parametrize("module", ["registry", "stpn", "lstm", "mlp"])
+@pytest.mark.parametrize("module", ["registry", "stack", *LAYERS])
 def test_docstring_examples(module):
     assert doctest.testmod(importlib.import_module(f"rllib_stpn.layers.{module}")).failed == 0

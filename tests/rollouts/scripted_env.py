@@ -23,7 +23,7 @@ class ScriptedEnv(gym.Env):
             self.number = (seed or 0) % 5
         self.episode += 1
         self.t = 0
-        return self.observation(self.episode, 0), {}
+        return self.observation(self.episode, 0), self.info()
 
     def step(self, action):
         self.t += 1
@@ -38,8 +38,11 @@ class ScriptedEnv(gym.Env):
             self.reward(self.episode, self.t, action),
             ends and by_termination,
             ends and not by_termination,
-            {},
+            self.info(),
         )
+
+    def info(self) -> dict:
+        return {"episode": self.episode, "t": self.t}
 
     def observation(self, episode: int, t: int) -> np.ndarray:
         return np.array([np.sin(3.0 * self.number + episode), np.cos(t), 0.1 * t], dtype=np.float32)

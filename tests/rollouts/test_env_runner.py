@@ -178,6 +178,15 @@ def test_actions_equal_the_stock_runners(layer, space, explore, shared):
         np.testing.assert_allclose(actions, episode.get_actions(), rtol=1e-5, atol=1e-6)
 
 
+def test_random_actions_reach_the_environment_as_they_are():
+    runner = make_runner(runner_config("mlp", action_space=TupleOfSpaces.box))
+    seen = []
+    step = runner.env.step
+    runner.env.step = lambda actions: (seen.append(actions), step(actions))[1]
+    fragment = runner.sample(num_timesteps=10, random_actions=True)[0]
+    np.testing.assert_array_equal(seen[0], fragment.columns["actions"][:, 0])
+
+
 def test_continuous_actions_reach_the_environment_unsquashed():
     runner = make_runner(runner_config("mlp", action_space=TupleOfSpaces.box))
     seen = []
@@ -265,6 +274,35 @@ def test_stock_callbacks_see_every_episode(mode):
         assert len(starts) - len(ends) in (0, 1)
         steps = [1 for kind, index, _ in EpisodeLog.events if kind == "step" and index == number]
         assert len(steps) == sum(int(f.mask[number].sum()) for f in fragments)
+
+
+class InfoLog(RLlibCallback):
+    seen: list = []
+
+    def on_episode_end(self, *, episode, env_index, **kwargs):
+        self.seen.append((env_index, episode.get_infos(0), episode.get_infos(-1)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_callbacks_see_the_infos_of_their_own_episode(mode):
+    InfoLog.seen = []
+    make_runner(runner_config("mlp", mode, steps=30).callbacks(InfoLog)).sample()
+    assert InfoLog.seen
+    counts = dict.fromkeys(range(NUM_ENVS), 0)
+    for index, at_start, at_end in InfoLog.seen:
+        episode = counts[index]
+        counts[index] += 1
+        assert at_start["episode"] == episode
+        assert at_start["t"] == 0
+        assert (at_end["episode"], at_end["t"]) == (episode, ScriptedEnv(index).length(episode))
+
+
+def test_complete_episodes_leave_no_row_without_a_counted_step():
+    runner = make_runner(runner_config(max_seq_len=3).env_runners(batch_mode="complete_episodes"))
+    (fragment,) = runner.sample()
+    batch = to_batch(runner.module, [fragment])
+    assert (batch[Columns.SEQ_LENS] > 0).all()
+    assert int(batch[Columns.SEQ_LENS].sum()) == len(fragment)
 
 
 @pytest.mark.parametrize("remote", [0, 2], ids=["local", "two-remote"])

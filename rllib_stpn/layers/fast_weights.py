@@ -1,0 +1,83 @@
+"""Fast weights that attend to the recent past."""
+
+import torch
+from torch.nn import functional
+
+from rllib_stpn.kernels import energy as synaptic_energy
+from rllib_stpn.layers.batched import add_outer, matvec
+from rllib_stpn.layers.layer import Layer, check_number, check_size, uniform
+
+
+class FastWeights(Layer):
+    """Fast weights: an outer-product memory of the hidden states, which an inner loop at every step attends to.
+
+    Ba, Hinton, Mnih, Leibo, Ionescu, "Using Fast Weights to Attend to the Recent Past" (NIPS 2016), equations 1 and 2
+    with its layer normalisation LN; ``h`` on the right is that of the previous step::
+
+        A = decay · A + rate · h hᵀ
+        p = W [x ; h] + b
+        s = tanh(LN(p))
+        s = tanh(LN(p + A s))         inner_steps times
+        h = s
+
+    >>> outputs, state = FastWeights(37, 20)(torch.zeros(2, 9, 37))
+    >>> outputs.shape, {key: leaf.shape for key, leaf in state.items()}
+    (torch.Size([2, 9, 20]), {'h': torch.Size([2, 20]), 'A': torch.Size([2, 20, 20])})
+
+    Parameters: ``weight`` ``[H, I + H]``, input columns first, and ``bias`` ``[H]``, from U(±1/sqrt(H));
+    ``layer_norm_gain`` ``[H]`` of ones and ``layer_norm_bias`` ``[H]`` of zeros. State: ``h`` ``[B, H]`` and
+    ``A`` ``[B, H, H]``. Energy: one value per unit, ``|W| u² + Σ_s |A| s²`` over the inner steps.
+
+    Args:
+        input_size: Features per step.
+        hidden_size: Units.
+        inner_steps: Times the inner loop looks into A in one step, the paper's S.
+        decay: Retention of A per step, the paper's λ.
+        rate: Weight of the new outer product, the paper's η.
+
+    Raises:
+        UsageError: An option outside what is listed here.
+    """
+
+    name = "fast_weights"
+    graph_tensors = 2
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *, inner_steps: int = 1, decay: float = 0.9, rate: float = 0.5
+    ):
+        super().__init__(input_size, hidden_size)
+        check_size("fast_weights: inner_steps", inner_steps)
+        check_number("fast_weights: decay", decay, above=0)
+        check_number("fast_weights: rate", rate, above=0)
+        self.inner_steps = inner_steps
+        self.decay = decay
+        self.rate = rate
+        k = hidden_size**-0.5
+        self.weight = uniform(k, hidden_size, input_size + hidden_size)
+        self.bias = uniform(k, hidden_size)
+        self.layer_norm_gain = torch.nn.Parameter(torch.ones(hidden_size))
+        self.layer_norm_bias = torch.nn.Parameter(torch.zeros(hidden_size))
+
+    def state_shapes(self):
+        """``h`` ``[H]`` and ``A`` ``[H, H]``."""
+        return {"h": (self.hidden_size,), "A": (self.hidden_size, self.hidden_size)}
+
+    def drive(self, inputs):
+        """``W x + b`` for the input columns of W."""
+        return functional.linear(inputs, self.weight[:, : self.input_size], self.bias)
+
+    def step(self, x, drive, state, return_energy):
+        """The equations, with one update of A."""
+        h = state["h"]
+        A = add_outer(self.decay * state["A"], self.rate * h, h)
+        p = torch.addmm(drive, h, self.weight[:, self.input_size :].T)  # [B, H]
+        spent = [synaptic_energy(self.weight, torch.cat([x, h], 1))] if return_energy else []
+        s = self._squash(p)
+        for _ in range(self.inner_steps):
+            if return_energy:
+                spent.append(synaptic_energy(A, s))
+            s = self._squash(p + matvec(A, s))
+        return s, {"h": s, "A": A}, sum(spent) if return_energy else None
+
+    def _squash(self, p):
+        return torch.tanh(functional.layer_norm(p, (self.hidden_size,), self.layer_norm_gain, self.layer_norm_bias))

@@ -1,0 +1,93 @@
+"""What may stand around any layer: more of its kind, a linear layer in front, a normalisation of the outputs."""
+
+from typing import Any
+
+import torch
+
+from rllib_stpn.layers.layer import Layer, State, check_flag, check_size
+
+
+class Stack(Layer):
+    """Layers of one kind, each reading the outputs of the one before, as one layer.
+
+    Every layer beyond the first has ``input_size=hidden_size``. The state of a single layer keeps its names; those of
+    several are prefixed by the layer's index, as in ``0.h``, ``1.h``. Energy: the layers' units one after another;
+    projection and normalisation are not counted.
+
+    >>> from rllib_stpn.layers.lstm import LSTM
+    >>> layer = Stack(LSTM, 17, 47, num_layers=2, input_projection=32)
+    >>> outputs, state = layer(torch.zeros(2, 9, 17))
+    >>> outputs.shape, sorted(state)
+    (torch.Size([2, 9, 47]), ['0.c', '0.h', '1.c', '1.h'])
+
+    Parameters: those of the layers under ``layers.0``, ``layers.1``, ...; ``projection.weight``
+    ``[input_projection, I]`` and ``projection.bias``; ``layer_norm.weight`` and ``layer_norm.bias`` ``[H]``; the last
+    four as torch initialises them.
+
+    Args:
+        kind: The class of the layers.
+        input_size: Features per step.
+        hidden_size: Units of each layer.
+        num_layers: Number of layers.
+        input_projection: Features of a linear layer in front of the first layer, None for no such layer.
+        layer_norm: Whether the outputs of the last layer go through a layer normalisation with gain and bias.
+        options: Options of the kind.
+
+    Raises:
+        UsageError: An option outside what is listed here or by the kind.
+    """
+
+    def __init__(
+        self,
+        kind: type[Layer],
+        input_size: int,
+        hidden_size: int,
+        *,
+        num_layers: int = 1,
+        input_projection: int | None = None,
+        layer_norm: bool = False,
+        **options: Any,
+    ):
+        self.name = kind.name
+        super().__init__(input_size, hidden_size)
+        check_size(f"{self.name}: num_layers", num_layers)
+        if input_projection is not None:
+            check_size(f"{self.name}: input_projection", input_projection)
+        check_flag(f"{self.name}: layer_norm", layer_norm)
+        self.num_layers = num_layers
+        self.input_projection = input_projection
+        self.projection = None if input_projection is None else torch.nn.Linear(input_size, input_projection)
+        widths = [input_projection or input_size] + [hidden_size] * (num_layers - 1)
+        self.layers = torch.nn.ModuleList(kind(width, hidden_size, **options) for width in widths)
+        self.layer_norm = torch.nn.LayerNorm(hidden_size) if layer_norm else None
+
+    def _parts(self) -> list[tuple[Layer, dict[str, str]]]:
+        """Each layer, with the names in its state -> their names in ours."""
+        parts = []
+        for index, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
+            prefix = f"{index}." if self.num_layers > 1 else ""
+            parts.append((layer, {key: prefix + key for key in layer.state_shapes()}))
+        return parts
+
+    def state_shapes(self):
+        """The shapes of the layers' states."""
+        return {ours: layer.state_shapes()[key] for layer, names in self._parts() for key, ours in names.items()}
+
+    def run(self, inputs, state, is_first, return_energy):
+        """The sequence through one layer after another."""
+        outputs = inputs if self.projection is None else self.projection(inputs)
+        after: State = {}
+        energies: list = []
+        for layer, names in self._parts():
+            own = None if state is None else {key: state[ours] for key, ours in names.items()}
+            outputs, own, energy = layer.run(outputs, own, is_first, return_energy)
+            after |= {ours: own[key] for key, ours in names.items()}
+            energies.append(energy)
+        if self.layer_norm is not None:
+            outputs = self.layer_norm(outputs)
+        return outputs, after, torch.cat(energies, 2) if return_energy else None
+
+    def extra_repr(self) -> str:
+        """Sizes; the parts show themselves."""
+        return f"input_size={self.input_size}, hidden_size={self.hidden_size}"
