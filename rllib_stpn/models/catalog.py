@@ -33,10 +33,11 @@ class _LayerEncoderFields:
     tokenizer_config: ModelConfig | None = None  # None: the layer reads the (flattened) observation itself
     layer_name: str = ""
     layer_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    layer_output_size: int = 0
 
     @property
     def output_dims(self) -> tuple[int, ...]:
-        return (self.layer_options["hidden_size"],)
+        return (self.layer_output_size,)
 
     def build(self, framework: str = "torch") -> LayerEncoder:
         if framework != "torch":
@@ -128,14 +129,16 @@ class LayerCatalog(PPOCatalog):
             tokenizer = super()._get_encoder_config(
                 observation_space, dict(model_config_dict, use_lstm=False), action_space
             )
-        has_state = bool(make_layer(name, input_size=1, **dict(options, hidden_size=1)).state_shapes())
-        config_class = RecurrentLayerEncoderConfig if has_state else StatelessLayerEncoderConfig
+        input_size = int(np.prod(observation_space.shape)) if tokenizer is None else tokenizer.output_dims[0]
+        layer = make_layer(name, input_size=input_size, **options)
+        config_class = RecurrentLayerEncoderConfig if layer.state_shapes() else StatelessLayerEncoderConfig
         return config_class(
             input_dims=observation_space.shape,
             observation_space=observation_space,
             tokenizer_config=tokenizer,
             layer_name=name,
             layer_options=options,
+            layer_output_size=layer.output_size,
         )
 
 

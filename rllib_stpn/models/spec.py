@@ -21,8 +21,17 @@ _MODEL_KEYS = {
     if not field.name.startswith(("lstm_", "fusionnet_")) and field.name not in ("use_lstm", "max_seq_len")
 }
 
+_SIZES = ("hidden_size", "num_parameters")
 
-def recurrent_spec(name: str, *, hidden_size: int, max_seq_len: int = 20, **options: Any) -> RLModuleSpec:
+
+def recurrent_spec(
+    name: str,
+    *,
+    hidden_size: int | None = None,
+    num_parameters: int | None = None,
+    max_seq_len: int = 20,
+    **options: Any,
+) -> RLModuleSpec:
     """Returns the spec of an actor-critic module with the named layer as its memory.
 
     ::
@@ -32,6 +41,7 @@ def recurrent_spec(name: str, *, hidden_size: int, max_seq_len: int = 20, **opti
     Args:
         name: One of ``rllib_stpn.layers.LAYERS``, e.g. ``"stpn"``, ``"lstm"``, ``"mlp"``.
         hidden_size: Number of neurons of the layer.
+        num_parameters: In place of ``hidden_size``: the layer takes the size that comes closest to this.
         max_seq_len: Steps of back-propagation through time.
         **options: Options of the layer (see ``layer_options(name)``), and keys of RLlib's ``DefaultModelConfig``
             for what stands around it: ``conv_filters``, ``fcnet_hiddens`` (default ``[]``: the layer reads the
@@ -48,10 +58,10 @@ def recurrent_spec(name: str, *, hidden_size: int, max_seq_len: int = 20, **opti
     of_layer = {key: options.pop(key) for key in list(options) if key in layer_options(name)}
     unknown = [key for key in options if key not in _MODEL_KEYS]
     if unknown:
-        allowed = sorted({*layer_options(name), "hidden_size", "max_seq_len", *_MODEL_KEYS})
+        allowed = sorted({*layer_options(name), *_SIZES, "max_seq_len", *_MODEL_KEYS})
         close = difflib.get_close_matches(unknown[0], allowed, n=3) or allowed
         raise one_of(f"{name}: unknown option", unknown[0], close)
-    of_layer["hidden_size"] = hidden_size
+    of_layer |= {"hidden_size": hidden_size} if num_parameters is None else {"num_parameters": num_parameters}
     make_layer(name, input_size=1, **of_layer)  # a wrong value is refused here, not in a remote actor
     return RLModuleSpec(
         module_class=MemoryRLModule,
@@ -75,8 +85,8 @@ def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:
         model: {custom_model: stpn, custom_model_config: {hidden_size: 64, normalize: pre}, max_seq_len: 50}
 
     Args:
-        model: ``custom_model`` (a layer's name), ``custom_model_config`` (its options with ``hidden_size``),
-            ``max_seq_len`` and keys of RLlib's ``DefaultModelConfig``.
+        model: ``custom_model`` (a layer's name), ``custom_model_config`` (its options with ``hidden_size`` or
+            ``num_parameters``), ``max_seq_len`` and keys of RLlib's ``DefaultModelConfig``.
 
     Raises:
         UsageError: As ``recurrent_spec``; also for a missing or wrongly typed block.
@@ -88,9 +98,10 @@ def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:
         raise UsageError(f"model: custom_model_config: got {options!r}, allowed is a mapping of options")
     if name not in LAYERS:
         raise one_of("model: custom_model", name, sorted(LAYERS))
-    if "hidden_size" not in options:
+    if not any(size in options for size in _SIZES):
         raise UsageError(
-            f"model: custom_model_config of {name}: hidden_size is missing, allowed are whole numbers from 1"
+            f"model: custom_model_config of {name}: hidden_size is missing, allowed are whole numbers from 1 "
+            "(or num_parameters in its place)"
         )
     unknown = [key for key in model if key not in _MODEL_KEYS | {"max_seq_len"}]
     if unknown:

@@ -7,6 +7,7 @@ import torch
 from ray.rllib.core.columns import Columns
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.layers import LAYERS
 from rllib_stpn.models import encoders, recurrent_spec, spec_from_model_dict
 
 VECTOR = gym.spaces.Box(-1, 1, (5,), np.float32)
@@ -83,6 +84,22 @@ def test_pixels_are_scaled_around_zero():
     module.forward_inference({Columns.OBS: image})
     assert (seen[0].min(), seen[0][0, 0, 0, 0], seen[0].max()) == (-1.0, 0.0, 127 / 128)
     assert image[0, 1, 0, 0] == 255
+
+
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_every_layer_runs_in_the_module_by_size_and_by_budget(layer):
+    for size in ({"hidden_size": 6}, {"hidden_size": None, "num_parameters": 400}):
+        module = build(layer, **size)
+        outputs = module.forward_train(batch_for(module, VECTOR))
+        assert outputs[Columns.ACTION_DIST_INPUTS].shape == (3, 4, 3)
+    (encoder,) = encoders(module).values()
+    assert abs(sum(p.numel() for p in encoder.layer.parameters()) - 400) < 100
+
+
+def test_layers_stack():
+    module = build("gru", num_layers=2, layer_norm=True, input_projection=7)
+    assert len(module.get_initial_state()) == 2
+    assert module.forward_train(batch_for(module, VECTOR))[Columns.ACTION_DIST_INPUTS].shape == (3, 4, 3)
 
 
 def test_a_layer_reads_the_observation_itself_unless_given_hidden_layers():
