@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -314,18 +314,20 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._observations = self._process(observations)
         if self._keeps_episodes:
             self._update_episodes(
-                outputs,
-                actions,
-                rewards,
-                terminated,
-                truncated,
-                valid,
-                ended,
-                finals,
-                next_first,
-                infos,
-                ended_infos,
-                reset_infos,
+                _Step(
+                    outputs=outputs,
+                    actions=unbatch(actions),
+                    rewards=rewards,
+                    terminated=terminated,
+                    truncated=truncated,
+                    valid=valid,
+                    ended=ended,
+                    finals=finals,
+                    begins=next_first,
+                    infos=infos,
+                    ended_infos=ended_infos,
+                    reset_infos=reset_infos,
+                )
             )
         self._end_episodes(ended)
         self._is_first = next_first
@@ -439,55 +441,56 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         )
         self._make_on_episode_callback("on_episode_created", env_index, episodes)
 
-    def _update_episodes(
-        self,
-        outputs,
-        actions,
-        rewards,
-        terminated,
-        truncated,
-        valid,
-        ended,
-        finals,
-        next_first,
-        infos,
-        ended_infos,
-        reset_infos,
-    ) -> None:
-        kept = {column: convert_to_numpy(outputs[column]) for column in _RECORDED_OUTPUTS if column in outputs}
-        actions = unbatch(actions)
+    def _update_episodes(self, step: _Step) -> None:
+        kept = {
+            column: convert_to_numpy(step.outputs[column]) for column in _RECORDED_OUTPUTS if column in step.outputs
+        }
         for index in range(self.num_envs):
-            if valid[index]:
+            ends = index in step.ended
+            if step.valid[index]:
                 observations, row = self._observations, index
-                if finals is not None and index in ended:
-                    observations, row = finals, int(np.searchsorted(ended, index))
+                if ends and step.finals is not None:
+                    observations, row = step.finals, int(np.searchsorted(step.ended, index))
+                outputs = {c: tree.map_structure(lambda v, i=index: v[i], value) for c, value in kept.items()}
                 self._ongoing_episodes[index].add_env_step(
                     observation=tree.map_structure(lambda o, i=row: o[i], observations),
-                    action=actions[index],
-                    reward=float(rewards[index]),
-                    infos=_info(ended_infos if index in ended else infos, index),
-                    terminated=bool(terminated[index]),
-                    truncated=bool(truncated[index]),
-                    extra_model_outputs={
-                        **{
-                            column: tree.map_structure(lambda v, i=index: v[i], value) for column, value in kept.items()
-                        },
-                        WEIGHTS_SEQ_NO: self._weights_seq_no,
-                    },
+                    action=step.actions[index],
+                    reward=float(step.rewards[index]),
+                    infos=_info(step.ended_infos if ends else step.infos, index),
+                    terminated=bool(step.terminated[index]),
+                    truncated=bool(step.truncated[index]),
+                    extra_model_outputs={**outputs, WEIGHTS_SEQ_NO: self._weights_seq_no},
                 )
                 self._make_on_episode_callback("on_episode_step", index, self._ongoing_episodes)
-            if index in ended:
+            if ends:
                 self._make_on_episode_callback("on_episode_end", index, self._ongoing_episodes)
                 self._ongoing_episodes_for_metrics.pop(self._ongoing_episodes[index].id_, None)
                 self._new_episode(index)
-            if next_first[index]:
-                self._begin_episode(index, self._observations, reset_infos)
+            if step.begins[index]:
+                self._begin_episode(index, self._observations, step.reset_infos)
 
     def _cut_episodes(self) -> None:
         for index, episode in enumerate(self._ongoing_episodes):
             if episode.is_reset and len(episode):
                 self._ongoing_episodes[index] = episode.cut(len_lookback_buffer=self.config.episode_lookback_horizon)
                 self._ongoing_episodes_for_metrics[episode.id_].append(episode)
+
+
+class _Step(NamedTuple):
+    """What one step of all environments brought, for the episode objects."""
+
+    outputs: dict[str, Any]
+    actions: list[Any]
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray  # [B] bool: did more than reset
+    ended: np.ndarray  # indices of the environments whose episode ended
+    finals: Any  # their last observations, where these are not the current ones
+    begins: np.ndarray  # [B] bool: the current observation begins an episode
+    infos: Any
+    ended_infos: Any
+    reset_infos: Any
 
 
 class _Recorder:
