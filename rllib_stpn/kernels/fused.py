@@ -9,15 +9,15 @@ from torch.autograd.function import once_differentiable
 from rllib_stpn.kernels import stpn_cpu, stpn_lanes
 from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn_cpu import POST, PRE
-from rllib_stpn.kernels.threads import num_threads, run_slices, workspace
+from rllib_stpn.kernels.threads import Lease, num_threads, run_slices, workspace
 from rllib_stpn.kernels.vector import LANES
 
 _RULES = {None: 0, "pre": PRE, "post": POST}
 
-# Samples worked on together, which share loads of the weights, and columns per pass, so that what is used again
-# stays in a first-level cache of 32 KB; the backward pass touches more per sample.
+# Samples worked on together, which share loads of the weights, and columns per pass. Forward stays within a first-level
+# cache of 32 KB; backward, which touches more per column, was fastest with whole rows up to this width.
 FORWARD_BLOCK, FORWARD_TILE = 4, 512
-BACKWARD_BLOCK, BACKWARD_TILE = 2, 256
+BACKWARD_BLOCK, BACKWARD_TILE = 2, 4096
 
 # Bytes of one sample's E beyond which backward takes samples one by one, or the second-level cache overflows.
 SAMPLE_BYTES = 256 * 2**10
@@ -87,8 +87,14 @@ class _FusedSTPN(torch.autograd.Function):
         squares = _padded(matrices[0].square().sum(1), rows)
         out = inputs.new_empty(batch, steps, hidden_size)
         in_place = overwriting() and not save and F is not None and width == D and F.is_contiguous()
-        F0, last = (empty, F.detach()) if in_place else (F0, inputs.new_empty(batch, hidden_size, width))
-        saved = inputs.new_empty(batch, steps, 5 if rule == POST else 2, rows) if save else empty
+        if in_place:
+            F0, last = empty, F.detach()
+        elif width == D:
+            last = inputs.new_empty(batch, hidden_size, width)
+        else:  # what is returned is a copy without the columns that fill up
+            last = workspace(-1, batch * hidden_size * width).view(batch, hidden_size, width)
+        ctx.lease = Lease(batch * steps * (5 if rule == POST else 2) * rows) if save else None
+        saved = ctx.lease.memory if save else empty
         spent = inputs.new_empty(batch, steps, hidden_size) if energy else empty
         arrays = _flat(inputs, first, h0, F0, weights, _padded(bias, rows), squares, last, out, saved, spent)
         # A single step has nothing to share; one sample at a time, its F is still in cache for the update.
@@ -103,7 +109,7 @@ class _FusedSTPN(torch.autograd.Function):
             return functools.partial(stpn_cpu.forward, *arrays, *_flat(*scratch), *sizes, *options)
 
         run_slices([task(*part) for part in _slices(batch, batch * steps * weight.numel())])
-        ctx.save_for_backward(inputs, first, h0, F0, weights, out, saved)
+        ctx.save_for_backward(inputs, first, h0, F0, weights, out)
         ctx.rule, ctx.bound, ctx.D = rule, bound, D
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
         ctx.set_materialize_grads(False)
@@ -113,7 +119,8 @@ class _FusedSTPN(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dF, _):
-        inputs, first, h0, F0, weights, out, saved = ctx.saved_tensors
+        inputs, first, h0, F0, weights, out = ctx.saved_tensors
+        saved = ctx.lease.memory
         batch, steps, input_size = inputs.shape
         hidden_size, vectors = weights.shape[:2]
         width, rows, D = vectors * LANES, _round_up(hidden_size), ctx.D
@@ -182,7 +189,8 @@ class _LanesSTPN(torch.autograd.Function):
         weights = [m.detach().expand(hidden_size, D) for m in (weight, weight_lambda, weight_gamma)]
         squares = weight.detach().square().sum(1) if rule == POST else empty
         last, out = inputs.new_empty(batch, hidden_size, D), inputs.new_empty(batch, steps, hidden_size)
-        saved = inputs.new_empty(groups * steps * (6 if rule == POST else 3) * hidden_size * LANES) if save else empty
+        ctx.lease = Lease(groups * steps * (6 if rule == POST else 3) * hidden_size * LANES) if save else None
+        saved = ctx.lease.memory if save else empty
         arrays = _flat(*starts, *weights, bias, squares, last, out, saved)
         sizes = (batch, steps, input_size, hidden_size, D, rule, bound)
 
@@ -191,7 +199,7 @@ class _LanesSTPN(torch.autograd.Function):
             return functools.partial(stpn_lanes.forward, *arrays, *_flat(scratch), begin, end, *sizes)
 
         run_slices([task(*part) for part in _slices(groups, batch * steps * weight.numel())])
-        ctx.save_for_backward(*starts, *weights, saved)
+        ctx.save_for_backward(*starts, *weights)
         ctx.sizes, ctx.groups = sizes, groups
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
         ctx.set_materialize_grads(False)
@@ -200,7 +208,8 @@ class _LanesSTPN(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dF):
-        x, first, h0, F0, *weights, saved = ctx.saved_tensors
+        x, first, h0, F0, *weights = ctx.saved_tensors
+        saved = ctx.lease.memory
         batch, steps, _, hidden_size, D, *_ = ctx.sizes
         area = hidden_size * D
         dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout
