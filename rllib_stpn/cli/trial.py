@@ -65,7 +65,6 @@ class _Trial(_Base):
         """The resources of the configuration that the settings stand for."""
         if isinstance(config, dict) and "class" not in config:
             config = build_config(cls.run, config).to_dict()
-            config.pop("model", None)  # No resources, and A2C refuses RLlib's defaults.
         return cls.base.default_resource_request(config)
 
     def get_auto_filled_metrics(self, *args, **kwargs) -> dict[str, Any]:

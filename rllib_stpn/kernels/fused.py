@@ -84,7 +84,7 @@ class _FusedSTPN(torch.autograd.Function):
         F0 = empty if F is None else _padded(F, width)
         matrices = [_padded(m.detach().expand(hidden_size, D), width) for m in (weight, weight_lambda, weight_gamma)]
         weights = torch.stack([m.view(hidden_size, -1, LANES) for m in matrices], dim=2)  # [H, width / 16, 3, 16]
-        squares = _padded(matrices[0].square().sum(1), rows)
+        squares = _padded(matrices[0].square().sum(1), rows) if rule == POST else empty
         out = inputs.new_empty(batch, steps, hidden_size)
         in_place = overwriting() and not save and F is not None and width == D and F.is_contiguous()
         if in_place:

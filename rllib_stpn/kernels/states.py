@@ -12,7 +12,7 @@ def overwriting_states(allowed: bool = True) -> Iterator[None]:
     """Within, calls without gradients may return the state in the memory of the one they were given.
 
     A plastic state is large (43 MB for 64 samples on Pong). A rollout that keeps only the newest one saves itself fresh
-    memory for each step, which would cost more than the step. Holds for the current thread.
+    memory for each step. Holds for the current thread.
     """
     before = overwriting()
     _leave.given = allowed

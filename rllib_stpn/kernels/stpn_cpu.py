@@ -141,8 +141,8 @@ def forward(
 
     ``x`` [B, T, I]; ``first`` [B, T + 1], its last column zero; ``h0`` [B, H] and ``F0`` [B, H, width], empty for
     zeros; with ``in_place``, F holds the start state; ``weights`` [H, width / 16, 3, 16] with W, Λ and Γ interleaved;
-    ``WW`` [rows], sums of W². ``saved`` is [B, T, 2 or 5, rows]. Scratch, zeroed: ``u`` [2, block, width],
-    ``sums`` [block, 4, rows, 16], ``row_values`` [4, block, rows].
+    ``WW`` [rows], sums of W², read for "post" alone. ``saved`` is [B, T, 2 or 5, rows]. Scratch, zeroed: ``u``
+    [2, block, width], ``sums`` [block, 4, rows, 16], ``row_values`` [4, block, rows].
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES

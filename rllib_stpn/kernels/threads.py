@@ -34,7 +34,7 @@ def run_slices(tasks) -> None:
 def workspace(slot: int, size: int) -> torch.Tensor:
     """``size`` uninitialised floats, the calling thread's own until it asks for the same slot again.
 
-    Kept between calls: fresh pages would cost a small kernel more than its arithmetic.
+    Kept between calls, so that each need not take fresh pages from the system.
     """
     buffers: dict[int, torch.Tensor] = _local.__dict__.setdefault("buffers", {})
     if slot not in buffers or buffers[slot].numel() < size:
@@ -45,7 +45,7 @@ def workspace(slot: int, size: int) -> torch.Tensor:
 class Lease:
     """``size`` uninitialised floats that outlive a call; dropped, they serve the next lease of about that size.
 
-    For what forward keeps for backward: fresh pages every time would cost a tenth of a small layer's step.
+    For what forward keeps for backward, so that each call need not take fresh pages from the system.
     """
 
     _free: collections.deque[torch.Tensor] = collections.deque(maxlen=2)

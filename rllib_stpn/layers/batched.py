@@ -1,8 +1,7 @@
 """Products of one matrix per sample with vectors, the hot operations of layers whose weights differ between samples.
 
 As ``torch.bmm`` and ``torch.baddbmm`` with column vectors, but faster on the CPU in both directions: there a batched
-product is fast with a row vector on the left, and slow with a column on the right or as an outer product. Measured, the
-layers that use them became 1.1 to 2.4 times faster, forward and backward.
+product is fast with a row vector on the left, and slow with a column on the right or as an outer product.
 """
 
 import torch

@@ -99,7 +99,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                 "allowed are memoryless models and the layers of recurrent_spec ('lstm' is one): sequences go on over "
                 "the ends of episodes, and the encoder has to reset its state there"
             )
-        minibatch, longest = self.config.minibatch_size, self._longest_sequence()
+        minibatch = self.config.minibatch_size
+        longest = min(self._max_seq_len(), self.config.get_rollout_fragment_length(self.worker_index or 0))
         if self.module.is_stateful() and minibatch is not None and minibatch < longest:
             raise UsageError(
                 f"minibatch_size: got {minibatch}, allowed is at least one sequence, which has {longest} steps "
@@ -349,15 +350,14 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     # --- from the record to a fragment --------------------------------------------------------------------------
 
-    def _longest_sequence(self) -> int:
-        longest = self.module.model_config.get("max_seq_len", DefaultModelConfig.max_seq_len)
-        return min(longest, self.config.get_rollout_fragment_length(self.worker_index or 0))
+    def _max_seq_len(self) -> int:
+        return self.module.model_config.get("max_seq_len", DefaultModelConfig.max_seq_len)
 
     def _sequence_spacing(self, planned: int | None) -> int:
         """Steps from one sequence's start to the next: at most ``max_seq_len``, and about equal lengths."""
         if not self.module.is_stateful():
             return planned or 2**31
-        longest = self.module.model_config.get("max_seq_len", DefaultModelConfig.max_seq_len)
+        longest = self._max_seq_len()
         return longest if planned is None else math.ceil(planned / math.ceil(planned / longest))
 
     def _copy_of_state(self) -> Any:
