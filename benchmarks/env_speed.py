@@ -1,6 +1,6 @@
 """Steps per second of every registered environment: one scalar environment, and a vector of them.
 
-    python benchmarks/env_speed.py [--envs 64] [--seconds 3] [--json results.json]
+    python benchmarks/env_speed.py [stpn/Maze-v0 ...] [--envs 64] [--seconds 3] [--json results.json]
 
 A step of a vector of n environments counts as n steps. Actions are random, episodes that end are reset, the
 first reset is not timed.
@@ -61,6 +61,9 @@ def vector_speed(env_id: str, num_envs: int, seconds: float) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "ids", nargs="*", metavar="id", default=stpn_envs.ENV_IDS, help="what to measure (default: every registered id)"
+    )
     parser.add_argument("--envs", type=int, default=64, help="environments in the vector (default 64)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per measurement (default 3)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
@@ -68,16 +71,14 @@ def main() -> None:
 
     rows = []
     print(f"| environment | scalar, steps/s | vector of {arguments.envs}, steps/s |\n|---|---:|---:|")
-    for env_id in stpn_envs.ENV_IDS:
+    for env_id in arguments.ids:
         scalar = scalar_speed(env_id, arguments.seconds)
         vector = vector_speed(env_id, arguments.envs, arguments.seconds)
         rows.append({"env": env_id, "scalar_steps_per_s": round(scalar), "vector_steps_per_s": round(vector)})
         print(f"| {env_id} | {scalar:,.0f} | {vector:,.0f} |")
     if arguments.json:
         machine = {"machine": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
-        arguments.json.write_text(
-            json.dumps({**machine, "num_envs": arguments.envs, "results": rows}, indent=2)
-        )
+        arguments.json.write_text(json.dumps({**machine, "num_envs": arguments.envs, "results": rows}, indent=2))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,22 @@ import gymnasium
 
 __all__ = ["ENV_IDS", "register"]
 
-# id: (scalar class, vector class, keyword arguments fixed by the id)
-_ENVIRONMENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "stpn/Atari-v0": ("stpn_envs.atari:AtariEnv", "stpn_envs.atari:AtariVectorEnv", {}),
-    "stpn/Pong-v0": ("stpn_envs.atari:AtariEnv", "stpn_envs.atari:AtariVectorEnv", {"game": "pong"}),
+# id: (module:name, in which the classes nameEnv and nameVectorEnv are found; keyword arguments fixed by the id)
+_ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "stpn/Atari-v0": ("atari:Atari", {}),
+    "stpn/Pong-v0": ("atari:Atari", {"game": "pong"}),
+    "stpn/Maze-v0": ("maze:Maze", {}),
+    "stpn/MazeSmall-v0": ("maze:Maze", {"size": 9, "episode_length": 100}),
+    "stpn/MazeLarge-v0": ("maze:Maze", {"size": 21, "episode_length": 500}),
+    "stpn/AssociativeRetrieval-v0": ("associative_retrieval:AssociativeRetrieval", {}),
+    "stpn/AssociativeRetrievalSmall-v0": ("associative_retrieval:AssociativeRetrieval", {"num_pairs": 1}),
+    "stpn/AssociativeRetrievalLarge-v0": ("associative_retrieval:AssociativeRetrieval", {"num_pairs": 8}),
+    "stpn/Familiarity-v0": ("familiarity:Familiarity", {}),
+    "stpn/FamiliaritySmall-v0": ("familiarity:Familiarity", {"delay": 1, "dim": 25, "episode_length": 50}),
+    "stpn/FamiliarityLarge-v0": ("familiarity:Familiarity", {"delay": 10, "episode_length": 500}),
+    "stpn/CueReward-v0": ("cue_reward:CueReward", {}),
+    "stpn/CueRewardSmall-v0": ("cue_reward:CueReward", {"num_cues": 2, "episode_length": 60}),
+    "stpn/CueRewardLarge-v0": ("cue_reward:CueReward", {"num_cues": 8, "episode_length": 400}),
 }
 
 ENV_IDS: tuple[str, ...] = tuple(_ENVIRONMENTS)
@@ -32,10 +44,13 @@ def register() -> None:
 
     Called on import. No time limit wrapper is asked for: the environments truncate their episodes themselves.
     """
-    for env_id, (entry_point, vector_entry_point, kwargs) in _ENVIRONMENTS.items():
+    for env_id, (classes, kwargs) in _ENVIRONMENTS.items():
         if env_id not in gymnasium.registry:
             gymnasium.register(
-                env_id, entry_point=entry_point, vector_entry_point=vector_entry_point, kwargs=dict(kwargs)
+                env_id,
+                entry_point=f"stpn_envs.{classes}Env",
+                vector_entry_point=f"stpn_envs.{classes}VectorEnv",
+                kwargs=dict(kwargs),
             )
 
 

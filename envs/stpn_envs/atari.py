@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import inspect
 import operator
 import re
 from collections.abc import Sequence
@@ -19,6 +18,8 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+
+from stpn_envs.arguments import autoreset, integer, refuse
 
 if TYPE_CHECKING:
     import ale_py
@@ -147,7 +148,7 @@ class AtariEnv(gymnasium.Env[np.ndarray, int]):
         render_mode: str | None = None,
         **unknown: Any,
     ):
-        _refuse(type(self), unknown)
+        refuse(type(self), unknown)
         self._ale: ale_py.ALEVectorInterface | None = None
         self._screen: _Screen | None = None
         settings = _Settings(
@@ -226,9 +227,7 @@ class AtariEnv(gymnasium.Env[np.ndarray, int]):
         except TypeError:
             index = -1
         if not 0 <= index < len(self._action_names):
-            raise ValueError(
-                f"action is {action!r}; it has to be an integer, 0 to {len(self._action_names) - 1}"
-            )
+            raise ValueError(f"action is {action!r}; it has to be an integer, 0 to {len(self._action_names) - 1}")
         ale.send(np.array([index]), self._strength)
         observation, rewards, terminations, truncations, raw = ale.recv()
         terminated, truncated = bool(terminations[0]), bool(truncations[0])
@@ -337,16 +336,14 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         **unknown: Any,
     ):
         self._ale: ale_py.ALEVectorInterface | None = None
-        _refuse(type(self), unknown)
+        refuse(type(self), unknown)
         settings = _Settings(
             game, frame_skip, repeat_action_probability, noop_max, fire_on_reset, episodic_life, clip_rewards,
             full_action_space, max_frames,
         )  # fmt: skip
-        self.num_envs = _integer("num_envs", num_envs, minimum=1)
-        num_threads = _integer("num_threads", num_threads, minimum=0)
-        if autoreset_mode not in (AutoresetMode.SAME_STEP, "SameStep", AutoresetMode.NEXT_STEP, "NextStep"):
-            raise ValueError(f"autoreset_mode is {autoreset_mode!r}; it can be 'SameStep' or 'NextStep'")
-        mode = AutoresetMode(autoreset_mode)
+        self.num_envs = integer("num_envs", num_envs, minimum=1, maximum=_LARGEST_INT)
+        num_threads = integer("num_threads", num_threads, minimum=0, maximum=_LARGEST_INT)
+        mode = autoreset(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": mode}
         self._arguments = {
             **settings.arguments(), "num_envs": self.num_envs, "num_threads": num_threads, "autoreset_mode":
@@ -390,9 +387,7 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         mask = (options or {}).get("reset_mask")
         if mask is not None:
             if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,)):
-                raise ValueError(
-                    f"reset_mask is {mask!r}; it has to be a bool array of shape ({self.num_envs},)"
-                )
+                raise ValueError(f"reset_mask is {mask!r}; it has to be a bool array of shape ({self.num_envs},)")
             if not mask.any():
                 raise ValueError("reset_mask chooses no environment")
             chosen = chosen[mask]
@@ -462,7 +457,7 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             seeds[:] = self.np_random.integers(_SEEDS, size=self.num_envs)
         for index, entry in enumerate(given):
             if entry is not None:
-                seeds[index] = _integer(f"seed[{index}]", entry, minimum=0, maximum=None) % _SEEDS
+                seeds[index] = integer(f"seed[{index}]", entry, minimum=0) % _SEEDS
         return seeds
 
     def _info(self, raw: dict[str, np.ndarray], *ended: np.ndarray) -> dict[str, Any]:
@@ -500,9 +495,9 @@ class _Settings:
     max_frames: int
 
     def __post_init__(self) -> None:
-        self.frame_skip = _integer("frame_skip", self.frame_skip, minimum=1)
-        self.noop_max = _integer("noop_max", self.noop_max, minimum=0)
-        self.max_frames = _integer("max_frames", self.max_frames, minimum=1)
+        self.frame_skip = integer("frame_skip", self.frame_skip, minimum=1, maximum=_LARGEST_INT)
+        self.noop_max = integer("noop_max", self.noop_max, minimum=0, maximum=_LARGEST_INT)
+        self.max_frames = integer("max_frames", self.max_frames, minimum=1, maximum=_LARGEST_INT)
         for name in ("fire_on_reset", "episodic_life", "clip_rewards", "full_action_space"):
             if not isinstance(value := getattr(self, name), (bool, np.bool_)):
                 raise ValueError(f"{name} is {value!r}; it has to be True or False")
@@ -510,18 +505,14 @@ class _Settings:
         probability = self.repeat_action_probability
         is_number = isinstance(probability, (int, float, np.number)) and not isinstance(probability, bool)
         if not is_number or not 0 <= probability <= 1:
-            raise ValueError(
-                f"repeat_action_probability is {probability!r}; it has to be a number from 0 to 1"
-            )
+            raise ValueError(f"repeat_action_probability is {probability!r}; it has to be a number from 0 to 1")
         self.repeat_action_probability = float(probability)
         self.rom_path = _rom_path(self.game)
 
     def arguments(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
-    def emulators(
-        self, num_envs: int, num_threads: int, autoreset_mode: AutoresetMode
-    ) -> ale_py.ALEVectorInterface:
+    def emulators(self, num_envs: int, num_threads: int, autoreset_mode: AutoresetMode) -> ale_py.ALEVectorInterface:
         import ale_py
 
         return ale_py.ALEVectorInterface(
@@ -593,26 +584,6 @@ class _Screen:
 
 def _observation_space() -> spaces.Box:
     return spaces.Box(0, 255, (_HEIGHT, _WIDTH, 1), np.uint8)
-
-
-def _integer(name: str, value: Any, minimum: int, maximum: int | None = _LARGEST_INT) -> int:
-    """Return `value` as an int, or raise the ValueError that says what it has to be."""
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_integer or value < minimum or (maximum is not None and value > maximum):
-        limit = "" if maximum is None else f" and at most {maximum}"
-        raise ValueError(f"{name} is {value!r}; it has to be an integer of at least {minimum}{limit}")
-    return int(value)
-
-
-def _refuse(cls: type, unknown: dict[str, Any]) -> None:
-    """Raise the ValueError for arguments that `cls` does not have."""
-    if unknown:
-        parameters = inspect.signature(cls).parameters.values()
-        names = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        given = next(iter(unknown))
-        meant = difflib.get_close_matches(given, names, n=1)
-        hint = f", did you mean {meant[0]!r}?" if meant else "."
-        raise ValueError(f"{cls.__name__} has no argument {given!r}{hint} It has {', '.join(names)}")
 
 
 def _rom_path(game: str) -> Path:

@@ -11,9 +11,7 @@ def make(game="pong", **kwargs):
 
 
 def make_vec(game="pong", num_envs=2, **kwargs):
-    return gymnasium.make_vec(
-        "stpn/Atari-v0", num_envs, vectorization_mode="vector_entry_point", game=game, **kwargs
-    )
+    return gymnasium.make_vec("stpn/Atari-v0", num_envs, vectorization_mode="vector_entry_point", game=game, **kwargs)
 
 
 def play(env, actions, seed=0):
@@ -62,9 +60,7 @@ def test_frame_skip_sums_the_rewards_of_its_frames(clip):
     actions = np.random.default_rng(0).integers(9, size=100)
     options = {"noop_max": 0, "clip_rewards": False, "max_frames": 3000}
     _, every_frame = play(make("ms_pacman", **options), np.repeat([0] * 100 + list(actions), 4))
-    _, skipping = play(
-        make("ms_pacman", **options | {"clip_rewards": clip}, frame_skip=4), [0] * 100 + list(actions)
-    )
+    _, skipping = play(make("ms_pacman", **options | {"clip_rewards": clip}, frame_skip=4), [0] * 100 + list(actions))
     sums = every_frame.reshape(-1, 4).sum(1)
     assert sums.max() >= 10
     np.testing.assert_array_equal(skipping, np.clip(sums, -1, 1) if clip else sums)

@@ -1,0 +1,264 @@
+"""What the tasks have in common: a batch of episodes stepped as arrays, and the scalar form, a batch of one."""
+
+from __future__ import annotations
+
+import abc
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from stpn_envs.arguments import autoreset, integer
+from stpn_envs.sampling import Streams
+
+__all__ = ["TaskEnv", "TaskVectorEnv"]
+
+
+class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
+    """A batch of episodes of one task: subclasses say how episodes begin, go on and look, on whole arrays.
+
+    Seeding, checks of actions, partial resets and autoreset are here. Every array returned is new and belongs to the
+    caller; later steps do not touch it.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(
+        self, num_envs: int, observation_space: spaces.Box, num_actions: int, autoreset_mode: AutoresetMode | str
+    ):
+        self.num_envs = integer("num_envs", num_envs, minimum=1)
+        self.metadata = {**self.metadata, "autoreset_mode": autoreset(autoreset_mode)}
+        self.single_observation_space = observation_space
+        self.observation_space = batch_space(observation_space, self.num_envs)
+        self.single_action_space = spaces.Discrete(num_actions)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._num_actions = num_actions
+        self.rows = np.arange(self.num_envs)
+        self.streams = Streams(self.num_envs)
+        self.started = False
+        self._only_reset = np.zeros(self.num_envs, bool)  # next-step autoreset: whose coming step is the reset
+
+    @abc.abstractmethod
+    def begin(self, rows: np.ndarray) -> None:
+        """Start an episode in the environments `rows`, ``[n]`` int."""
+
+    @abc.abstractmethod
+    def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Step every environment: actions ``[num_envs]`` int64 -> new arrays of rewards, terminations, truncations.
+
+        Under next-step autoreset it is also called where the episode is over and the outcome will be thrown away.
+        """
+
+    @abc.abstractmethod
+    def observe(self, rows: np.ndarray) -> np.ndarray:
+        """Return the current observations of the environments `rows` in a new array, ``[n, ...]``."""
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | np.ndarray | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode in every sub-environment, or in those chosen by a mask.
+
+        Args:
+            seed: An integer s seeds sub-environment i with s + i; a sequence ``[num_envs]`` gives each its own. None,
+                alone or in the sequence, goes on with the random numbers there are.
+            options: ``{"reset_mask": mask}`` with a bool array ``[num_envs]`` resets only where it is True; the others
+                stay where they are and return what they returned last. The first reset has to be of all.
+
+        Returns:
+            Observations ``[num_envs, ...]`` and an empty info.
+        """
+        self._require_open()
+        rows, mask = self.rows, (options or {}).get("reset_mask")
+        if mask is not None:
+            if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,)):
+                raise ValueError(f"reset_mask is {mask!r}; it has to be a bool array of shape ({self.num_envs},)")
+            if not mask.any():
+                raise ValueError("reset_mask chooses no environment")
+            rows = np.flatnonzero(mask)
+        if len(rows) < self.num_envs and not self.started:
+            raise ResetNeeded("reset all environments before resetting some with a reset_mask")
+        seeds = self._seeds(seed)
+        self.streams.seed({row: seeds[row] for row in rows.tolist() if row in seeds})
+        self.started = True
+        self._start(rows)
+        return self.observe(self.rows), {}
+
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step every sub-environment.
+
+        Args:
+            actions: Integers of the action space, ``[num_envs]``.
+
+        Returns:
+            Observations ``[num_envs, ...]``, rewards float64 ``[num_envs]``, terminations and truncations bool
+            ``[num_envs]``, and the info: with same-step autoreset, where an episode ended, ``final_obs``
+            ``[num_envs, ...]`` and the bool mask ``_final_obs`` of the rows that ended; otherwise empty.
+
+        Raises:
+            ValueError: The actions have another shape or type, or one is not in the action space.
+            gymnasium.error.ResetNeeded: There was no reset yet.
+        """
+        self._require_open()
+        if not self.started:
+            raise ResetNeeded("call reset() before step()")
+        rewards, terminations, truncations = self.advance(self._checked(actions))
+        ended = terminations | truncations
+        info: dict[str, Any] = {}
+        if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
+            if self._only_reset.any():
+                for outcome in (rewards, terminations, truncations, ended):
+                    outcome[self._only_reset] = 0
+                self._start(np.flatnonzero(self._only_reset))
+            self._only_reset = ended
+            observations = self.observe(self.rows)
+        else:
+            observations = self.observe(self.rows)
+            if ended.any():
+                info = {"final_obs": observations, "_final_obs": ended}
+                rows = np.flatnonzero(ended)
+                self._start(rows)
+                observations = observations.copy()
+                observations[rows] = self.observe(rows)
+        return observations, rewards, terminations, truncations, info
+
+    def _start(self, rows: np.ndarray) -> None:
+        self._only_reset[rows] = False
+        self.streams.next_episode(rows)
+        self.begin(rows)
+
+    def _checked(self, actions: Any) -> np.ndarray:
+        checked = np.asarray(actions)
+        if checked.shape != (self.num_envs,) or checked.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions have shape {checked.shape} and type {checked.dtype}; "
+                f"they have to be integers of shape ({self.num_envs},)"
+            )
+        if checked.min() < 0 or checked.max() >= self._num_actions:
+            index = int(np.argmax((checked < 0) | (checked >= self._num_actions)))
+            raise ValueError(
+                f"action of environment {index} is {checked[index]}; it can be 0 to {self._num_actions - 1}"
+            )
+        return checked.astype(np.int64, copy=False)
+
+    def _seeds(self, seed: int | Sequence[int | None] | np.ndarray | None) -> dict[int, int]:
+        """Return the seeds of the sub-environments that do not go on with the stream they have."""
+        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+            super().reset(seed=int(seed))  # refuses a negative one
+            return {row: int(seed) + row for row in range(self.num_envs)}
+        given = [None] * self.num_envs if seed is None else list(seed)  # type: ignore[arg-type]
+        if len(given) != self.num_envs:
+            raise ValueError(f"seed has {len(given)} entries for {self.num_envs} environments")
+        seeds = {}
+        if not self.started:
+            seeds = dict(enumerate(self.np_random.integers(2**63, size=self.num_envs).tolist()))
+        for row, entry in enumerate(given):
+            if entry is not None:
+                seeds[row] = integer(f"seed[{row}]", entry, minimum=0)
+        return seeds
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError("the environment is closed")
+
+
+class TaskEnv(gymnasium.Env[np.ndarray, int], abc.ABC):
+    """One episode of a task at a time: a batch of one, with pictures."""
+
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 4}
+
+    def __init__(self, batch: TaskVectorEnv, render_mode: str | None):
+        modes = self.metadata["render_modes"]
+        if render_mode not in (None, *modes):
+            raise ValueError(f"render_mode is {render_mode!r}; it can be None, {', '.join(map(repr, modes))}")
+        self.render_mode = render_mode
+        self.batch = batch
+        self.observation_space = batch.single_observation_space
+        self.action_space = batch.single_action_space  # type: ignore[assignment]
+        self._playing = False
+
+    @abc.abstractmethod
+    def text(self) -> str:
+        """Return the state of the episode as text, for people."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode.
+
+        Args:
+            seed: Decides everything random in this and the following episodes; None goes on with the random numbers
+                there are.
+            options: None are known; ignored.
+
+        Returns:
+            The observation, owned by the caller, and an empty info.
+        """
+        super().reset(seed=seed)
+        if seed is None and not self.batch.started:
+            seed = int(self.np_random.integers(2**63))
+        observations, info = self.batch.reset(seed=seed)
+        self._playing = True
+        self._show(None, 0.0)
+        return observations[0], info
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Take one action.
+
+        Args:
+            action: An integer of the action space.
+
+        Returns:
+            Observation (owned by the caller), reward, terminated, truncated and an empty info.
+
+        Raises:
+            ValueError: `action` is not in the action space.
+            gymnasium.error.ResetNeeded: There is no episode under way.
+        """
+        if self.batch.closed:
+            raise ClosedEnvironmentError("the environment is closed")
+        if not self._playing:
+            raise ResetNeeded("there is no episode under way: call reset() before step()")
+        try:
+            index = operator.index(action)
+        except TypeError:
+            index = -1
+        if not 0 <= index < self.action_space.n:  # type: ignore[attr-defined]
+            last = self.action_space.n - 1  # type: ignore[attr-defined]
+            raise ValueError(f"action is {action!r}; it has to be an integer, 0 to {last}")
+        rewards, terminations, truncations = self.batch.advance(np.array([index]))
+        reward, terminated, truncated = rewards.item(), terminations.item(), truncations.item()
+        self._playing = not (terminated or truncated)
+        self._show(index, reward)
+        return self.batch.observe(self.batch.rows)[0], reward, terminated, truncated, {}
+
+    def render(self) -> Any:
+        """Return the state of the episode: a text in mode "ansi", uint8 ``[height, width, 3]`` in "rgb_array".
+
+        None in mode "human", which prints the text after every step, and without a render mode (with a warning).
+
+        Raises:
+            gymnasium.error.ResetNeeded: There was no reset yet.
+        """
+        if self.render_mode is None:
+            gymnasium.logger.warn(f"render() was called without a render mode; make {type(self).__name__} with one")
+        elif not self.batch.started:
+            raise ResetNeeded("call reset() before render()")
+        elif self.render_mode == "ansi":
+            return self.text()
+        return None
+
+    def close(self) -> None:
+        """Refuse further episodes; a second call does nothing."""
+        self.batch.close()
+
+    def _show(self, action: int | None, reward: float) -> None:
+        """Note what happened (`action` None: a reset) and print it in mode "human"."""
+        self.last_action, self.last_reward = action, reward
+        if self.render_mode == "human":
+            print(self.text(), flush=True)
