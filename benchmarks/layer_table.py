@@ -45,6 +45,10 @@ ROWS = {
     "`hebbff`": ("hebbff", {}, {"retrieval": 26, "maze": 181}),
 }
 
+# where tests/algorithms/test_stock.py trains every layer: whose env runners sample, and the algorithms
+ALGORITHMS = ("PPO", "A2C", "IMPALA", "APPO")
+TRAINED = {"RLlib's own": ALGORITHMS, "batched": ("PPO", "A2C")}
+
 
 def total(name: str, options: dict, task: str, hidden_size: int) -> int:
     """Parameters of the layer and of the read-outs."""
@@ -89,7 +93,7 @@ def state(kind: type[Layer]) -> str:
 
 def computed_by(kind: type[Layer]) -> str:
     """What runs the steps."""
-    if "implementation" in layer_options(kind.name):
+    if "implementation" in layer_options(kind.name) or kind(5, 3).plasticity() is not None:
         return "fused CPU kernel, or plain torch"
     if issubclass(kind, TorchRecurrent):
         return "torch's own kernel"
@@ -100,6 +104,13 @@ def overview() -> str:
     """One line per layer."""
     lines = ["| layer | class | state | computed by |", "|---|---|---|---|"]
     lines += [f"| `{n}` | `{k.__name__}` | {state(k)} | {computed_by(k)} |" for n, k in LAYERS.items()]
+    return "\n".join(lines)
+
+
+def trained() -> str:
+    """Which algorithms train the layers, by env runner."""
+    lines = ["| env runners | " + " | ".join(ALGORITHMS) + " |", "|---|" + "---|" * len(ALGORITHMS)]
+    lines += [f"| {w} | " + " | ".join("✓" if a in r else "" for a in ALGORITHMS) + " |" for w, r in TRAINED.items()]
     return "\n".join(lines)
 
 
@@ -143,6 +154,10 @@ def document() -> str:
     """The generated part of docs/layers.md."""
     parts = [
         overview(),
+        "## Algorithms",
+        "On the new API stack `pytest -m slow tests/algorithms/test_stock.py` trains every layer in each of these. "
+        "Several\nagents, each with a layer of its own, need RLlib's own env runners.",
+        trained(),
         "## Options of every layer",
         options_table(layer_options_of_all()),
         "## Sizes with as many parameters",

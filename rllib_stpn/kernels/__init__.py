@@ -2,7 +2,8 @@
 
 from rllib_stpn.kernels.dispatch import stpn
 from rllib_stpn.kernels.energy import energy
+from rllib_stpn.kernels.plasticity import Plasticity, plastic, plastic_fits
 from rllib_stpn.kernels.states import overwriting_states
 from rllib_stpn.kernels.threads import num_threads
 
-__all__ = ["energy", "num_threads", "overwriting_states", "stpn"]
+__all__ = ["Plasticity", "energy", "num_threads", "overwriting_states", "plastic", "plastic_fits", "stpn"]

@@ -14,10 +14,10 @@ from rllib_stpn.kernels.vector import LANES
 
 _RULES = {None: 0, "pre": PRE, "post": POST}
 
-# Samples worked on together, which share loads of the weights, and columns per pass. Forward stays within a first-level
-# cache of 32 KB; backward, which touches more per column, was fastest with whole rows up to this width.
+# Samples worked on together, which share loads of the weights, and columns per pass, which stay within a first-level
+# cache of 32 KB. Backward, which touches more per column, was fastest with whole rows.
 FORWARD_BLOCK, FORWARD_TILE = 4, 512
-BACKWARD_BLOCK, BACKWARD_TILE = 2, 4096
+BACKWARD_BLOCK = 2
 
 # Bytes of one sample's E beyond which backward takes samples one by one, or the second-level cache overflows.
 SAMPLE_BYTES = 256 * 2**10
@@ -81,18 +81,14 @@ class _FusedSTPN(torch.autograd.Function):
             first[:, :-1] = is_first
         empty = inputs.new_empty(0)
         h0 = empty if h is None else h.detach().contiguous()
-        F0 = empty if F is None else _padded(F, width)
+        F0 = empty if F is None else F.detach().contiguous()
         matrices = [_padded(m.detach().expand(hidden_size, D), width) for m in (weight, weight_lambda, weight_gamma)]
         weights = torch.stack([m.view(hidden_size, -1, LANES) for m in matrices], dim=2)  # [H, width / 16, 3, 16]
         squares = _padded(matrices[0].square().sum(1), rows) if rule == POST else empty
         out = inputs.new_empty(batch, steps, hidden_size)
-        in_place = overwriting() and not save and F is not None and width == D and F.is_contiguous()
-        if in_place:
-            F0, last = empty, F.detach()
-        elif width == D:
-            last = inputs.new_empty(batch, hidden_size, width)
-        else:  # what is returned is a copy without the columns that fill up
-            last = workspace(-1, batch * hidden_size * width).view(batch, hidden_size, width)
+        in_place = overwriting() and not save and F is not None and F.is_contiguous()
+        last = F.detach() if in_place else inputs.new_empty(batch, hidden_size, D)
+        F0 = empty if in_place else F0
         ctx.lease = Lease(batch * steps * (5 if rule == POST else 2) * rows) if save else None
         saved = ctx.lease.memory if save else empty
         spent = inputs.new_empty(batch, steps, hidden_size) if energy else empty
@@ -114,7 +110,7 @@ class _FusedSTPN(torch.autograd.Function):
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(spent)
-        return out, last if width == D else last[:, :, :D].contiguous(), spent
+        return out, last, spent
 
     @staticmethod
     @once_differentiable
@@ -125,7 +121,7 @@ class _FusedSTPN(torch.autograd.Function):
         hidden_size, vectors = weights.shape[:2]
         width, rows, D = vectors * LANES, _round_up(hidden_size), ctx.D
         dout = torch.zeros_like(out) if dout is None else dout
-        dF = inputs.new_empty(0) if dF is None else _padded(dF, width)
+        dF = inputs.new_empty(0) if dF is None else dF
         dx, dh0, dF0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(F0)
         arrays = _flat(out, saved, dout, dF, inputs, first, h0, F0)
         results = _flat(dx, dh0, dF0)
@@ -156,7 +152,7 @@ class _FusedSTPN(torch.autograd.Function):
                 array.zero_()
             sums.append((packed[:, :, 3:], db))
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
-            options = (ctx.rule, block, BACKWARD_TILE, length, room, ctx.bound)
+            options = (ctx.rule, block, length, room, ctx.bound)
             return functools.partial(
                 stpn_cpu.backward, *arrays, *_flat(packed, db), *results, *_flat(u, values, *scratch), *sizes, *options
             )
@@ -168,7 +164,7 @@ class _FusedSTPN(torch.autograd.Function):
         return (
             dx,
             dh0 if h0.numel() else None,
-            dF0[:, :, :D] if F0.numel() else None,
+            dF0 if F0.numel() else None,
             dW,
             db[:hidden_size],
             dL.sum_to_size(ctx.plastic_shapes[0]),
@@ -255,7 +251,7 @@ def _padded(tensor: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _flat(*tensors: torch.Tensor) -> list:
-    return [t.detach().contiguous().view(-1).numpy() for t in tensors]
+    return [(t if t.is_contiguous() else t.contiguous()).detach().numpy().reshape(-1) for t in tensors]
 
 
 def _staggered(slot: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:

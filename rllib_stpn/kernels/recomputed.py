@@ -1,26 +1,66 @@
 """Backward by recomputation, for loops over steps whose graph would not fit."""
 
+import math
+
 import torch
 from torch.autograd.function import once_differentiable
 
+GRAPH_BYTES = 256 * 2**20
+"""Where the autograd graph of a loop over steps would take more than this, backward recomputes it in chunks of time."""
+
+
+def run_in_chunks(loop, sequences, is_first, measure, leaves, parameters, graph_tensors):
+    """Runs a loop over steps, in chunks of time where its autograd graph would exceed ``GRAPH_BYTES``.
+
+    Args:
+        loop: ``loop(is_first, measure, *sequences, *leaves)`` returns outputs ``[B, T, ...]``, energy ``[B, T, units]``
+            or None, and the new leaves. It finds the parameters by itself.
+        sequences: Tensors ``[B, T, ...]``.
+        is_first: ``[B, T]`` bool or None.
+        measure: Whether to measure the energy.
+        leaves: The state's tensors, batch first.
+        parameters: All tensors of which ``loop`` needs gradients besides.
+        graph_tensors: Copies of the state that autograd keeps for one step.
+
+    Returns:
+        Outputs, energy or None, and a list of the new leaves.
+    """
+    steps = sequences[0].shape[1]
+    step_bytes = graph_tensors * sum(leaf.numel() * leaf.element_size() for leaf in leaves)
+    needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (*sequences, *leaves, *parameters))
+    if not needs_graph or steps * step_bytes <= GRAPH_BYTES:
+        output, energy, *leaves = loop(is_first, measure, *sequences, *leaves)
+        return output, energy, leaves
+    # Chunks keep their start states and, one at a time, their graph; at this length the two are alike.
+    balanced = math.isqrt(steps // graph_tensors)
+    length = max(1, GRAPH_BYTES // step_bytes, balanced)
+    masks = [None] * steps if is_first is None else is_first.split(length, 1)
+    outputs, energies = [], []
+    for mask, *chunks in zip(masks, *(sequence.split(length, 1) for sequence in sequences), strict=False):
+        given = (*chunks, *leaves)
+        output, energy, *leaves = Recomputed.apply(loop, mask, measure, len(given), *given, *parameters)
+        outputs.append(output)
+        energies.append(energy)
+    return torch.cat(outputs, 1), torch.cat(energies, 1) if measure else None, leaves
+
 
 class Recomputed(torch.autograd.Function):
-    """A chunk of the loop of ``Layer.run`` without a graph; backward runs the loop once more, with one.
+    """A chunk of a loop without a graph; backward runs the loop once more, with one.
 
-    ``apply(loop, mask, measure, leaves, inputs, drive, *state, *parameters)`` returns what ``loop(inputs, drive, mask,
-    measure, *state)`` does: outputs, energy or None, and the new state, of ``leaves`` tensors.
+    ``apply(loop, mask, measure, count, *tensors)`` returns what ``loop(mask, measure, *tensors[:count])`` does; the
+    tensors after these are the parameters.
 
     In place of ``torch.utils.checkpoint``, which runs forward in gradient mode. There the heap kept most of what each
     step set free (seen with glibc); ``tests/layers/test_memory.py`` holds the peak of this one.
     """
 
     @staticmethod
-    def forward(ctx, loop, mask, measure, leaves, *tensors):
+    def forward(ctx, loop, mask, measure, count, *tensors):
         """Without a graph, as autograd functions run."""
-        ctx.loop, ctx.leaves = loop, leaves
+        ctx.loop, ctx.count = loop, count
         ctx.save_for_backward(mask, *tensors)
         ctx.set_materialize_grads(False)
-        output, energy, *after = loop(*tensors[:2], mask, measure, *tensors[2 : 2 + leaves])
+        output, energy, *after = loop(mask, measure, *tensors[:count])
         if energy is not None:
             ctx.mark_non_differentiable(energy)
         return output, energy, *after
@@ -31,11 +71,10 @@ class Recomputed(torch.autograd.Function):
         """With a graph over this chunk alone."""
         mask, *tensors = ctx.saved_tensors
         needed = ctx.needs_input_grad[4:]
-        count = 2 + ctx.leaves
-        given, parameters = tensors[:count], tensors[count:]  # the loop finds the parameters in the layer
-        given = [tensor.detach().requires_grad_(need) for tensor, need in zip(given, needed[:count], strict=True)]
+        given, parameters = tensors[: ctx.count], tensors[ctx.count :]  # the loop finds the parameters by itself
+        given = [tensor.detach().requires_grad_(need) for tensor, need in zip(given, needed, strict=False)]
         with torch.enable_grad():
-            output, _, *after = ctx.loop(*given[:2], mask, False, *given[2:])
+            output, _, *after = ctx.loop(mask, False, *given)
         ends = [
             (end, gradient)
             for end, gradient in zip((output, *after), (output_gradient, *leaf_gradients), strict=True)

@@ -1,16 +1,13 @@
 """STPN in plain torch: any device, any float type, gradients by autograd."""
 
 import torch
-from torch.utils.checkpoint import checkpoint
 
 from rllib_stpn.kernels.energy import energy as synaptic_energy
+from rllib_stpn.kernels.recomputed import run_in_chunks
 
 NORM_OFFSET = 1e-16  # added to every norm, as in the published implementation
 
-GRAPH_BYTES = 256 * 2**20
-"""Where the autograd graph over F would take more than this, backward recomputes it in chunks of time."""
-
-_TENSORS_PER_STEP = 8  # tensors of the size of F that autograd keeps for one step, measured
+_GRAPH_TENSORS = 8  # tensors of the size of F that autograd keeps for one step, measured
 
 
 def stpn_step(x, h, F, weight, bias, weight_lambda, weight_gamma, *, normalize, clamp, energy=False):
@@ -77,33 +74,24 @@ def stpn_reference(
     if recurrent and h is None:
         h = inputs.new_zeros(batch, hidden_size)
 
-    def run(inputs, is_first, h, F, *parameters):
+    parameters = (weight, bias, weight_lambda, weight_gamma)
+
+    def loop(is_first, measure, inputs, F, h=None):
         outputs, energies = [], []
-        for t in range(inputs.shape[1]):
+        for t, x in enumerate(inputs.unbind(1)):
             if is_first is not None:
                 first = is_first[:, t, None]  # [B, 1]
                 F = torch.where(first[:, :, None], 0.0, F)
                 h = torch.where(first, 0.0, h) if recurrent else None
-            output, F, spent = stpn_step(
-                inputs[:, t], h, F, *parameters, normalize=normalize, clamp=clamp, energy=return_energy
-            )
+            output, F, spent = stpn_step(x, h, F, *parameters, normalize=normalize, clamp=clamp, energy=measure)
             h = output if recurrent else None
             outputs.append(output)
             energies.append(spent)
-        return torch.stack(outputs, 1), h, F, torch.stack(energies, 1) if return_energy else None
+        energy = torch.stack(energies, 1) if measure else None
+        return torch.stack(outputs, 1), energy, F, *([h] if recurrent else [])
 
-    parameters = (weight, bias, weight_lambda, weight_gamma)
-    tensors = [t for t in (inputs, h, F, *parameters) if t is not None]
-    needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-    step_bytes = _TENSORS_PER_STEP * F.numel() * F.element_size()
-    if not needs_graph or steps * step_bytes <= GRAPH_BYTES:
-        return run(inputs, is_first, h, F, *parameters)
-    length = max(1, GRAPH_BYTES // step_bytes)
-    chunks = []
-    for start in range(0, steps, length):
-        span = slice(start, start + length)
-        first = None if is_first is None else is_first[:, span]
-        output, h, F, spent = checkpoint(run, inputs[:, span], first, h, F, *parameters, use_reentrant=False)
-        chunks.append((output, spent))
-    outputs, energies = zip(*chunks, strict=True)
-    return torch.cat(outputs, 1), h, F, torch.cat(energies, 1) if return_energy else None
+    leaves = (F, h) if recurrent else (F,)
+    outputs, energy, leaves = run_in_chunks(
+        loop, (inputs,), is_first, return_energy, leaves, parameters, _GRAPH_TENSORS
+    )
+    return outputs, leaves[1] if recurrent else None, leaves[0], energy

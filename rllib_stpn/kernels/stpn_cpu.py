@@ -1,21 +1,18 @@
 """The fused STPN loops for CPUs; README.md has the derivation and the notation.
 
-Every array is flat float32. Rows of the weights and of F are ``width`` elements apart, a multiple of 16 filled up
-with zeros, and per-row scalars are ``rows`` apart, likewise. A call works on samples ``first_sample`` to
-``last_sample`` alone and releases the GIL, so several threads can share a batch.
+Every array is flat float32. Rows of the weights and of scratch are ``width`` elements apart, a multiple of 16 filled up
+with zeros, and per-row scalars are ``rows`` apart, likewise; everything else is laid out as torch has it. A call works
+on samples ``first_sample`` to ``last_sample`` alone and releases the GIL, so several threads can share a batch.
 """
 
-import numba
 import numpy as np
 
+from rllib_stpn.kernels.lanes import bounded, clear, compiled, copy, inline, load_up_to, store_up_to, tanh
 from rllib_stpn.kernels.vector import (
     LANES,
     absolute,
     at_least,
-    at_most,
-    copy_sign,
     load,
-    power_of_two,
     splat,
     square_root,
     store,
@@ -26,67 +23,17 @@ from rllib_stpn.kernels.vector import (
 PRE, POST = 1, 2  # values of `rule`; 0 is no normalisation
 NORM_OFFSET = np.float32(1e-16)
 
-inline = numba.njit(forceinline=True, error_model="numpy")
-
-
-def compiled(arguments):
-    """Compiles for one signature at import, from the disk cache if there is one that can be written."""
-    code = {"f": "float32[::1]", "b": "uint8[::1]", "i": "int64", "s": "float32"}
-    signature = f"void({', '.join(code[a] for a in arguments)})"
-
-    def compile_now(function):
-        options = {"nogil": True, "error_model": "numpy"}
-        try:
-            return numba.njit(signature, cache=True, **options)(function)
-        except (RuntimeError, OSError):  # no writable cache directory
-            return numba.njit(signature, **options)(function)
-
-    return compile_now
-
 
 @inline
-def tanh(x):
-    """Tanh of every lane, to a few units in the last place."""
-    # tanh a = (e - 1) / (e + 1) with e = exp 2a; expm1 keeps the relative accuracy of small arguments.
-    t = at_most(absolute(x) * splat(2.0), splat(20.0))
-    magic = splat(12582912.0)  # 1.5 * 2**23: adding it rounds to an integer
-    shifted = t * splat(1.4426950408889634) + magic
-    n = shifted - magic
-    r = t - n * splat(0.693145751953125)
-    r = r - n * splat(1.428606765330187e-06)
-    p = r * splat(1.0 / 5040.0) + splat(1.0 / 720.0)
-    p = p * r + splat(1.0 / 120.0)
-    p = p * r + splat(1.0 / 24.0)
-    p = p * r + splat(1.0 / 6.0)
-    p = p * r + splat(0.5)
-    p = p * r * r + r
-    scale = power_of_two(shifted)
-    expm1 = scale * p + (scale - splat(1.0))
-    return copy_sign(expm1 / (expm1 + splat(2.0)), x)
-
-
-@inline
-def _fill(array, offset, count, value):
-    for i in range(offset, offset + count):
-        array[i] = value
-
-
-@inline
-def _copy(target, to, source, start, count):
-    for i in range(count):
-        target[to + i] = source[start + i]
-
-
-@inline
-def _measure_row(weights, row, E, at, u, now, n, sums, to, stride, add, post):
-    # Adds up what the coming step needs to know of one row of G = W + E.
+def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, post):
+    # Adds up what the coming step needs to know of one row of G = W + E, of which `there` columns are there.
     gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
         gg, gu = load(sums, to), load(sums, to + stride)
         wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
     for j in range(0, n, LANES):
         w, v = load(weights, row + 3 * j), load(u, now + j)
-        g = w + load(E, at + j)
+        g = w + load_up_to(E, at + j, there - j)
         gg = g * g + gg
         gu = g * v + gu
         if post:
@@ -99,7 +46,7 @@ def _measure_row(weights, row, E, at, u, now, n, sums, to, stride, add, post):
 
 
 @inline
-def _update_row(weights, row, E, at, u, before, now, n, k, h, bound, sums, to, stride, add, post):
+def _update_row(weights, row, E, at, there, u, before, now, n, k, h, bound, sums, to, stride, add, post):
     # E := clamp(L k E + M h u_before), and the sums over the result for the coming step.
     gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
@@ -108,9 +55,9 @@ def _update_row(weights, row, E, at, u, before, now, n, k, h, bound, sums, to, s
     for j in range(0, n, LANES):
         at_w = row + 3 * j
         w, lam, gam = load(weights, at_w), load(weights, at_w + LANES), load(weights, at_w + 2 * LANES)
-        e = lam * k * load(E, at + j) + gam * h * load(u, before + j)
-        e = at_least(at_most(e, bound), splat(0.0) - bound)
-        store(E, at + j, e)
+        e = lam * k * load_up_to(E, at + j, there - j) + gam * h * load(u, before + j)
+        e = bounded(e, bound)
+        store_up_to(E, at + j, e, there - j)
         v = load(u, now + j)
         g = w + e
         gg = g * g + gg
@@ -139,7 +86,7 @@ def forward(
     # fmt: on
     """Runs the layer: writes outputs, the final F and, if asked, what backward needs and the energy.
 
-    ``x`` [B, T, I]; ``first`` [B, T + 1], its last column zero; ``h0`` [B, H] and ``F0`` [B, H, width], empty for
+    ``x`` [B, T, I]; ``first`` [B, T + 1], its last column zero; ``h0`` [B, H] and ``F0`` [B, H, D], empty for
     zeros; with ``in_place``, F holds the start state; ``weights`` [H, width / 16, 3, 16] with W, Λ and Γ interleaved;
     ``WW`` [rows], sums of W², read for "post" alone. ``saved`` is [B, T, 2 or 5, rows]. Scratch, zeroed: ``u``
     [2, block, width], ``sums`` [block, 4, rows, 16], ``row_values`` [4, block, rows].
@@ -147,6 +94,7 @@ def forward(
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
     width = weights.size // (3 * H)
+    D = input_size + H if recurrent else input_size
     bound = splat(clamp)
     post = rule == POST
     stride = rows * LANES
@@ -159,27 +107,27 @@ def forward(
             now, before = (t & 1) * block * width, (1 - (t & 1)) * block * width
             for s in range(count):
                 b = start + s
-                at = b * H * width
+                at = b * H * D
                 reset = first[b * (steps + 1) + t] != 0
                 if reset or (t == 0 and F0.size == 0 and not in_place):
-                    _fill(F, at, H * width, np.float32(0.0))
+                    clear(F, at, H * D)
                 elif t == 0 and not in_place:
-                    _copy(F, at, F0, at, H * width)
+                    copy(F, at, F0, at, H * D)
                 if t < steps:
                     to = now + s * width
-                    _copy(u, to, x, (b * steps + t) * input_size, input_size)
+                    copy(u, to, x, (b * steps + t) * input_size, input_size)
                     if recurrent:
                         if reset or (t == 0 and h0.size == 0):
-                            _fill(u, to + input_size, H, np.float32(0.0))
+                            clear(u, to + input_size, H)
                         elif t == 0:
-                            _copy(u, to + input_size, h0, b * H, H)
+                            copy(u, to + input_size, h0, b * H, H)
                         else:
-                            _copy(u, to + input_size, row_values, h_at + s * rows, H)
+                            copy(u, to + input_size, row_values, h_at + s * rows, H)
             for j in range(0, width, tile):
                 n = min(tile, width - j)
                 for i in range(H):
                     for s in range(count):
-                        at = ((start + s) * H + i) * width + j
+                        at = ((start + s) * H + i) * D + j
                         to = (s * 4 * rows + i) * LANES
                         fresh = t == 0 or first[(start + s) * (steps + 1) + t] != 0
                         if fresh:
@@ -188,6 +136,7 @@ def forward(
                                 3 * (i * width + j),
                                 F,
                                 at,
+                                D - j,
                                 u,
                                 now + s * width + j,
                                 n,
@@ -203,6 +152,7 @@ def forward(
                                 3 * (i * width + j),
                                 F,
                                 at,
+                                D - j,
                                 u,
                                 before + s * width + j,
                                 now + s * width + j,
@@ -250,27 +200,27 @@ def forward(
                                 store(saved, to + 3 * rows, ue)
                                 store(saved, to + 4 * rows, ge)
                 if t < steps:
-                    _copy(out, (b * steps + t) * H, row_values, h_at + s * rows, H)
+                    copy(out, (b * steps + t) * H, row_values, h_at + s * rows, H)
                 if t < steps and measure:
                     for i in range(H):
                         q = splat(row_values[q_at + s * rows + i])
                         total = splat(0.0)
                         for j in range(0, width, LANES):
                             v, w = load(u, now + s * width + j), load(weights, 3 * (i * width + j))
-                            g = w + q * load(F, (b * H + i) * width + j)
+                            g = w + q * load_up_to(F, (b * H + i) * D + j, D - j)
                             total = absolute(g) * v * v + total
                         store(sums, (s * 4 * rows + i) * LANES, total)
                     for i in range(0, rows, LANES):
                         total = sum_each(sums, (s * 4 * rows + i) * LANES)
                         total = total * load(row_values, inv_at + s * rows + i)
                         store(row_values, inv_at + s * rows + i, total)
-                    _copy(spent, (b * steps + t) * H, row_values, inv_at + s * rows, H)
+                    copy(spent, (b * steps + t) * H, row_values, inv_at + s * rows, H)
                 if t == steps and post:
                     for i in range(H):
                         q = splat(row_values[q_at + s * rows + i])
-                        for j in range(0, width, LANES):
-                            at = (b * H + i) * width + j
-                            store(F, at, load(F, at) * q)
+                        for j in range(0, D, LANES):
+                            at = (b * H + i) * D + j
+                            store_up_to(F, at, load_up_to(F, at, D - j) * q, D - j)
 
 
 @inline
@@ -307,63 +257,96 @@ def _replay_row(
                 store(trace, to + t * trace_stride + j, e)
             k, h = values[values_at + t * values_stride], values[values_h + values_at + t * values_stride]
             e = lam * splat(k) * e + gam * splat(h) * load(u, now + t * u_stride + j)
-            e = at_least(at_most(e, bound), splat(0.0) - bound)
+            e = bounded(e, bound)
             if first[next_step + t] != 0:
                 e = splat(0.0)
         store(last, last_at + j, e)
 
 
 @inline
-def _reverse_row(
-    weights, row, E, at, dP, dp_at, u, before, now, du, du_at, n, h, k, q, ds, nu, v, limit, sums, to, stride, add, post
+def _reverse_vector(
+    w, lam, gam, dw, dlam, dgam, E, at, dP, dp_at, u, now, before, du, du_at, scalars, a, c, limit, post
 ):
-    # One step back: from dP of this step's update to dP of the previous one, and all gradients on the way.
-    a, c = splat(0.0), splat(0.0)
-    if add:
-        a, c = load(sums, to), load(sums, to + stride)
-    for j in range(0, n, LANES):
-        at_w = row + 6 * j
-        at_dw, at_dlam, at_dgam = at_w + 3 * LANES, at_w + 4 * LANES, at_w + 5 * LANES
-        w, lam, gam = load(weights, at_w), load(weights, at_w + LANES), load(weights, at_w + 2 * LANES)
-        e = load(E, at + j)
-        x, p = load(u, now + j), load(dP, dp_at + j)
-        store(weights, at_dlam, p * e * k + load(weights, at_dlam))
-        store(weights, at_dgam, p * x * h + load(weights, at_dgam))
-        if post:
-            g = w + q * e
-            dg = ds * x + nu * g
-            z = v * (w + e)
-            store(weights, at_dw, load(weights, at_dw) + dg + z)
-            de = lam * p * k + (q * dg + z)
-        else:
-            g = w + e
-            dg = ds * x + nu * g
-            store(weights, at_dw, load(weights, at_dw) + dg)
-            de = lam * p * k + dg
-        store(du, du_at + j, gam * p * h + (ds * g + load(du, du_at + j)))
-        de = where_inside(e, limit, de)
-        store(dP, dp_at + j, de)
-        a = gam * load(u, before + j) * de + a
-        c = de * e + c
-    store(sums, to, a)
-    store(sums, to + stride, c)
+    # One vector of one sample: reads dP of this step's update, leaves that of the previous one, adds to all gradients.
+    h, k, q, ds, nu, v = scalars
+    e, x, p = load(E, at), load(u, now), load(dP, dp_at)
+    ph, pk = p * h, p * k
+    g = w + e
+    z = g
+    if post:
+        z = v * g
+        g = w + q * e
+    dg = ds * x + nu * g
+    store(du, du_at, gam * ph + (ds * g + load(du, du_at)))
+    dw = dw + dg
+    if post:
+        dw = dw + z
+        dg = q * dg + z
+    de = where_inside(e, limit, lam * pk + dg)
+    store(dP, dp_at, de)
+    return dw, pk * e + dlam, ph * x + dgam, gam * load(u, before) * de + a, de * e + c
 
 
 @inline
-def _start_row(weights, row, E, at, dF, df_at, u, now, dP, dp_at, n, bound, post, sums, to, stride):
+def _reverse_row(weights, row, n, limit, sample, scalars, totals, pair, post):
+    # One row one step back, of one sample or, with `pair`, of two, which share the loads and stores of its weights.
+    E, at, dP, dp_at, u, now, before, du, du_at, room = sample
+    sums, to, size, stride = totals
+    one, more = scalars
+    a, c, a_more, c_more = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    for j in range(0, n, LANES):
+        to_w = row + 6 * j
+        to_dw, to_dlam, to_dgam = to_w + 3 * LANES, to_w + 4 * LANES, to_w + 5 * LANES
+        w, lam, gam = load(weights, to_w), load(weights, to_w + LANES), load(weights, to_w + 2 * LANES)
+        dw, dlam, dgam = load(weights, to_dw), load(weights, to_dlam), load(weights, to_dgam)
+        dw, dlam, dgam, a, c = _reverse_vector(
+            w, lam, gam, dw, dlam, dgam,
+            E, at + j, dP, dp_at + j, u, now + j, before + j, du, du_at + j,
+            one, a, c, limit, post,
+        )  # fmt: skip
+        if pair:
+            dw, dlam, dgam, a_more, c_more = _reverse_vector(
+                w, lam, gam, dw, dlam, dgam,
+                E, at + room + j, dP, dp_at + room + j, u, now + n + j, before + n + j, du, du_at + n + j,
+                more, a_more, c_more, limit, post,
+            )  # fmt: skip
+        store(weights, to_dw, dw)
+        store(weights, to_dlam, dlam)
+        store(weights, to_dgam, dgam)
+    store(sums, to, a)
+    store(sums, to + stride, c)
+    if pair:
+        store(sums, to + size, a_more)
+        store(sums, to + size + stride, c_more)
+
+
+@inline
+def _row_scalars(values, values_h, now, row_values, at, kind):
+    return (
+        splat(values[values_h + now]),
+        splat(values[now]),
+        splat(row_values[at]),
+        splat(row_values[kind + at]),
+        splat(row_values[2 * kind + at]),
+        splat(row_values[3 * kind + at]),
+    )
+
+
+@inline
+def _start_row(weights, row, E, at, dF, df_at, there, u, now, dP, dp_at, n, bound, post, sums, to, stride):
     # From the gradient of the final F = q E to dP of the last update.
     q, v = splat(0.0), splat(0.0)
     if post:
         norm, dot = np.float32(0.0), np.float32(0.0)
-        for j in range(0, n, LANES):
-            for i in range(j, j + LANES):
+        for j in range(0, there, LANES):
+            for i in range(j, min(j + LANES, there)):
                 norm += (weights[row + 5 * j + i] + E[at + i]) ** 2
                 dot += dF[df_at + i] * E[at + i]
         scale = np.float32(1.0) / (np.sqrt(norm) + NORM_OFFSET)
         q, v = splat(scale), splat(-dot * scale * scale * scale)
     a, c = splat(0.0), splat(0.0)
     for j in range(0, n, LANES):
-        e, de = load(E, at + j), load(dF, df_at + j)
+        e, de = load(E, at + j), load_up_to(dF, df_at + j, there - j)
         if post:
             z = v * (load(weights, row + 6 * j) + e)
             store(weights, row + 6 * j + 3 * LANES, load(weights, row + 6 * j + 3 * LANES) + z)
@@ -377,7 +360,7 @@ def _start_row(weights, row, E, at, dF, df_at, u, now, dP, dp_at, n, bound, post
 
 
 # fmt: off
-@compiled("fffffbfffffffffffffffiiiiiiiiiiis")
+@compiled("fffffbfffffffffffffffiiiiiiiiiis")
 def backward(
     out, saved, dout, dF,
     x, first, h0, F0,
@@ -385,7 +368,7 @@ def backward(
     dx, dh0, dF0,
     u, values, trace, checkpoints, dP, du, sums, row_values,
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
-    rule, block, tile, length, room,
+    rule, block, length, room,
     clamp,
 ):
     # fmt: on
@@ -401,6 +384,7 @@ def backward(
     rows = (H + LANES - 1) // LANES * LANES
     width = weights.size // (6 * H)
     area = H * width
+    D = input_size + H if recurrent else input_size
     bound = splat(clamp)
     post = rule == POST
     stride = rows * LANES
@@ -413,15 +397,15 @@ def backward(
     segments = (steps + length - 1) // length
     for start in range(first_sample, last_sample, block):
         count = min(block, last_sample - start)
-        _fill(sums, 0, sums.size, np.float32(0.0))
-        _fill(row_values, 0, row_values.size, np.float32(0.0))
-        _fill(dP, 0, dP.size, np.float32(0.0))
+        clear(sums, 0, sums.size)
+        clear(row_values, 0, row_values.size)
+        clear(dP, 0, dP.size)
         for s in range(count):
             b = start + s
-            if F0.size == 0 or first[b * (steps + 1)] != 0:
-                _fill(checkpoints, s * room, area, np.float32(0.0))
-            else:
-                _copy(checkpoints, s * room, F0, b * area, area)
+            clear(checkpoints, s * room, area)
+            if F0.size > 0 and first[b * (steps + 1)] == 0:
+                for i in range(H):
+                    copy(checkpoints, s * room + i * width, F0, (b * H + i) * D, D)
         # Up through the segments for the E each one starts from, keeping a trace of the last; then down again.
         for visit in range(2 * segments - 1):
             keep = visit >= segments - 1
@@ -433,19 +417,19 @@ def backward(
                 for t in range(begin - 1, end):
                     to = ((t - begin + 1) * block + s) * width
                     if t < 0:
-                        _fill(u, to, width, np.float32(0.0))
+                        clear(u, to, width)
                         continue
-                    _copy(u, to, x, (b * steps + t) * input_size, input_size)
+                    copy(u, to, x, (b * steps + t) * input_size, input_size)
                     if recurrent:
                         if first[b * (steps + 1) + t] != 0 or (t == 0 and h0.size == 0):
-                            _fill(u, to + input_size, H, np.float32(0.0))
+                            clear(u, to + input_size, H)
                         elif t == 0:
-                            _copy(u, to + input_size, h0, b * H, H)
+                            copy(u, to + input_size, h0, b * H, H)
                         else:
-                            _copy(u, to + input_size, out, (b * steps + t - 1) * H, H)
+                            copy(u, to + input_size, out, (b * steps + t - 1) * H, H)
                 for t in range(begin, end):
                     to = ((t - begin) * block + s) * rows
-                    _copy(values, values_h + to, out, (b * steps + t) * H, H)
+                    copy(values, values_h + to, out, (b * steps + t) * H, H)
                     for i in range(0, rows, LANES):
                         k = one
                         if rule != 0:
@@ -492,7 +476,8 @@ def backward(
                             trace,
                             ((end - begin) * block + s) * room + i * width,
                             dF,
-                            (start + s) * area + i * width,
+                            ((start + s) * H + i) * D,
+                            D,
                             u,
                             ((end - begin) * block + s) * width,
                             dP,
@@ -508,7 +493,7 @@ def backward(
                 for s in range(count):
                     b = start + s
                     from_start = t == 0 or first[b * (steps + 1) + t] != 0
-                    _copy(row_values, dh_at + s * rows, dout, (b * steps + t) * H, H)
+                    copy(row_values, dh_at + s * rows, dout, (b * steps + t) * H, H)
                     for i in range(0, rows, LANES):
                         to = (s * 2 * rows + i) * LANES
                         a, c = sum_each(sums, to), sum_each(sums, to + stride)
@@ -536,51 +521,51 @@ def backward(
                         store(row_values, ds_at + at_row, dpre * inv)
                         store(row_values, nu_at + at_row, nu)
                         store(row_values, v_at + at_row, v)
-                _fill(du, 0, du.size, np.float32(0.0))
+                clear(du, 0, du.size)
                 limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
-                for j in range(0, width, tile):
-                    n = min(tile, width - j)
-                    for i in range(H):
-                        for s in range(count):
-                            at = s * rows + i
-                            now = ((t - begin) * block + s) * rows + i
-                            _reverse_row(
-                                weights,
-                                6 * (i * width + j),
-                                trace,
-                                ((t - begin) * block + s) * room + i * width + j,
-                                dP,
-                                s * room + i * width + j,
-                                u,
-                                ((t - begin) * block + s) * width + j,
-                                ((t - begin + 1) * block + s) * width + j,
-                                du,
-                                s * width + j,
-                                n,
-                                splat(values[values_h + now]),
-                                splat(values[now]),
-                                splat(row_values[q_at + at]),
-                                splat(row_values[ds_at + at]),
-                                splat(row_values[nu_at + at]),
-                                splat(row_values[v_at + at]),
-                                limit,
-                                sums,
-                                (s * 2 * rows + i) * LANES,
-                                stride,
-                                j > 0,
-                                post,
-                            )
+                for i in range(H):
+                    for s in range(0, count, 2):
+                        pair = s + 1 < count
+                        at, now = s * rows + i, ((t - begin) * block + s) * rows + i
+                        mine = _row_scalars(values, values_h, now, row_values, at, block * rows)
+                        more = mine
+                        if pair:
+                            more = _row_scalars(values, values_h, now + rows, row_values, at + rows, block * rows)
+                        sample = (
+                            trace,
+                            ((t - begin) * block + s) * room + i * width,
+                            dP,
+                            s * room + i * width,
+                            u,
+                            ((t - begin + 1) * block + s) * width,
+                            ((t - begin) * block + s) * width,
+                            du,
+                            s * width,
+                            room,
+                        )
+                        totals = (sums, (s * 2 * rows + i) * LANES, 2 * rows * LANES, stride)
+                        # Spelled out, so that each is compiled for itself.
+                        row = 6 * i * width
+                        if pair and post:
+                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, True, True)
+                        elif pair:
+                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, True, False)
+                        elif post:
+                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, False, True)
+                        else:
+                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, False, False)
                 for s in range(count):
                     b = start + s
-                    _copy(dx, (b * steps + t) * input_size, du, s * width, input_size)
+                    copy(dx, (b * steps + t) * input_size, du, s * width, input_size)
                     if recurrent:
-                        _copy(row_values, carry_at + s * rows, du, s * width + input_size, H)
+                        copy(row_values, carry_at + s * rows, du, s * width + input_size, H)
                     if first[b * (steps + 1) + t] != 0:
-                        _fill(row_values, carry_at + s * rows, rows, np.float32(0.0))
-                        _fill(sums, s * 2 * rows * LANES, 2 * rows * LANES, np.float32(0.0))
-                        _fill(dP, s * room, area, np.float32(0.0))
+                        clear(row_values, carry_at + s * rows, rows)
+                        clear(sums, s * 2 * rows * LANES, 2 * rows * LANES)
+                        clear(dP, s * room, area)
         for s in range(count):
             if dh0.size > 0:
-                _copy(dh0, (start + s) * H, row_values, carry_at + s * rows, H)
+                copy(dh0, (start + s) * H, row_values, carry_at + s * rows, H)
             if dF0.size > 0:
-                _copy(dF0, (start + s) * area, dP, s * room, area)
+                for i in range(H):
+                    copy(dF0, ((start + s) * H + i) * D, dP, s * room + i * width, D)

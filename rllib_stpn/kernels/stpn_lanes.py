@@ -10,47 +10,9 @@ lanes innermost. A group at the end of the batch leaves lanes empty: these hold 
 
 import numpy as np
 
-from rllib_stpn.kernels.stpn_cpu import NORM_OFFSET, POST, PRE, compiled, inline, tanh
-from rllib_stpn.kernels.vector import LANES, at_least, at_most, load, splat, square_root, store, transpose, where_inside
-
-
-@inline
-def _gather(lanes, to, n, array, at, stride, count):
-    # lanes[j, l] = array[l, j], samples `stride` apart.
-    whole = n // LANES * LANES if count == LANES else 0
-    for j in range(0, whole, LANES):
-        transpose(array, at + j, stride, lanes, to + j * LANES, LANES)
-    for j in range(whole, n):
-        for s in range(count):
-            lanes[to + j * LANES + s] = array[at + s * stride + j]
-
-
-@inline
-def _clear(lanes):
-    for i in range(0, lanes.size, LANES):
-        store(lanes, i, splat(0.0))
-
-
-@inline
-def _scatter(array, at, stride, count, lanes, begin, n):
-    # array[l, j] = lanes[j, l].
-    whole = n // LANES * LANES if count == LANES else 0
-    for j in range(0, whole, LANES):
-        transpose(lanes, begin + j * LANES, LANES, array, at + j, stride)
-    for s in range(count):
-        for j in range(whole, n):
-            array[at + s * stride + j] = lanes[begin + j * LANES + s]
-
-
-@inline
-def _episode_begins(lanes, to, first, sample, steps, t, count):
-    # Ones in the lanes in which an episode begins with step t.
-    if first.size > 0 and t < steps:
-        for s in range(count):
-            lanes[to + s] = np.float32(first[(sample + s) * steps + t])
-    else:
-        store(lanes, to, splat(0.0))
-    return load(lanes, to)
+from rllib_stpn.kernels.lanes import bounded, clear, compiled, episode_begins, gather, scatter, tanh
+from rllib_stpn.kernels.stpn_cpu import NORM_OFFSET, POST, PRE
+from rllib_stpn.kernels.vector import LANES, at_least, load, splat, square_root, store, where_inside
 
 
 # fmt: off
@@ -81,21 +43,21 @@ def forward(
         sample = g * LANES
         count = min(LANES, batch - sample)
         if count < LANES:
-            _clear(scratch)
+            clear(scratch, 0, scratch.size)
         if h0.size > 0:
-            _gather(scratch, h_at, H, h0, sample * H, H, count)
+            gather(scratch, h_at, H, h0, sample * H, H, count)
         else:
             for i in range(H):
                 store(scratch, h_at + i * LANES, splat(0.0))
         for i in range(H * D):
             store(scratch, i * LANES, splat(0.0))
         if F0.size > 0:
-            _gather(scratch, 0, H * D, F0, sample * H * D, H * D, count)
+            gather(scratch, 0, H * D, F0, sample * H * D, H * D, count)
         for t in range(steps + 1):
-            began = _episode_begins(scratch, began_at, first, sample, steps, t, count)
+            began = episode_begins(scratch, began_at, first, sample, steps, t, count)
             now, before = u_at + (t & 1) * D * LANES, u_at + (1 - (t & 1)) * D * LANES
             if t < steps:
-                _gather(scratch, now, input_size, x, (sample * steps + t) * input_size, steps * input_size, count)
+                gather(scratch, now, input_size, x, (sample * steps + t) * input_size, steps * input_size, count)
                 for j in range(input_size, D):
                     h = load(scratch, h_at + (j - input_size) * LANES)
                     store(scratch, now + j * LANES, where_inside(began, half, h))
@@ -109,7 +71,7 @@ def forward(
                     if t > 0:
                         e = splat(L[at_w]) * k * e
                         e = splat(M[at_w]) * h * load(scratch, before + j * LANES) + e
-                        e = at_least(at_most(e, bound), splat(0.0) - bound)
+                        e = bounded(e, bound)
                     e = where_inside(began, half, e)
                     store(scratch, at, e)
                     v = load(scratch, now + j * LANES)
@@ -149,13 +111,13 @@ def forward(
             if t < steps:
                 for i in range(H):
                     store(scratch, h_at + i * LANES, load(scratch, new_at + i * LANES))
-                _scatter(out, (sample * steps + t) * H, steps * H, count, scratch, h_at, H)
+                scatter(out, (sample * steps + t) * H, steps * H, count, scratch, h_at, H)
         if post:
             for i in range(H):
                 q = load(scratch, q_at + i * LANES)
                 for j in range(D):
                     store(scratch, (i * D + j) * LANES, load(scratch, (i * D + j) * LANES) * q)
-        _scatter(F, sample * H * D, H * D, count, scratch, 0, H * D)
+        scatter(F, sample * H * D, H * D, count, scratch, 0, H * D)
 
 
 # fmt: off
@@ -190,19 +152,19 @@ def backward(
         sample = g * LANES
         count = min(LANES, batch - sample)
         if count < LANES:
-            _clear(scratch)
+            clear(scratch, 0, scratch.size)
         for t in range(steps + 1):
-            began = _episode_begins(scratch, began_at + t * LANES, first, sample, steps, t, count)
+            began = episode_begins(scratch, began_at + t * LANES, first, sample, steps, t, count)
             to = t * D * LANES
             if t < steps:
-                _gather(scratch, to, input_size, x, (sample * steps + t) * input_size, steps * input_size, count)
+                gather(scratch, to, input_size, x, (sample * steps + t) * input_size, steps * input_size, count)
             if t < steps and input_size < D:
                 if t > 0:
                     for j in range(input_size, D):
                         at = ((g * steps + t - 1) * kinds + 2) * row + (j - input_size) * LANES
                         store(scratch, to + j * LANES, where_inside(began, half, load(saved, at)))
                 elif h0.size > 0:
-                    _gather(scratch, to + input_size * LANES, H, h0, sample * H, H, count)
+                    gather(scratch, to + input_size * LANES, H, h0, sample * H, H, count)
                     for j in range(input_size, D):
                         h = load(scratch, to + j * LANES)
                         store(scratch, to + j * LANES, where_inside(began, half, h))
@@ -213,9 +175,9 @@ def backward(
             store(scratch, trace_at + i * LANES, zero)
             store(scratch, dP_at + i * LANES, zero)
         if F0.size > 0:
-            _gather(scratch, trace_at, H * D, F0, sample * H * D, H * D, count)
+            gather(scratch, trace_at, H * D, F0, sample * H * D, H * D, count)
         if dF.size > 0:
-            _gather(scratch, dP_at, H * D, dF, sample * H * D, H * D, count)
+            gather(scratch, dP_at, H * D, dF, sample * H * D, H * D, count)
         for i in range(H):
             for j in range(D):
                 to = trace_at + (i * D + j) * LANES
@@ -228,7 +190,7 @@ def backward(
                     if rule != 0:
                         k = load(saved, at + (3 * row if post else 0))
                     e = lam * k * e + gam * load(saved, at + 2 * row) * load(scratch, (t * D + j) * LANES)
-                    e = at_least(at_most(e, bound), zero - bound)
+                    e = bounded(e, bound)
                     e = where_inside(load(scratch, began_at + (t + 1) * LANES), half, e)
                     store(scratch, to + (t + 1) * matrix, e)
         for i in range(H):  # from the gradient of the final F = q E to that of the last update
@@ -265,7 +227,7 @@ def backward(
             limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
             now = t * D * LANES
             before = max(t - 1, 0) * D * LANES
-            _gather(scratch, dout_at, H, dout, (sample * steps + t) * H, steps * H, count)
+            gather(scratch, dout_at, H, dout, (sample * steps + t) * H, steps * H, count)
             for j in range(D):
                 store(scratch, du_at + j * LANES, zero)
             for i in range(H):
@@ -317,11 +279,11 @@ def backward(
                     c = de * e + c
                 store(scratch, a_at + at_row, a)
                 store(scratch, c_at + at_row, c)
-            _scatter(dx, (sample * steps + t) * input_size, steps * input_size, count, scratch, du_at, input_size)
+            scatter(dx, (sample * steps + t) * input_size, steps * input_size, count, scratch, du_at, input_size)
             for j in range(input_size, D):
                 carried = where_inside(began, half, load(scratch, du_at + j * LANES))
                 store(scratch, carry_at + (j - input_size) * LANES, carried)
         if dh0.size > 0:
-            _scatter(dh0, sample * H, H, count, scratch, carry_at, H)
+            scatter(dh0, sample * H, H, count, scratch, carry_at, H)
         if dF0.size > 0:
-            _scatter(dF0, sample * H * D, H * D, count, scratch, dP_at, H * D)
+            scatter(dF0, sample * H * D, H * D, count, scratch, dP_at, H * D)

@@ -204,21 +204,79 @@ def sum_each(typingctx, array, offset):
     return vector(array, offset), codegen
 
 
+_mask_type = ir.VectorType(ir.IntType(1), LANES)
+
+
+def _first_lanes(builder, count):
+    """The mask of the first ``count`` lanes; all of them where it is more than there are."""
+    count = builder.trunc(count, _int)
+    one = builder.insert_element(ir.Constant(_ints, ir.Undefined), count, ir.Constant(_int, 0))
+    splat = builder.shuffle_vector(one, one, ir.Constant(_ints, [0] * LANES))
+    return builder.icmp_signed("<", ir.Constant(_ints, list(range(LANES))), splat)
+
+
+def _masked_load(builder, pointer, mask):
+    fnty = ir.FunctionType(_floats, [pointer.type, _int, _mask_type, _floats])
+    function = cgutils.get_or_insert_function(builder.module, fnty, "llvm.masked.load.v16f32.p0")
+    return builder.call(function, [pointer, ir.Constant(_int, 4), mask, _constant(0.0)])
+
+
+def _masked_store(builder, value, pointer, mask):
+    fnty = ir.FunctionType(ir.VoidType(), [_floats, pointer.type, _int, _mask_type])
+    function = cgutils.get_or_insert_function(builder.module, fnty, "llvm.masked.store.v16f32.p0")
+    builder.call(function, [value, pointer, ir.Constant(_int, 4), mask])
+
+
 @intrinsic
-def transpose(typingctx, source, begin, source_stride, target, to, target_stride):
-    """Copies 16 rows of 16 elements, ``source_stride`` apart, as the columns of rows ``target_stride`` apart."""
+def load_first(typingctx, array, offset, count):
+    """Loads ``count`` elements, 16 at most, and zeros; what lies behind them is not touched."""
 
     def codegen(context, builder, sig, args):
-        begin, source_stride, to, target_stride = (
-            context.cast(builder, args[i], sig.args[i], types.intp) for i in (1, 2, 4, 5)
+        offset, count = (context.cast(builder, args[i], sig.args[i], types.intp) for i in (1, 2))
+        return _masked_load(
+            builder, _pointer(context, builder, sig.args[0], args[0], offset), _first_lanes(builder, count)
         )
+
+    return vector(array, offset, count), codegen
+
+
+@intrinsic
+def store_first(typingctx, array, offset, value, count):
+    """Stores the first ``count`` elements, 16 at most."""
+
+    def codegen(context, builder, sig, args):
+        offset, count = (context.cast(builder, args[i], sig.args[i], types.intp) for i in (1, 3))
+        pointer = _pointer(context, builder, sig.args[0], args[0], offset)
+        _masked_store(builder, args[2], pointer, _first_lanes(builder, count))
+        return context.get_dummy_value()
+
+    return types.none(array, offset, value, count), codegen
+
+
+@intrinsic
+def transpose(typingctx, source, begin, source_stride, target, to, target_stride, rows, columns):
+    """Copies ``rows`` rows of ``columns`` elements, 16 at most of either, as columns; nothing else is touched.
+
+    Rows are ``source_stride`` apart where they come from and ``target_stride`` where they go.
+    """
+
+    def codegen(context, builder, sig, args):
+        begin, source_stride, to, target_stride, row_count, column_count = (
+            context.cast(builder, args[i], sig.args[i], types.intp) for i in (1, 2, 4, 5, 6, 7)
+        )
+        row_mask, column_mask = _first_lanes(builder, row_count), _first_lanes(builder, column_count)
+        none = ir.Constant(_mask_type, [False] * LANES)
 
         def row(array_type, array, start, stride, i):
             at = builder.add(start, builder.mul(stride, ir.Constant(start.type, i)))
             return _pointer(context, builder, array_type, array, at)
 
+        def mask(lanes, i, count):
+            return builder.select(builder.icmp_signed("<", ir.Constant(count.type, i), count), lanes, none)
+
         rows = [
-            builder.load(row(sig.args[0], args[0], begin, source_stride, i), align=4) for i in range(LANES)
+            _masked_load(builder, row(sig.args[0], args[0], begin, source_stride, i), mask(column_mask, i, row_count))
+            for i in range(LANES)
         ]
         # Each round swaps the off-diagonal blocks of every pair of rows `width` apart.
         width = LANES // 2
@@ -232,7 +290,8 @@ def transpose(typingctx, source, begin, source_stride, target, to, target_stride
                     rows[i + width] = builder.shuffle_vector(a, b, ir.Constant(_ints, lower))
             width //= 2
         for i in range(LANES):
-            builder.store(rows[i], row(sig.args[3], args[3], to, target_stride, i), align=4)
+            pointer = row(sig.args[3], args[3], to, target_stride, i)
+            _masked_store(builder, rows[i], pointer, mask(row_mask, i, column_count))
         return context.get_dummy_value()
 
-    return types.none(source, begin, source_stride, target, to, target_stride), codegen
+    return types.none(source, begin, source_stride, target, to, target_stride, rows, columns), codegen

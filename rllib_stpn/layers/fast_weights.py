@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from rllib_stpn.kernels import Plasticity
 from rllib_stpn.kernels import energy as synaptic_energy
 from rllib_stpn.layers.batched import add_outer, matvec
 from rllib_stpn.layers.layer import Layer, check_number, check_size, uniform
@@ -65,6 +66,14 @@ class FastWeights(Layer):
     def drive(self, inputs):
         """``W x + b`` for the input columns of W."""
         return functional.linear(inputs, self.weight[:, : self.input_size], self.bias)
+
+    def plasticity(self):
+        """The rule, for one inner step."""
+        if self.inner_steps > 1:
+            return None
+        weight_x, weight_h = self.weight.split([self.input_size, self.hidden_size], 1)
+        norm = self.layer_norm_gain, self.layer_norm_bias
+        return Plasticity("fast_weights", weight_x, self.bias, weight_h, keep=self.decay, rate=self.rate, norm=norm)
 
     def step(self, x, drive, state, return_energy):
         """The equations, with one update of A."""

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from rllib_stpn.kernels import Plasticity
 from rllib_stpn.kernels import energy as synaptic_energy
 from rllib_stpn.layers.batched import add_outer, matvec
 from rllib_stpn.layers.layer import Layer, linear
@@ -47,6 +48,11 @@ class HebbFF(Layer):
     def drive(self, inputs):
         """``W x + b``."""
         return torch.nn.functional.linear(inputs, self.weight, self.bias)
+
+    def plasticity(self):
+        """The rule and its rates."""
+        keep, rate = torch.sigmoid(self.lambda_logit), -torch.exp(self.log_eta)
+        return Plasticity("hebbff", self.weight, self.bias, keep=keep, rate=rate)
 
     def step(self, x, drive, state, return_energy):
         """The two equations."""

@@ -6,13 +6,11 @@ from typing import ClassVar
 
 import torch
 
+from rllib_stpn import kernels
 from rllib_stpn.errors import UsageError
-from rllib_stpn.layers.recomputed import Recomputed
+from rllib_stpn.kernels.recomputed import run_in_chunks
 
 State = dict[str, torch.Tensor]
-
-GRAPH_BYTES = 256 * 2**20
-"""Where the autograd graph of a loop over steps would take more than this, backward recomputes it in chunks of time."""
 
 
 class Layer(torch.nn.Module):
@@ -37,7 +35,8 @@ class Layer(torch.nn.Module):
 
     A new layer sets ``name``, defines ``state_shapes``, ``step`` and, for what all steps' inputs give at once,
     ``drive`` (or ``run``, where it knows something faster than a loop over steps), and names and describes its options
-    in the constructor and in the class docstring's ``Args``.
+    in the constructor and in the class docstring's ``Args``. One whose ``step`` the fused loops know says so in
+    ``plasticity``.
 
     Args:
         input_size: Features per step.
@@ -81,18 +80,38 @@ class Layer(torch.nn.Module):
         """
         raise NotImplementedError
 
+    def plasticity(self) -> kernels.Plasticity | None:
+        """What ``step`` does in the terms of the fused loops, None where they cannot do it."""
+        return None
+
     def run(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
     ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
         """The sequence, for checked arguments; energy may be None unless asked for.
 
-        A loop over ``step``, checkpointed in chunks of time where its autograd graph would exceed ``GRAPH_BYTES``.
+        By the fused loops where ``plasticity`` and the tensors allow it, else by ``run_steps``.
         """
+        plasticity = self.plasticity()
+        leaves: dict = dict.fromkeys(self.state_shapes()) if state is None else state
+        if plasticity is None or not kernels.plastic_fits(inputs, *leaves.values(), *self.parameters()):
+            return self.run_steps(inputs, state, is_first, return_energy)
+        keys = [key for key in self.state_shapes() if key != "h"]
+        matrices = [leaves[key] for key in keys]
+        outputs, matrices, energy = kernels.plastic(
+            plasticity, inputs, leaves.get("h"), matrices, is_first, return_energy
+        )
+        after = {"h": outputs[:, -1]} if "h" in leaves else {}
+        return outputs, after | dict(zip(keys, matrices, strict=True)), energy
+
+    def run_steps(
+        self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
+    ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
+        """The sequence in plain torch: a loop over ``step``, in chunks of time where its graph would be large."""
         if state is None:
             state = self.initial_state(inputs.shape[0])
         keys = list(state)
 
-        def loop(inputs, drive, is_first, measure, *leaves):
+        def loop(is_first, measure, inputs, drive, *leaves):
             state = dict(zip(keys, leaves, strict=True))
             starts = [False] * inputs.shape[1] if is_first is None else is_first.any(0).tolist()
             outputs: list[torch.Tensor] = []
@@ -107,27 +126,16 @@ class Layer(torch.nn.Module):
             energy = torch.stack(energies, 1) if measure else None
             return torch.stack(outputs, 1), energy, *(state[key] for key in keys)
 
-        drive = self.drive(inputs)
-        leaves = tuple(state.values())
-        steps = inputs.shape[1]
-        step_bytes = self.graph_tensors * sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-        parameters = tuple(self.parameters())
-        needs_graph = torch.is_grad_enabled() and any(t.requires_grad for t in (inputs, *leaves, *parameters))
-        if not needs_graph or steps * step_bytes <= GRAPH_BYTES:
-            output, energy, *leaves = loop(inputs, drive, is_first, return_energy, *leaves)
-            return output, dict(zip(keys, leaves, strict=True)), energy
-        # Chunks keep their start states and, one at a time, their graph; at this length the two are alike.
-        balanced = math.isqrt(steps // self.graph_tensors)
-        length = max(1, GRAPH_BYTES // step_bytes, balanced)
-        masks = [None] * steps if is_first is None else is_first.split(length, 1)
-        outputs, energies = [], []
-        for chunk, driven, mask in zip(inputs.split(length, 1), drive.split(length, 1), masks, strict=False):
-            tensors = (chunk, driven, *leaves, *parameters)
-            output, energy, *leaves = Recomputed.apply(loop, mask, return_energy, len(leaves), *tensors)
-            outputs.append(output)
-            energies.append(energy)
-        energy = torch.cat(energies, 1) if return_energy else None
-        return torch.cat(outputs, 1), dict(zip(keys, leaves, strict=True)), energy
+        output, energy, leaves = run_in_chunks(
+            loop,
+            (inputs, self.drive(inputs)),
+            is_first,
+            return_energy,
+            tuple(state.values()),
+            tuple(self.parameters()),
+            self.graph_tensors,
+        )
+        return output, dict(zip(keys, leaves, strict=True)), energy
 
     def initial_state(self, batch_size: int) -> State:
         """The zero state ``[batch_size, ...]`` on the device of the parameters."""

@@ -37,6 +37,10 @@ class ModulatedPlasticRNN(PlasticRecurrence):
         super().__init__(input_size, hidden_size)
         self.weight_m, self.bias_m = linear(hidden_size, 1)
 
+    def plasticity(self):
+        """The rule and its modulator."""
+        return self._plasticity("modulated", modulator=(self.weight_m, self.bias_m))
+
     def update(self, state, output):
         """Hebb moves by M times the outer product."""
         M = torch.tanh(torch.nn.functional.linear(output, self.weight_m, self.bias_m))  # [B, 1]

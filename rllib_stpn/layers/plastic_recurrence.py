@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import torch
 
+from rllib_stpn.kernels import Plasticity
 from rllib_stpn.kernels import energy as synaptic_energy
 from rllib_stpn.layers.batched import matvec
 from rllib_stpn.layers.layer import Layer, State, linear
@@ -33,6 +34,9 @@ class PlasticRecurrence(Layer):
     def state_shapes(self):
         """``h`` ``[H]`` and ``Hebb`` ``[H, H]``."""
         return {"h": (self.hidden_size,), self.plastic: (self.hidden_size, self.hidden_size)}
+
+    def _plasticity(self, rule, **options):
+        return Plasticity(rule, self.weight_x, self.bias, self.weight_h, self.weight_alpha, **options)
 
     def drive(self, inputs):
         """``Wx x + b``."""

@@ -47,6 +47,10 @@ class PlasticRNN(PlasticRecurrence):
         self.rule = rule
         self.eta = torch.nn.Parameter(torch.tensor([0.01]))
 
+    def plasticity(self):
+        """The rule by its name."""
+        return self._plasticity(self.rule, keep=1 - self.eta if self.rule == "decaying" else 1.0, rate=self.eta)
+
     def update(self, state, output):
         """The rule's equation."""
         Hebb, post, pre = state["Hebb"], self.eta * output, state["h"]

@@ -45,6 +45,11 @@ class RetroactivePlasticRNN(PlasticRecurrence):
         """``h`` ``[H]``, the plastic weights ``P`` and the eligibility trace ``E``, each ``[H, H]``."""
         return super().state_shapes() | {"E": (self.hidden_size, self.hidden_size)}
 
+    def plasticity(self):
+        """The rule, its rates and its modulator."""
+        modulator = self.weight_m, self.bias_m
+        return self._plasticity("retroactive", keep=1 - self.eta, rate=self.eta, modulator=modulator)
+
     def update(self, state, output):
         """P takes M times the trace, then the trace is updated."""
         M = torch.tanh(torch.nn.functional.linear(output, self.weight_m, self.bias_m))  # [B, 1]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.kernels import num_threads, overwriting_states, reference, stpn
+from rllib_stpn.kernels import num_threads, overwriting_states, recomputed, stpn
 
 NAMES = ("inputs", "h", "F", "weight", "bias", "weight_lambda", "weight_gamma")
 
@@ -156,12 +156,12 @@ def test_reference_recomputed_in_chunks_is_the_same(normalize, monkeypatch):
     tensors = arguments(2, 7, 5, 4, start=True, dtype=torch.float64)
     rule = {"normalize": normalize, "clamp": 0.3, "recurrent": True, "is_first": some_resets(2, 7)}
     expected = run(tensors, **rule)
-    recomputed = []
-    checkpoint = reference.checkpoint
-    monkeypatch.setattr(reference, "checkpoint", lambda *args, **kw: recomputed.append(1) or checkpoint(*args, **kw))
-    monkeypatch.setattr(reference, "GRAPH_BYTES", 3 * 8 * tensors["F"].numel() * 8)
+    chunks = []
+    apply = recomputed.Recomputed.apply
+    monkeypatch.setattr(recomputed.Recomputed, "apply", lambda *args: chunks.append(args[4].shape[1]) or apply(*args))
+    monkeypatch.setattr(recomputed, "GRAPH_BYTES", 3 * 8 * (tensors["F"].numel() + tensors["h"].numel()) * 8)
     assert_near(run(tensors, **rule), expected, 1e-12)
-    assert len(recomputed) == 3
+    assert chunks == [3, 3, 1]
 
 
 @pytest.mark.parametrize("implementation", ["fused", "reference"])
@@ -222,7 +222,7 @@ def test_fused_inference_equals_training(rule):
 
 
 def test_fused_leaves_its_arguments_alone():
-    tensors = arguments(3, 4, 12, 4, start=True)  # width 16: no padding, so nothing forces a copy
+    tensors = arguments(3, 4, 12, 4, start=True)
     copies = {k: t.clone() for k, t in tensors.items()}
     run(tensors, normalize="post", clamp=0.1, recurrent=True, implementation="fused")
     assert all(torch.equal(tensors[k], copies[k]) for k in NAMES)
@@ -342,8 +342,9 @@ def test_lanes_without_a_sample_leave_no_trace_of_an_earlier_call():
     assert_near(run(tensors, **rule), expected, tolerance=1e-7)
 
 
-def test_an_old_state_is_written_over_only_with_leave():
-    tensors = arguments(3, 2, 12, 4, start=True)  # 16 columns: a whole vector
+@pytest.mark.parametrize("input_size", [12, 7, 20])  # rows of one vector, of less, and of one and a half
+def test_an_old_state_is_written_over_only_with_leave(input_size):
+    tensors = arguments(3, 2, input_size, 4, start=True)
     rule = {"normalize": "pre", "clamp": None, "recurrent": True, "implementation": "fused"}
     before = tensors["F"].clone()
     with torch.no_grad():

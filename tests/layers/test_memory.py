@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from rllib_stpn.layers import LAYERS, Layer, layer, make_layer
+from rllib_stpn.kernels import recomputed
+from rllib_stpn.layers import LAYERS, Layer, make_layer
 
 B, T, D, H = 4, 6, 24, 32
 
@@ -26,9 +27,10 @@ CASES = {
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
-def stepper(request):
+def stepper(request, monkeypatch):
     torch.manual_seed(0)
     name, options = request.param
+    monkeypatch.setattr(LAYERS[name], "plasticity", Layer.plasticity)  # no fused loops
     return make_layer(name, input_size=D, hidden_size=H, **options)
 
 
@@ -92,7 +94,7 @@ def test_chunks_change_nothing(stepper, length, monkeypatch):
         return outputs, last, energy, torch.autograd.grad(loss, [inputs, *state.values(), *stepper.parameters()])
 
     expected = run()
-    monkeypatch.setattr(layer, "GRAPH_BYTES", length * stepper.graph_tensors * state_bytes(stepper))
+    monkeypatch.setattr(recomputed, "GRAPH_BYTES", length * stepper.graph_tensors * state_bytes(stepper))
     torch.testing.assert_close(run(), expected)
 
 
@@ -105,21 +107,21 @@ def test_chunks_keep_little(stepper, monkeypatch):
         return counted.bytes
 
     whole = kept()
-    monkeypatch.setattr(layer, "GRAPH_BYTES", 8 * stepper.graph_tensors * state_bytes(stepper))
+    monkeypatch.setattr(recomputed, "GRAPH_BYTES", 8 * stepper.graph_tensors * state_bytes(stepper))
     assert kept() < whole / 3
 
 
 def test_huge_states_are_kept_as_seldom_as_the_graph_allows(stepper, monkeypatch):
     lengths = []
 
-    apply = layer.Recomputed.apply
+    apply = recomputed.Recomputed.apply
 
     def counted(*arguments):
         lengths.append(arguments[4].shape[1])  # of the chunk's inputs
         return apply(*arguments)
 
-    monkeypatch.setattr(layer.Recomputed, "apply", counted)
-    monkeypatch.setattr(layer, "GRAPH_BYTES", 1)
+    monkeypatch.setattr(recomputed.Recomputed, "apply", counted)
+    monkeypatch.setattr(recomputed, "GRAPH_BYTES", 1)
     steps = 100
     stepper(torch.randn(B, steps, D))
     assert sum(lengths) == steps
@@ -129,14 +131,16 @@ def test_huge_states_are_kept_as_seldom_as_the_graph_allows(stepper, monkeypatch
 PEAK = """
 import resource
 import torch
-from rllib_stpn.layers import layer, make_layer
+from rllib_stpn.kernels import recomputed
+from rllib_stpn.layers import Layer, make_layer
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 torch.set_num_threads(1)
-layer.GRAPH_BYTES = 16 * 2**20
+recomputed.GRAPH_BYTES = 16 * 2**20
 plastic = make_layer("modulated_plastic_rnn", input_size=5, hidden_size=64)
+type(plastic).plasticity = Layer.plasticity  # no fused loops
 plastic(torch.randn(2, 3, 5))[0].sum().backward()
 inputs = torch.randn(64, 150, 5)
 before = peak()

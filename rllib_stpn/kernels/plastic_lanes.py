@@ -1,0 +1,564 @@
+"""The fused loops of the layers with Hebbian plasticity, for CPUs: sixteen samples side by side in one vector.
+
+README.md has the derivation and the notation. ``forward`` and ``backward`` compile the loops of one rule, which is
+constant within them, so that what it does not need costs nothing. Arrays are flat float32, empty where a rule or a
+call has none; ``saved`` and ``scratch`` are in lanes, and the functions below tell their sizes. A group at the end of
+the batch leaves lanes empty: these hold zeros. Rows of a matrix go in pairs, which share what is loaded per column; of
+an odd number the last row is its own partner, with nothing added up for it.
+"""
+
+import functools
+
+import numpy as np
+
+from rllib_stpn.kernels.lanes import bounded, compiled, episode_begins, fill, gather, inline, scatter, sigmoid, tanh
+from rllib_stpn.kernels.vector import LANES, absolute, load, splat, square_root, store, sum_each, where_inside
+
+CLAMPED = ("additive", "modulated", "retroactive")
+MODULATED = ("modulated", "retroactive")
+FORGETTING = ("decaying", "oja", "retroactive", "hebbff")  # with a gradient of κ
+UNWEIGHTED = ("hebbff", "fast_weights")  # without α
+
+CLAMP = np.float32(1.0)
+BEYOND = np.nextafter(CLAMP, np.float32(2.0))  # gradients pass up to the bound and on it
+NORM_EPSILON = np.float32(1e-5)  # of the layer normalisation, torch's default
+INFINITY = np.float32(np.inf)
+
+
+def saved_vectors(rule: str, H: int) -> int:
+    """Vectors that forward saves of one step: h, and M or what the layer normalisations gave."""
+    return 4 * H + 2 if rule == "fast_weights" else H + 1
+
+
+def forward_vectors(rule: str, H: int, D: int) -> int:
+    """Vectors of scratch memory: A, E, v now and before, rows h, p, s, z, energy, and where episodes begin."""
+    return _matrices(rule) * (H + 1) * D + 2 * D + 5 * H + 1
+
+
+def backward_vectors(rule: str, H: int, D: int, passes: int, length: int) -> int:
+    """Vectors of scratch memory, with passes in segments of ``length``.
+
+    A and E of one segment, before each segment, and their gradients; v and where episodes begin at all steps;
+    gradients of v now and before; dp of one segment, dh and s; the sums of ``gradient_vectors``.
+    """
+    matrices = length + 1 + -(-passes // length)
+    rows = (length + 2) * H + (passes + 1) * (D + 1) + 2 * D + gradient_vectors(rule, H, D)
+    return _matrices(rule) * (matrices * H + H + 1) * D + rows
+
+
+def gradient_vectors(rule: str, H: int, D: int) -> int:
+    """Gradients of parameters: weight, α; bias; modulator or gain; shift; keep, rate, modulator's bias; filled up."""
+    matrices = {"hebbff": 0, "fast_weights": 1}.get(rule, 2)
+    return -(-(matrices * H * D + 3 * H + 3) // LANES) * LANES
+
+
+def _matrices(rule):
+    return 2 if rule == "retroactive" else 1
+
+
+@inline
+def _add(lanes, at, value):
+    store(lanes, at, load(lanes, at) + value)
+
+
+@inline
+def _updated(lanes, at, to, trace, v, m, rho, kappa, began, bound, clamped, traced, unclamped):
+    # Stores and returns the next A of one synapse, and its next E `trace` further on. With `unclamped`, as backward
+    # needs it to know where gradients pass, the clamp is not applied to what is stored but to what is loaded.
+    a = load(lanes, at)
+    if clamped and unclamped:
+        a = bounded(a, bound)
+    if traced:
+        e = load(lanes, at + trace)
+        a = m * e + a
+        store(lanes, to + trace, where_inside(began, splat(0.5), rho * v + kappa * e))
+    elif clamped:
+        a = rho * v + a
+    else:
+        a = rho * v + kappa * a
+    if clamped and not unclamped:
+        a = bounded(a, bound)
+    a = where_inside(began, splat(0.5), a)
+    store(lanes, to, a)
+    return a
+
+
+@inline
+def _normalize(lanes, p_at, z_at, n):
+    # z = (p - mean) / deviation over n vectors; returns 1 / deviation.
+    share = splat(np.float32(1.0) / np.float32(n))
+    total, squares = splat(0.0), splat(0.0)
+    for i in range(n):
+        total = total + load(lanes, p_at + i * LANES)
+    for i in range(n):
+        z = load(lanes, p_at + i * LANES) - total * share
+        squares = z * z + squares
+        store(lanes, z_at + i * LANES, z)
+    r = splat(1.0) / square_root(squares * share + splat(NORM_EPSILON))
+    for i in range(n):
+        store(lanes, z_at + i * LANES, load(lanes, z_at + i * LANES) * r)
+    return r
+
+
+@inline
+def _normalize_backward(lanes, at, saved, s_at, z_at, r_at, gain, gain_at, n):
+    # From the gradient of s = tanh(gain z + shift) to that of p, in place; adds those of gain and shift.
+    share = splat(np.float32(1.0) / np.float32(n))
+    total, along = splat(0.0), splat(0.0)
+    for i in range(n):
+        s, z = load(saved, s_at + i * LANES), load(saved, z_at + i * LANES)
+        d = load(lanes, at + i * LANES) * (splat(1.0) - s * s)
+        _add(lanes, gain_at + i * LANES, d * z)
+        _add(lanes, gain_at + (n + i) * LANES, d)
+        d = d * splat(gain[i])
+        total = total + d
+        along = d * z + along
+        store(lanes, at + i * LANES, d)
+    r = load(saved, r_at)
+    for i in range(n):
+        z = load(saved, z_at + i * LANES)
+        d = load(lanes, at + i * LANES) - total * share - z * (along * share)
+        store(lanes, at + i * LANES, d * r)
+
+
+@functools.cache
+def forward(rule: str, energy: bool):
+    """The compiled loops of a rule, with or without the measurement of energy.
+
+    They write outputs, final A and E, and what ``saved`` and ``spent`` have room for, of groups ``first_group`` to
+    ``last_group``.
+    """
+    traced, modulated, clamped = rule == "retroactive", rule in MODULATED, rule in CLAMPED
+    oja, attends, feedforward = rule == "oja", rule == "fast_weights", rule == "hebbff"
+    weighted = rule not in UNWEIGHTED
+    lag = 0 if attends else 1  # the update into A_t is that of step t - lag
+
+    # fmt: off
+    @compiled("ffbfff" "fffff" "ffffff" "iiiiii" "sss")
+    def run(
+        drive, x, first, h0, A0, E0,
+        weight, alpha, modulator, gain, shift,
+        out, A, E, spent, saved, scratch,
+        first_group, last_group, batch, steps, H, D,
+        keep, rate, bias_m,
+    ):
+        # fmt: on
+        zero, one, half = splat(0.0), splat(1.0), splat(0.5)
+        row, line, trace = H * LANES, D * LANES, (H + 1) * D * LANES
+        v_at = (2 if traced else 1) * trace
+        h_at = v_at + 2 * line
+        p_at, s_at, z_at = h_at + row, h_at + 2 * row, h_at + 3 * row
+        spent_at, began_at = h_at + 4 * row, h_at + 5 * row
+        kinds = (4 * H + 2 if attends else H + 1) * LANES
+        for g in range(first_group, last_group):
+            sample = g * LANES
+            count = min(LANES, batch - sample)
+            fill(scratch, v_at, (began_at - v_at) // LANES + 1, zero)
+            if count < LANES or A0.size == 0:
+                fill(scratch, 0, v_at // LANES, zero)
+            if A0.size > 0:
+                gather(scratch, 0, H * D, A0, sample * H * D, H * D, count)
+            if traced and E0.size > 0:
+                gather(scratch, trace, H * D, E0, sample * H * D, H * D, count)
+            if h0.size > 0:
+                gather(scratch, h_at, H, h0, sample * H, H, count)
+            m = zero
+            for t in range(steps + lag):
+                began = episode_begins(scratch, began_at, first, sample, steps, t, count)
+                now, before = v_at + (t & 1) * line, v_at + (1 - (t & 1)) * line
+                to = (g * steps + t) * kinds
+                if t < steps:
+                    gather(scratch, p_at, H, drive, (sample * steps + t) * H, steps * H, count)
+                    if feedforward:
+                        gather(scratch, now, D, x, (sample * steps + t) * D, steps * D, count)
+                    else:
+                        for i in range(0, row, LANES):
+                            store(scratch, now + i, where_inside(began, half, load(scratch, h_at + i)))
+                read, pre, post_at = now, before, h_at
+                if attends:
+                    read, pre, post_at = s_at, now, now
+                    for i in range(H):
+                        p, e = load(scratch, p_at + i * LANES), zero
+                        for j in range(H):
+                            w, v = splat(weight[i * H + j]), load(scratch, now + j * LANES)
+                            p = w * v + p
+                            if energy:
+                                e = absolute(w) * (v * v) + e
+                        store(scratch, p_at + i * LANES, p)
+                        store(scratch, spent_at + i * LANES, e)
+                    r = _normalize(scratch, p_at, z_at, H)
+                    for i in range(H):
+                        z = load(scratch, z_at + i * LANES)
+                        s = tanh(splat(gain[i]) * z + splat(shift[i]))
+                        store(scratch, s_at + i * LANES, s)
+                        if saved.size > 0:
+                            store(saved, to + row + i * LANES, s)
+                            store(saved, to + 2 * row + i * LANES, z)
+                    if saved.size > 0:
+                        store(saved, to + 4 * row, r)
+                # The first A is given, not made by an update, and may lie beyond the clamp.
+                kappa, eta, bound = splat(keep), splat(rate), splat(CLAMP)
+                if t < lag:
+                    kappa, eta, bound = one, zero, splat(INFINITY)
+                kappa0, kappa1 = kappa, kappa
+                for i in range(0, H, 2):
+                    i1 = min(i + 1, H - 1)
+                    post0, post1 = load(scratch, post_at + i * LANES), load(scratch, post_at + i1 * LANES)
+                    by = m if modulated and not traced else eta
+                    rho0, rho1 = by * post0, by * post1
+                    if oja:
+                        kappa0, kappa1 = one - rho0 * post0, one - rho1 * post1
+                    y0, y1, e0, e1 = zero, zero, zero, zero
+                    for j in range(D):
+                        at, at_j = (i * D + j) * LANES, j * LANES
+                        v, u = load(scratch, pre + at_j), load(scratch, read + at_j)
+                        G0 = _updated(
+                            scratch, at, at, trace, v, m, rho0, kappa0, began, bound, clamped, traced, False
+                        )
+                        at = at + line
+                        G1 = _updated(
+                            scratch, at, at, trace, v, m, rho1, kappa1, began, bound, clamped, traced, False
+                        )
+                        if weighted:
+                            G0 = splat(alpha[i * D + j]) * G0 + splat(weight[i * D + j])
+                            G1 = splat(alpha[i1 * D + j]) * G1 + splat(weight[i1 * D + j])
+                        y0 = G0 * u + y0
+                        y1 = G1 * u + y1
+                        if energy:
+                            if feedforward:
+                                G0 = G0 + splat(weight[i * D + j])
+                                G1 = G1 + splat(weight[i1 * D + j])
+                            e0 = absolute(G0) * (u * u) + e0
+                            e1 = absolute(G1) * (u * u) + e1
+                    if t < steps:
+                        _add(scratch, p_at + i * LANES, y0)
+                        _add(scratch, spent_at + i * LANES, e0)
+                        if i1 > i:
+                            _add(scratch, p_at + i1 * LANES, y1)
+                            _add(scratch, spent_at + i1 * LANES, e1)
+                if t < steps:
+                    if attends:
+                        r = _normalize(scratch, p_at, z_at, H)
+                        if saved.size > 0:
+                            store(saved, to + 4 * row + LANES, r)
+                    m = splat(bias_m)
+                    for i in range(H):
+                        at = i * LANES
+                        p = load(scratch, p_at + at)
+                        if feedforward:
+                            h = sigmoid(p)
+                        elif attends:
+                            z = load(scratch, z_at + at)
+                            h = tanh(splat(gain[i]) * z + splat(shift[i]))
+                            if saved.size > 0:
+                                store(saved, to + 3 * row + at, z)
+                        else:
+                            h = tanh(p)
+                        if modulated:
+                            m = splat(modulator[i]) * h + m
+                        store(scratch, h_at + at, h)
+                        if saved.size > 0:
+                            store(saved, to + at, h)
+                    if modulated:
+                        m = tanh(m)
+                        if saved.size > 0:
+                            store(saved, to + row, m)
+                    scatter(out, (sample * steps + t) * H, steps * H, count, scratch, h_at, H)
+                    if energy:
+                        scatter(spent, (sample * steps + t) * H, steps * H, count, scratch, spent_at, H)
+                        fill(scratch, spent_at, H, zero)
+            scatter(A, sample * H * D, H * D, count, scratch, 0, H * D)
+            if traced:
+                scatter(E, sample * H * D, H * D, count, scratch, trace, H * D)
+
+    return run
+
+
+@inline
+def _synapse(
+    lanes, at, prev, at_d, trace, trace_d, w, scale, u, v, dp, rho, kappa, m, began, limit, bound,
+    clamped, traced, forgets,
+):  # fmt: skip
+    # Backward through the use of A_t by one synapse and through the update into it. Stores the gradients of A_t and
+    # E_t; returns what is added to those of u and v, and to the sums of the gradient times v, A_{t-1} and E_{t-1}.
+    raw, d = load(lanes, at), load(lanes, at_d)
+    a = bounded(raw, bound) if clamped else raw
+    da = scale * dp * u + (d if clamped else kappa * d)
+    if clamped:
+        da = where_inside(raw, limit, da)
+    da = where_inside(began, splat(0.5), da)
+    store(lanes, at_d, da)
+    along_a, along_e = splat(0.0), splat(0.0)
+    if traced:
+        e = load(lanes, prev + trace)
+        along_e = da * e
+        da = where_inside(began, splat(0.5), m * d + kappa * load(lanes, at_d + trace_d))
+        store(lanes, at_d + trace_d, da)
+        along_a = da * e
+    elif forgets:
+        along_a = da * load(lanes, prev)
+    return dp * (scale * a + w), rho * da, da * v, along_a, along_e
+
+
+@functools.cache
+def backward(rule: str):
+    """The compiled loops of a rule from the gradients of outputs and, where not empty, of final A and E.
+
+    They write ``ddrive``, ``gradients`` and, where not empty, ``dx``, ``dh0``, ``dA0``, ``dE0``. ``passes`` is the
+    number of A that gradients reach, taken in segments of ``length``.
+    """
+    traced, modulated, clamped, forgets = rule == "retroactive", rule in MODULATED, rule in CLAMPED, rule in FORGETTING
+    oja, attends, feedforward = rule == "oja", rule == "fast_weights", rule == "hebbff"
+    weighted = rule not in UNWEIGHTED
+    lag = 0 if attends else 1
+
+    # fmt: off
+    @compiled("fbfff" "fffff" "fff" "fffffff" "iiiiiiii" "ss")
+    def run(
+        x, first, h0, A0, E0,
+        weight, alpha, modulator, gain, saved,
+        dout, dA, dE,
+        ddrive, dx, dh0, dA0, dE0, gradients, scratch,
+        first_group, last_group, batch, steps, H, D, passes, length,
+        keep, rate,
+    ):
+        # fmt: on
+        zero, one, half = splat(0.0), splat(1.0), splat(0.5)
+        row, line, trace, trace_d = H * LANES, D * LANES, H * D * LANES, (H + 1) * D * LANES
+        matrix = (2 if traced else 1) * trace
+        kinds = (4 * H + 2 if attends else H + 1) * LANES
+        segments = (passes + length - 1) // length
+        starts_at = (length + 1) * matrix
+        d_at = starts_at + segments * matrix
+        v_at = d_at + (2 if traced else 1) * trace_d
+        began_at = v_at + (passes + 1) * line
+        dv_at = began_at + (passes + 1) * LANES
+        dh_at = dv_at + 2 * line
+        s_at, dps_at = dh_at + row, dh_at + 2 * row
+        dw_at = dps_at + length * row
+        dalpha_at = dw_at + (0 if feedforward else trace)
+        db_at = dalpha_at + (trace if weighted else 0)
+        dgain_at = db_at + row
+        fill(scratch, dw_at, gradients.size, zero)
+        dkeep, drate, dbias = zero, zero, zero
+        for g in range(first_group, last_group):
+            sample = g * LANES
+            count = min(LANES, batch - sample)
+            fill(scratch, d_at, (dw_at - d_at) // LANES, zero)
+            if count < LANES or A0.size == 0:
+                fill(scratch, starts_at, matrix // LANES, zero)
+            if A0.size > 0:
+                gather(scratch, starts_at, H * D, A0, sample * H * D, H * D, count)
+            if traced and E0.size > 0:
+                gather(scratch, starts_at + trace, H * D, E0, sample * H * D, H * D, count)
+            if dA.size > 0:
+                gather(scratch, d_at, H * D, dA, sample * H * D, H * D, count)
+            if traced and dE.size > 0:
+                gather(scratch, d_at + trace_d, H * D, dE, sample * H * D, H * D, count)
+            for t in range(passes):
+                began = episode_begins(scratch, began_at + t * LANES, first, sample, steps, t, count)
+                to = v_at + t * line
+                if feedforward:
+                    if t < steps:
+                        gather(scratch, to, D, x, (sample * steps + t) * D, steps * D, count)
+                else:
+                    if t == 0 and h0.size > 0:
+                        gather(scratch, to, H, h0, sample * H, H, count)
+                    for j in range(0, row, LANES):
+                        h = load(scratch, to + j)
+                        if t > 0:
+                            h = load(saved, (g * steps + t - 1) * kinds + j)
+                        store(scratch, to + j, where_inside(began, half, h))
+            dm = zero
+            # Through the segments in order, for their starts, then backwards from the last.
+            for n in range(2 * segments - 1):
+                sweeping = n < segments - 1
+                segment = n if sweeping else 2 * segments - 2 - n
+                begin = segment * length
+                end = min(begin + length, passes)
+                stride = 0 if sweeping else matrix
+                for j in range(0, matrix, LANES):
+                    store(scratch, j, load(scratch, starts_at + segment * matrix + j))
+                for i in range(H):
+                    for t in range(begin, end):
+                        began = load(scratch, began_at + t * LANES)
+                        kappa, eta, bound, m = splat(keep), splat(rate), splat(CLAMP), zero
+                        if t <= lag:
+                            bound = splat(INFINITY)
+                        if t < lag:
+                            kappa, eta = one, zero
+                        post = load(scratch, v_at + t * line + min(i, D - 1) * LANES)
+                        if t > 0:
+                            before = (g * steps + t - 1) * kinds
+                            if feedforward:
+                                post = load(saved, before + i * LANES)
+                            if modulated:
+                                m = load(saved, before + row)
+                        rho = (m if modulated and not traced else eta) * post
+                        if oja:
+                            kappa = one - rho * post
+                        pre, at = v_at + max(t - lag, 0) * line, (t - begin) * stride + i * line
+                        for j in range(0, line, LANES):
+                            v, to = load(scratch, pre + j), at + stride + j
+                            _updated(scratch, at + j, to, trace, v, m, rho, kappa, began, bound, clamped, traced, True)
+                if sweeping:
+                    for j in range(0, matrix, LANES):
+                        store(scratch, starts_at + (segment + 1) * matrix + j, load(scratch, j))
+                    begin = end  # no passes yet
+                for t in range(end - 1, begin - 1, -1):
+                    began = load(scratch, began_at + t * LANES)
+                    at_saved = (g * steps + t) * kinds
+                    dp_at = dps_at + (t - begin) * row
+                    m_next, m = zero, zero
+                    if t < steps:
+                        gather(scratch, dp_at, H, dout, (sample * steps + t) * H, steps * H, count)
+                        if modulated:
+                            m_next = load(saved, at_saved + row)
+                            dm = dm * (one - m_next * m_next)
+                            dbias = dbias + dm
+                        for i in range(H):
+                            at = i * LANES
+                            d = load(scratch, dp_at + at) + load(scratch, dh_at + at)
+                            if attends:
+                                store(scratch, s_at + at, load(saved, at_saved + row + at))
+                            else:
+                                h = load(saved, at_saved + at)
+                                if modulated:
+                                    d = splat(modulator[i]) * dm + d
+                                    _add(scratch, dgain_at + at, dm * h)
+                                d = d * (h * (one - h) if feedforward else one - h * h)
+                                _add(scratch, db_at + at, d)
+                            store(scratch, dp_at + at, d)
+                        if attends:
+                            z_at, r_at = at_saved + 3 * row, at_saved + 4 * row + LANES
+                            _normalize_backward(scratch, dp_at, saved, at_saved, z_at, r_at, gain, dgain_at, H)
+                        else:
+                            scatter(ddrive, (sample * steps + t) * H, steps * H, count, scratch, dp_at, H)
+                    if t > 0 and modulated:
+                        m = load(saved, at_saved - kinds + row)
+                    dm = zero
+                    # Of the update out of A_t; the gradient of the last A is given as it is.
+                    kappa, eta_next, limit, bound = splat(keep), splat(rate), splat(BEYOND), splat(CLAMP)
+                    if t == passes - 1:
+                        kappa, eta_next, m_next = one, zero, zero
+                    eta = splat(rate)  # of the update into A_t
+                    if t < lag:
+                        eta, limit, bound = zero, splat(INFINITY), splat(INFINITY)
+                    v_now, pre = v_at + t * line, v_at + max(t - lag, 0) * line
+                    read = s_at if attends else v_now
+                    du_at, dv_next = dv_at, dv_at + line
+                    if attends:
+                        fill(scratch, du_at, D, zero)
+                    elif t & 1:
+                        du_at, dv_next = dv_next, du_at
+                    fill(scratch, dv_next, D, zero)
+                    kappa0, kappa1, scale0, scale1, w0, w1 = kappa, kappa, one, one, zero, zero
+                    for i in range(0, H, 2):
+                        i1 = min(i + 1, H - 1)
+                        at0, at1 = i * LANES, i1 * LANES
+                        dp0, dp1 = load(scratch, dp_at + at0), zero
+                        if i1 > i:
+                            dp1 = load(scratch, dp_at + at1)
+                        if feedforward:
+                            post0, post1 = zero, zero
+                            if t > 0:
+                                post0 = load(saved, at_saved - kinds + at0)
+                                post1 = load(saved, at_saved - kinds + at1)
+                        else:
+                            post0, post1 = load(scratch, v_now + at0), load(scratch, v_now + at1)
+                        by = m if modulated and not traced else eta
+                        rho0, rho1 = by * post0, by * post1
+                        if oja and t < steps:
+                            next0, next1 = load(saved, at_saved + at0), load(saved, at_saved + at1)
+                            kappa0, kappa1 = one - eta_next * next0 * next0, one - eta_next * next1 * next1
+                        v0, v1, a0, a1, e0, e1 = zero, zero, zero, zero, zero, zero
+                        for j in range(D):
+                            at_j = j * LANES
+                            u, v = load(scratch, read + at_j), load(scratch, pre + at_j)
+                            if weighted:
+                                scale0, scale1 = splat(alpha[i * D + j]), splat(alpha[i1 * D + j])
+                                w0, w1 = splat(weight[i * D + j]), splat(weight[i1 * D + j])
+                            at, to = (t - begin + 1) * matrix + i * line + at_j, d_at + i * line + at_j
+                            du, dv, of_v, of_a, of_e = _synapse(
+                                scratch, at, at - matrix, to, trace, trace_d, w0, scale0, u, v,
+                                dp0, rho0, kappa0, m_next, began, limit, bound, clamped, traced, forgets,
+                            )  # fmt: skip
+                            v0, a0, e0 = v0 + of_v, a0 + of_a, e0 + of_e
+                            at, to = at + (i1 - i) * line, to + line
+                            du1, dv1, of_v, of_a, of_e = _synapse(
+                                scratch, at, at - matrix, to, trace, trace_d, w1, scale1, u, v,
+                                dp1, rho1, kappa1, m_next, began, limit, bound, clamped, traced, forgets,
+                            )  # fmt: skip
+                            v1, a1, e1 = v1 + of_v, a1 + of_a, e1 + of_e
+                            _add(scratch, du_at + at_j, du + du1)
+                            _add(scratch, dv_next + at_j, dv + dv1)
+                        dpost0, dpost1 = by * v0, by * v1
+                        if t >= lag:
+                            of_v, of_a = v0 * post0 + v1 * post1, a0 + a1
+                            if oja:
+                                twice = splat(-2.0) * eta
+                                dpost0, dpost1 = twice * post0 * a0 + dpost0, twice * post1 * a1 + dpost1
+                                drate = drate - (a0 * post0 * post0 + a1 * post1 * post1)
+                            else:
+                                dkeep = dkeep + of_a
+                            if traced:
+                                dm = dm + (e0 + e1)
+                            if modulated and not traced:
+                                dm = dm + of_v
+                            else:
+                                drate = drate + of_v
+                        store(scratch, dh_at + at1, dpost1)
+                        store(scratch, dh_at + at0, dpost0)
+                    if attends:
+                        s_from, z_at, r_at = at_saved + row, at_saved + 2 * row, at_saved + 4 * row
+                        _normalize_backward(scratch, du_at, saved, s_from, z_at, r_at, gain, dgain_at, H)
+                        for i in range(H):
+                            at = i * LANES
+                            dp = load(scratch, dp_at + at) + load(scratch, du_at + at)
+                            store(scratch, dp_at + at, dp)
+                            _add(scratch, db_at + at, dp)
+                            for j in range(H):
+                                _add(scratch, dv_next + j * LANES, splat(weight[i * H + j]) * dp)
+                        scatter(ddrive, (sample * steps + t) * H, steps * H, count, scratch, dp_at, H)
+                        du_at = dv_next
+                    if feedforward:
+                        if t < steps:
+                            scatter(dx, (sample * steps + t) * D, steps * D, count, scratch, du_at, D)
+                    else:
+                        for j in range(0, row, LANES):
+                            _add(scratch, dh_at + j, where_inside(began, half, load(scratch, du_at + j)))
+                # The gradients of weight and α, for all passes of the segment at once.
+                if not feedforward and not sweeping:
+                    for i in range(H):
+                        for j in range(D):
+                            at = i * line + j * LANES
+                            dw, dalpha = zero, zero
+                            for t in range(begin, min(end, steps)):
+                                du = load(scratch, dps_at + (t - begin) * row + i * LANES)
+                                du = du * load(scratch, v_at + t * line + j * LANES)
+                                dw = dw + du
+                                if weighted:
+                                    a = load(scratch, (t - begin + 1) * matrix + at)
+                                    if clamped:
+                                        a = bounded(a, splat(CLAMP if t >= lag else INFINITY))
+                                    dalpha = du * a + dalpha
+                            _add(scratch, dw_at + at, dw)
+                            if weighted:
+                                _add(scratch, dalpha_at + at, dalpha)
+            if dh0.size > 0:
+                scatter(dh0, sample * H, H, count, scratch, dh_at, H)
+            if dA0.size > 0:
+                if attends:
+                    for j in range(0, trace, LANES):
+                        store(scratch, d_at + j, splat(keep) * load(scratch, d_at + j))
+                scatter(dA0, sample * H * D, H * D, count, scratch, d_at, H * D)
+            if traced and dE0.size > 0:
+                scatter(dE0, sample * H * D, H * D, count, scratch, d_at + trace_d, H * D)
+        at = dgain_at + 2 * row
+        store(scratch, at, dkeep)
+        store(scratch, at + LANES, drate)
+        store(scratch, at + 2 * LANES, dbias)
+        for i in range(0, gradients.size, LANES):
+            store(gradients, i, sum_each(scratch, dw_at + i * LANES))
+
+    return run

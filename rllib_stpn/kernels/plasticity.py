@@ -1,0 +1,243 @@
+"""The layers with Hebbian plasticity as one op over the fused CPU loops."""
+
+import functools
+import math
+import warnings
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from rllib_stpn.kernels.energy import energy
+from rllib_stpn.kernels.states import overwriting
+from rllib_stpn.kernels.threads import Lease, num_threads, run_slices, workspace
+
+# Bytes of the plastic matrices of sixteen samples over a sequence up to which backward keeps them all; beyond, it goes
+# in segments.
+TRACE_BYTES = 4 * 2**20
+
+# Synapses times steps below which a second thread costs more than it saves; those of backward count threefold.
+THREAD_WORK = 4 * 10**6
+
+
+class Plasticity(NamedTuple):
+    """What the loops need to know of a layer whose weights have a Hebbian part.
+
+    With ``d = weight_x x + bias`` and ``h'`` the new output, a step is one of::
+
+        h' = tanh(d + (weight + α ⊙ A) h)
+            "additive"      A = clamp(A + rate h' hᵀ, ±1)
+            "decaying"      A = keep A + rate h' hᵀ
+            "oja"           A_ij = A_ij + rate h'_i (h_j - h'_i A_ij)
+            "modulated"     A = clamp(A + M h' hᵀ, ±1)           M = tanh(modulator · h' + modulator bias)
+            "retroactive"   A = clamp(A + M E, ±1), then E = keep E + rate h' hᵀ
+        h' = sigmoid(d + A x)
+            "hebbff"        A = keep A + rate h' xᵀ
+        h' = tanh(LN(p + A tanh(LN(p))))                        p = d + weight h
+            "fast_weights"  A = keep A + rate h hᵀ               before it is used
+
+    Attributes:
+        rule: One of those names.
+        weight_x: ``[H, I]``.
+        bias: ``[H]``.
+        weight: ``[H, H]``; None for "hebbff".
+        alpha: ``[H, H]``; None for "hebbff" and "fast_weights".
+        keep: A number or a tensor of one element.
+        rate: Likewise.
+        modulator: ``[1, H]`` and ``[1]``, weight and bias of the unit that computes M.
+        norm: ``[H]`` and ``[H]``, gain and bias of the layer normalisation.
+    """
+
+    rule: str
+    weight_x: torch.Tensor
+    bias: torch.Tensor
+    weight: torch.Tensor | None = None
+    alpha: torch.Tensor | None = None
+    keep: torch.Tensor | float = 1.0
+    rate: torch.Tensor | float = 0.0
+    modulator: tuple[torch.Tensor, torch.Tensor] | None = None
+    norm: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+def plastic_fits(*tensors: torch.Tensor | None) -> bool:
+    """Whether ``plastic`` can run on these: float32 on the CPU, without autocasting, and numba at hand."""
+    fits = all(t is None or (t.is_cpu and t.dtype is torch.float32) for t in tensors)
+    return fits and not torch.is_autocast_enabled("cpu") and _loops() is not None
+
+
+def plastic(
+    plasticity: Plasticity,
+    inputs: torch.Tensor,
+    h: torch.Tensor | None,
+    matrices: list[torch.Tensor | None],
+    is_first: torch.Tensor | None = None,
+    return_energy: bool = False,
+) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor | None]:
+    """A layer with Hebbian plasticity over a sequence, on the CPU in float32.
+
+    Args:
+        plasticity: The layer's rule and parameters.
+        inputs: ``[B, T, I]``.
+        h: ``[B, H]`` previous outputs; None is zeros, and the only choice for "hebbff".
+        matrices: A ``[B, H, H]``, or ``[B, H, I]`` for "hebbff", and for "retroactive" E; None is zeros.
+        is_first: ``[B, T]`` bool: the state is zero before that step.
+        return_energy: Whether to measure the energy (no gradient), see :func:`rllib_stpn.kernels.energy`.
+
+    Returns:
+        Outputs ``[B, T, H]``, final matrices, energy ``[B, T, H]`` (None unless asked for).
+    """
+    rule, weight_x, bias, weight, alpha, keep, rate, modulator, norm = plasticity
+    state = h, *(*matrices, None)[:2]
+    tensors = inputs, *state, weight_x, bias, weight, alpha, *(modulator or norm or (None, None)), keep, rate
+    save = torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in tensors)
+    out, A, E, spent = _Plastic.apply(*tensors, is_first, rule, return_energy, save)
+    if return_energy and weight is not None:
+        spent = spent + energy(weight_x, inputs)
+    return out, [A, E][: len(matrices)], spent if return_energy else None
+
+
+@functools.cache
+def _loops() -> ModuleType | None:
+    """The module of the loops; numba is imported here and not before."""
+    try:
+        from rllib_stpn.kernels import plastic_lanes
+    except ImportError as error:
+        warnings.warn(
+            f"numba cannot be imported ({error}): plastic layers run in plain torch, five times slower or more",
+            stacklevel=5,
+        )
+        return None
+    return plastic_lanes
+
+
+class _Plastic(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx, inputs, h, A, E, weight_x, bias, weight, alpha, row0, row1, keep, rate, is_first, rule, energy, save
+    ):
+        # row0 and row1 are weight and bias of the modulator, or gain and shift of the layer normalisation.
+        loops = _loops()
+        batch, steps, D = inputs.shape
+        H = len(weight_x)
+        modulated = rule in loops.MODULATED
+        x = inputs if weight is None else None
+        D = D if weight is None else H
+        groups = -(-batch // loops.LANES)
+        drive = torch.addmm(bias, inputs.reshape(batch * steps, -1), weight_x.T)
+        first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
+        out = inputs.new_empty(batch, steps, H)
+        # A group is read whole before it is written, so a state may be written over.
+        in_place = overwriting() and not save
+
+        def room(matrix):
+            reused = in_place and matrix is not None and matrix.is_contiguous()
+            return matrix.detach() if reused else inputs.new_empty(batch, H, D)
+
+        last, trace = room(A), room(E) if rule == "retroactive" else None
+        spent = torch.empty_like(out) if energy else None
+        ctx.lease = Lease(groups * steps * loops.saved_vectors(rule, H) * loops.LANES) if save else None
+        saved = ctx.lease.memory if save else None
+        for_loops = weight_x if weight is None else weight  # HebbFF's is there for the energy
+        rows = (row0, None, None) if modulated else (None, row0, row1)
+        arrays = _flat(drive, x, first, h, A, E, for_loops, alpha, *rows, out, last, trace, spent, saved)
+        scalars = _number(keep), _number(rate), _number(row1) if modulated else 0.0
+        run = loops.forward(rule, energy)
+
+        def task(slot, begin, end):
+            scratch = workspace(slot, loops.forward_vectors(rule, H, D) * loops.LANES)
+            return functools.partial(run, *arrays, scratch.numpy(), begin, end, batch, steps, H, D, *scalars)
+
+        run_slices([task(*part) for part in _slices(groups, batch * steps * H * D)])
+        ctx.save_for_backward(inputs, first, h, A, E, weight_x, weight, alpha, row0, row1)
+        ctx.rule, ctx.scalars, ctx.sizes = rule, scalars[:2], (batch, steps, H, D)
+        ctx.shapes = getattr(keep, "shape", ()), getattr(rate, "shape", ())
+        ctx.set_materialize_grads(False)
+        if spent is not None:
+            ctx.mark_non_differentiable(spent)
+        return out, last, trace, spent
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout, dA, dE, _):
+        loops = _loops()
+        inputs, first, h, A, E, weight_x, weight, alpha, row0, row1 = ctx.saved_tensors
+        rule, saved = ctx.rule, ctx.lease.memory
+        modulated = rule in loops.MODULATED
+        batch, steps, H, D = ctx.sizes
+        groups = -(-batch // loops.LANES)
+        dout = saved.new_zeros(batch, steps, H) if dout is None else dout
+        x = inputs if weight is None else None
+        ddrive = torch.empty(batch, steps, H)
+        dx, dh, dA0, dE0 = (None if t is None else torch.empty(t.shape) for t in (x, h, A, E))
+        # The A that gradients reach: those used by the steps and, where a gradient comes from there, the last one.
+        passes = steps + 1 if rule != "fast_weights" and (dA is not None or dE is not None) else steps
+        kept = loops.backward_vectors(rule, H, D, passes, passes) * loops.LANES * 4
+        length = passes if kept <= TRACE_BYTES else max(1, round(math.sqrt(passes)))
+        rows = (row0, None) if modulated else (None, row0)
+        given = _flat(x, first, h, A, E, weight, alpha, *rows, saved, dout, dA, dE)
+        results = _flat(ddrive, dx, dh, dA0, dE0)
+        run = loops.backward(rule)
+        slices = _slices(groups, 3 * batch * steps * H * D)
+        sums = torch.empty(len(slices), loops.gradient_vectors(rule, H, D))
+        room = loops.backward_vectors(rule, H, D, passes, length) * loops.LANES
+
+        def task(slot, begin, end):
+            more = sums[slot].numpy(), workspace(slot, room).numpy()
+            sizes = (batch, steps, H, D, passes, length)
+            return functools.partial(run, *given, *results, *more, begin, end, *sizes, *ctx.scalars)
+
+        run_slices([task(*part) for part in slices])
+        # In the order of the slices, so that equal calls give equal gradients.
+        gradients, at = functools.reduce(torch.add, sums.unbind()), 0
+
+        def next_gradient(*shape):
+            nonlocal at
+            at += math.prod(shape)
+            return gradients[at - math.prod(shape) : at].view(shape)
+
+        dweight = None if weight is None else next_gradient(H, D)
+        dalpha = None if alpha is None else next_gradient(H, D)
+        dbias, drow0, drow1 = next_gradient(H), next_gradient(H), next_gradient(H)
+        keep_shape, rate_shape = ctx.shapes
+        dkeep, drate, dbias_m = next_gradient(1), next_gradient(1), next_gradient(1)
+        flat = ddrive.view(-1, H)
+        dinputs = None
+        if ctx.needs_input_grad[0]:
+            dinputs = torch.mm(flat, weight_x) if dx is None else dx.view(-1, D).addmm_(flat, weight_x)
+            dinputs = dinputs.view(inputs.shape)
+        return (
+            dinputs,
+            dh,
+            dA0,
+            dE0,
+            torch.mm(flat.T, inputs.reshape(batch * steps, -1)),
+            dbias,
+            dweight,
+            dalpha,
+            None if row0 is None else drow0.view(row0.shape),
+            None if row1 is None else (dbias_m if modulated else drow1),
+            dkeep.view(keep_shape) if ctx.needs_input_grad[10] else None,
+            drate.view(rate_shape) if ctx.needs_input_grad[11] else None,
+            *[None] * 4,
+        )
+
+
+def _flat(*tensors: torch.Tensor | None) -> list:
+    # Views, or copies of what is strided.
+    return [_NOTHING if t is None else t.detach().numpy().reshape(-1) for t in tensors]
+
+
+_NOTHING = torch.empty(0).numpy()
+_NO_FIRST = torch.empty(0, dtype=torch.uint8)
+
+
+def _number(value: torch.Tensor | float) -> float:
+    return value.item() if isinstance(value, torch.Tensor) else value
+
+
+def _slices(groups: int, work: int) -> list[tuple[int, int, int]]:
+    """Cuts the groups of samples into one slice per thread; little work is not worth a second thread."""
+    count = max(1, min(num_threads(), groups)) if work > THREAD_WORK else 1
+    edges = [groups * i // count for i in range(count + 1)]
+    return list(zip(range(count), edges[:-1], edges[1:], strict=True))
