@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,13 +47,16 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     Callbacks on episodes get RLlib's ``SingleAgentEpisode``. Keeping these costs time per environment and step, so
     they exist only where such a callback does.
+
+    In training, ``episode_return_mean`` and its like are over the last ``metrics_num_episodes_for_smoothing`` episodes.
     """
 
     def __init__(self, *, config, **kwargs):
         super().__init__(config=config, **kwargs)
         self._to_module = observation_transforms(self._env_to_module)
         self._to_env = action_transforms(self._module_to_env)
-        self._finished: list[tuple[int, float, float]] = []  # (length, return, seconds) of episodes for get_metrics
+        window = math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1))
+        self._finished: deque[tuple[int, float, float]] = deque(maxlen=max(window, 1))  # (length, return, seconds)
         self._error: str | None = None
         self._keeps_episodes = any(getattr(self.config, f"callbacks_{which}") for which in _EPISODE_CALLBACKS) or any(
             getattr(type(callbacks), which) is not getattr(RLlibCallback, which)
@@ -418,12 +422,15 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     # --- metrics ------------------------------------------------------------------------------------------------
 
     def get_metrics(self):
-        """Logs the finished episodes under RLlib's names and returns the reduced metrics."""
-        # Only this many stay in RLlib's window, so earlier ones need not be logged one by one.
-        window = math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1))
-        for episode in self._finished[-max(window, 1) :]:
+        """Logs the finished episodes under RLlib's names and returns the reduced metrics.
+
+        In training these are the last ``metrics_num_episodes_for_smoothing``. RLlib's logger would forget them after
+        each iteration, and its means are of as few as ended in the last one.
+        """
+        for episode in self._finished:
             self._log_episode_metrics(*episode)
-        self._finished.clear()
+        if self.config.in_evaluation:
+            self._finished.clear()
         return self.metrics.reduce()
 
     # --- RLlib's episode objects, only where callbacks ask for them ---------------------------------------------

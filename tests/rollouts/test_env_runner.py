@@ -224,6 +224,23 @@ def test_metrics_have_rllibs_names_and_values():
     assert runner.get_metrics()["num_env_steps_sampled"].peek() == len(fragment)
 
 
+def test_means_are_over_the_last_episodes_even_if_few_ended_in_this_iteration():
+    runner = make_runner(runner_config("mlp", mode="SameStep", steps=4).reporting(metrics_num_episodes_for_smoothing=5))
+    ends = sorted(
+        (sum(ScriptedEnv(number).length(k) for k in range(episode + 1)), number, episode)
+        for number in range(NUM_ENVS)
+        for episode in range(20)
+    )
+    for iteration in range(1, 8):
+        runner.sample()
+        ended = [(number, episode) for end, number, episode in ends if end <= 4 * iteration]
+        lengths = [ScriptedEnv(number).length(episode) for number, episode in ended[-5:]]
+        metrics = runner.get_metrics()
+        assert metrics["episode_len_mean"].peek() == pytest.approx(np.mean(lengths))
+        assert metrics["episode_len_max"].peek() == max(lengths)
+
+
+
 def test_fragments_are_cut_by_whole_environments():
     fragment = make_runner(runner_config(mode="SameStep")).sample()[0]
     from ray.rllib.utils.minibatch_utils import ShardEpisodesIterator
