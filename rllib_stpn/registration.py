@@ -1,4 +1,4 @@
-"""Makes the package known to Ray: the algorithm A2C and environments by their plain ids."""
+"""Makes the package known to Ray."""
 
 from __future__ import annotations
 
@@ -6,17 +6,32 @@ import gymnasium as gym
 
 
 def register() -> None:
-    """Registers A2C with Tune and the environments of ``stpn_envs`` with RLlib. Calling it again changes nothing.
+    """Registers with Tune ``"A2C"`` and ``"Supervised"``, and with RLlib
 
-    In a bare process ``stpn_envs:stpn/Pong-v0`` finds an environment without this; the plain id ``stpn/Pong-v0``
-    needs it, on the driver alone: RLlib carries the registration to its actors.
+    - the environments of ``stpn_envs`` by their plain ids, e.g. ``"stpn/Pong-v0"`` (``"stpn_envs:stpn/Pong-v0"`` finds
+      one without this), and ``"StatelessCartPole"``;
+    - for RLlib's old API stack, each layer as the ``custom_model`` of its name, e.g. ``"stpn"``, and the
+      ``custom_action_dist`` ``"softplus_gaussian"``.
+
+    The driver alone calls it, before or after ``ray.init()``: Ray carries the registrations to its actors. Calling it
+    again changes nothing; after ``ray.shutdown()``, a new Ray needs a new call.
     """
     import stpn_envs
+    from ray.rllib.models import ModelCatalog
     from ray.tune.registry import register_env, register_trainable
 
     from rllib_stpn.algorithms import A2C
+    from rllib_stpn.layers import LAYERS
+    from rllib_stpn.models.distributions import OLD_STACK_ACTION_DISTRIBUTIONS
+    from rllib_stpn.models.model_v2 import LayerModel
+    from rllib_stpn.supervised import Supervised
 
     register_trainable("A2C", A2C)
+    register_trainable("Supervised", Supervised)
+    for name in LAYERS:
+        ModelCatalog.register_custom_model(name, LayerModel)
+    for name, distribution in OLD_STACK_ACTION_DISTRIBUTIONS.items():
+        ModelCatalog.register_custom_action_dist(name, distribution)
     register_env("StatelessCartPole", _stateless_cartpole)
     for env_id in stpn_envs.ENV_IDS:
         register_env(env_id, _creator(f"stpn_envs:{env_id}"))
@@ -27,7 +42,9 @@ def _stateless_cartpole(context):
     from ray.rllib.examples.envs.classes.stateless_cartpole import StatelessCartPole
 
     def make() -> gym.Env:
-        return gym.wrappers.TimeLimit(StatelessCartPole(), max_episode_steps=500)
+        env = StatelessCartPole()
+        env.render_mode = context.get("render_mode")
+        return gym.wrappers.TimeLimit(env, max_episode_steps=500)
 
     num_envs = dict(context).get("num_envs")
     return make() if num_envs is None else gym.vector.SyncVectorEnv([make] * num_envs)

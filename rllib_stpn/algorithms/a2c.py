@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig, NotProvided
 from ray.rllib.algorithms.ppo import PPO
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate, GeneralAdvantageEstimation
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -21,9 +23,10 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
 
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.errors import UsageError
 from rllib_stpn.models import MemoryRLModule, spec_from_model_dict
-from rllib_stpn.rollouts import BatchedEnvRunner, use_batched_rollouts
+from rllib_stpn.rollouts import BatchedEnvRunner, ThinStates, use_batched_rollouts
+from rllib_stpn.rollouts.setup import fragments_to_batch
 
 
 class A2CConfig(AlgorithmConfig):
@@ -39,8 +42,9 @@ class A2CConfig(AlgorithmConfig):
         )
         algorithm = config.build_algo()
 
-    The defaults are those of RLlib's former A2C, with the batched EnvRunner. Without a ``train_batch_size`` the batch
-    is one fragment of every environment.
+    The defaults are those of RLlib's former A2C, with the batched EnvRunner. With ``env_runner_cls=None``, and in
+    multi-agent training, RLlib's own env runners and connectors take its place. Without a ``train_batch_size`` the
+    batch is one fragment of every environment.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
@@ -121,6 +125,30 @@ class A2CConfig(AlgorithmConfig):
             super().training(model=model)
         return self
 
+    def env_runners(self, *, env_runner_cls: type | None = NotProvided, **kwargs) -> A2CConfig:
+        """Sets the sampling as in RLlib; an ``env_runner_cls`` that is not batched brings RLlib's own connectors."""
+        super().env_runners(env_runner_cls=env_runner_cls, **kwargs)
+        if not self.samples_batched and self._learner_connector is fragments_to_batch:
+            self.learners(add_default_connectors_to_learner_pipeline=True, learner_connector=None)
+        return self
+
+    def multi_agent(self, **kwargs) -> A2CConfig:
+        """Sets the policies as in RLlib, and RLlib's own env runners."""
+        super().multi_agent(**kwargs)
+        return self.env_runners(env_runner_cls=None) if self.is_multi_agent and self.samples_batched else self
+
+    @property
+    def samples_batched(self) -> bool:
+        """Whether the env runners bring fragments; otherwise RLlib's own bring episodes."""
+        return self.env_runner_cls is not None and issubclass(self.env_runner_cls, BatchedEnvRunner)
+
+    def build_module_to_env_connector(self, *args, **kwargs):
+        """RLlib's pipeline; its own env runners then keep no recurrent states that training does not ask for."""
+        pipeline = super().build_module_to_env_connector(*args, **kwargs)
+        if not self.samples_batched:
+            pipeline.append(ThinStates())
+        return pipeline
+
     @property
     def train_batch_size_per_learner(self) -> int:
         """Steps per learner and update; without a given size, one fragment of every environment."""
@@ -148,8 +176,12 @@ class A2CConfig(AlgorithmConfig):
         super().validate()
         if not (self.enable_rl_module_and_learner and self.enable_env_runner_and_connector_v2):
             raise UsageError("A2C: got the old API stack, allowed is the new one")
-        if not issubclass(self.env_runner_cls or BatchedEnvRunner, BatchedEnvRunner):
-            raise one_of("A2C: env_runner_cls", self.env_runner_cls.__name__, [BatchedEnvRunner.__name__])
+        if self.is_multi_agent and self.samples_batched:
+            raise UsageError("A2C: env_runner_cls: got BatchedEnvRunner, allowed is None in multi-agent training")
+        if self.is_multi_agent and self.micro_batch_size is not None:
+            raise UsageError(
+                f"A2C: micro_batch_size: got {self.micro_batch_size!r}, allowed is None in multi-agent training"
+            )
         if self.num_learners > 1:
             raise UsageError(f"A2C: num_learners: got {self.num_learners}, allowed are 0 and 1")
         for name in ("vf_loss_coeff", "policy_concentration_coeff"):
@@ -184,8 +216,18 @@ class A2CTorchLearner(TorchLearner):
     """The loss of A2C, over the whole batch or over micro-batches whose gradients add up."""
 
     def build(self) -> None:
-        """Builds the learner and the schedules of the entropy bonus."""
+        """Builds the learner, the schedules of the entropy bonus and, for RLlib's episodes, the advantages' connectors.
+
+        These are PPO's: an extra step at each episode's end for the bootstrap value, and the returns.
+        """
         super().build()
+        config = self.config
+        if self._learner_connector is not None and config.add_default_connectors_to_learner_pipeline:
+            self._learner_connector.prepend(AddOneTsToEpisodesAndTruncate())
+            if not config.bootstrap_truncated:
+                self._learner_connector.prepend(TruncationsEnd())
+            lambda_ = config.lambda_ if config.use_gae else 1.0
+            self._learner_connector.append(GeneralAdvantageEstimation(gamma=config.gamma, lambda_=lambda_))
         self._entropy_coeffs = LambdaDefaultDict(
             lambda module_id: Scheduler(
                 fixed_value_or_schedule=self.config.get_config_for_module(module_id).entropy_coeff,
@@ -213,8 +255,10 @@ class A2CTorchLearner(TorchLearner):
         distribution = distribution_class.from_logits(logits)
         values = module.compute_values(batch, embeddings=fwd_out[Columns.EMBEDDINGS])
         targets = batch["value_targets"]
+        # RLlib's connector always standardises. With one step per batch, the values here are those in the targets.
+        advantages = batch["advantages"] if self.config.standardize_advantages else targets - values.detach()
 
-        policy_loss = -mean(distribution.logp(batch[Columns.ACTIONS]) * batch["advantages"])
+        policy_loss = -mean(distribution.logp(batch[Columns.ACTIONS]) * advantages)
         value_loss = mean((values - targets) ** 2)
         entropy = mean(distribution.entropy())
         loss = (
@@ -276,6 +320,16 @@ class A2CTorchLearner(TorchLearner):
         for module_id in self.module._rl_modules:
             coefficient = self._entropy_coeffs[module_id].update(timestep=steps)
             self.metrics.log_value((module_id, "curr_entropy_coeff"), coefficient, window=1)
+
+
+class TruncationsEnd(ConnectorV2):
+    """Learner connector to which a truncation is as good as a termination: the return ends there."""
+
+    def __call__(self, *, batch: dict[str, Any], episodes, **kwargs) -> dict[str, Any]:
+        """Marks the truncated episodes as terminated; ``batch`` stays as it is."""
+        for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
+            episode.is_terminated = episode.is_terminated or episode.is_truncated
+        return batch
 
 
 def _micro_batches(batch: Any, size: int) -> list[tuple[dict[str, Any], torch.Tensor]]:

@@ -22,6 +22,7 @@ from torch import nn
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import overwriting_states
 from rllib_stpn.layers import make_layer
+from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS
 
 IS_FIRST = "is_first"
 """Column of the train batch: ``[B, T]`` bool, True where an episode begins."""
@@ -62,6 +63,12 @@ class LayerEncoder(TorchModel, Encoder):
     one; images of type uint8 are scaled to ``(pixel - 128) / 128``. State leaves are ``[B, ...]``. The optional
     column ``is_first`` (``[B, T]`` bool) resets the state inside a sequence. ``overwrite_state`` lets the layer write
     the new state over the given one.
+
+    RLlib's own learner connectors pad sequences to one length (``seq_lens`` ``[B]``), and their extra step for the
+    bootstrap value makes many a sequence of a single step. Outputs in the padding mean nothing and are mostly spared.
+
+    Raises:
+        UsageError: ``state_in`` is missing or does not fit.
     """
 
     def __init__(self, config: _LayerEncoderFields) -> None:
@@ -84,6 +91,11 @@ class LayerEncoder(TorchModel, Encoder):
 
     def _forward(self, inputs: dict, overwrite_state: bool = False, **kwargs) -> dict:
         observations = inputs[Columns.OBS]
+        lengths = inputs.get(Columns.SEQ_LENS)
+        if lengths is not None and IS_FIRST not in inputs and self.layer.state_shapes():
+            spans = (2.0 ** lengths.clamp(min=1).log2().ceil()).long().clamp(max=observations.shape[1])
+            if spans.min() < observations.shape[1]:
+                return self._forward_padded(inputs, spans)
         lead = observations.shape[: observations.dim() - self._observation_rank]  # [B] or [B, T]
         tokens = observations.reshape(-1, *observations.shape[len(lead) :]).float()  # [B*T, ...]
         if self._is_image:
@@ -94,8 +106,32 @@ class LayerEncoder(TorchModel, Encoder):
             outputs, _ = self.layer(tokens if len(lead) == 2 else tokens[:, None], None)
             return {ENCODER_OUT: outputs if len(lead) == 2 else outputs[:, 0]}
         with overwriting_states(overwrite_state):
-            outputs, state = self.layer(tokens, inputs[Columns.STATE_IN], is_first=inputs.get(IS_FIRST))
+            outputs, state = self.layer(tokens, self._state(inputs), is_first=inputs.get(IS_FIRST))
         return {ENCODER_OUT: outputs, Columns.STATE_OUT: state}
+
+    def _state(self, inputs: dict) -> dict[str, torch.Tensor]:
+        if Columns.STATE_IN not in inputs:
+            shapes = {name: ("B", *shape) for name, shape in self.layer.state_shapes().items()}
+            raise UsageError(f"model {self.layer.name}: {Columns.STATE_IN} is missing, allowed is a dict of {shapes}")
+        return inputs[Columns.STATE_IN]
+
+    def _forward_padded(self, inputs: dict, spans: torch.Tensor) -> dict:
+        """Runs the first ``spans`` ``[B]`` steps of each sequence, those of one span together."""
+        observations, state = inputs[Columns.OBS], self._state(inputs)
+        encoded = torch.zeros(*observations.shape[:2], self.layer.output_size, device=observations.device)
+        state_out = {name: torch.empty_like(leaf) for name, leaf in state.items()}
+        for span in spans.unique().tolist():
+            rows = (spans == span).nonzero()[:, 0]
+            part = self(
+                {
+                    Columns.OBS: observations[rows, :span],
+                    Columns.STATE_IN: {name: leaf[rows] for name, leaf in state.items()},
+                }
+            )
+            encoded[rows, :span] = part[ENCODER_OUT]
+            for name, leaf in part[Columns.STATE_OUT].items():
+                state_out[name][rows] = leaf
+        return {ENCODER_OUT: encoded, Columns.STATE_OUT: state_out}
 
 
 class LayerCatalog(PPOCatalog):
@@ -140,6 +176,11 @@ class LayerCatalog(PPOCatalog):
             layer_options=options,
             layer_output_size=layer.output_size,
         )
+
+    def get_action_dist_cls(self, framework: str):
+        """The class that ``model_config["custom_action_dist"]`` names, otherwise RLlib's for the action space."""
+        name = self._model_config_dict.get("custom_action_dist")
+        return ACTION_DISTRIBUTIONS[name] if name else super().get_action_dist_cls(framework)
 
 
 def encoders(module: nn.Module) -> dict[str, LayerEncoder]:

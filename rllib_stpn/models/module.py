@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+from ray.rllib.algorithms.appo.torch.default_appo_torch_rl_module import DefaultAPPOTorchRLModule
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
 
 
-class MemoryRLModule(DefaultPPOTorchRLModule):
-    """RLlib's actor-critic module, which env runners can ask for values too.
+class MemoryRLModule(DefaultAPPOTorchRLModule):
+    """RLlib's actor-critic module, which env runners can ask for values too. For PPO, A2C, IMPALA and APPO.
 
     With ``LayerCatalog`` its encoder is one of our layers; without, what RLlib's own catalog makes of the model config.
     """
 
     def get_non_inference_attributes(self) -> list[str]:
-        """Nothing: env runners get the value function, too.
+        """APPO's target networks, where it made them; not the value function, which env runners get, too.
 
         RLlib leaves it out of the weights it sends to them. They would then record values of the first, random one,
         and, with a recurrent critic of its own, that critic's states.
         """
-        return []
+        return [name for name in ("_old_encoder", "_old_pi") if hasattr(self, name)]
 
     def forward_rollout(self, batch: dict[str, Any], overwrite_state: bool = False) -> dict[str, Any]:
         """One pass of the encoder for the action, the value and the next state.

@@ -13,13 +13,14 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from rllib_stpn.errors import UsageError, one_of
 from rllib_stpn.layers import LAYERS, layer_options, make_layer
 from rllib_stpn.models.catalog import LayerCatalog
+from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS
 from rllib_stpn.models.module import MemoryRLModule
 
 _MODEL_KEYS = {
     field.name
     for field in dataclasses.fields(DefaultModelConfig)
     if not field.name.startswith(("lstm_", "fusionnet_")) and field.name not in ("use_lstm", "max_seq_len")
-}
+} | {"custom_action_dist"}
 
 _SIZES = ("hidden_size", "num_parameters")
 
@@ -46,7 +47,8 @@ def recurrent_spec(
         **options: Options of the layer (see ``layer_options(name)``), and keys of RLlib's ``DefaultModelConfig``
             for what stands around it: ``conv_filters``, ``fcnet_hiddens`` (default ``[]``: the layer reads the
             observation itself), ``head_fcnet_hiddens``, ``vf_share_layers`` (default True: policy and value
-            share encoder and state), ``free_log_std``, ...
+            share encoder and state), ``free_log_std``, ...; also ``custom_action_dist``: ``"softplus_gaussian"`` for
+            continuous actions (``rllib_stpn.models.distributions``).
 
     Raises:
         UsageError: An unknown layer or option, or a value out of range.
@@ -61,6 +63,8 @@ def recurrent_spec(
         allowed = sorted({*layer_options(name), *_SIZES, "max_seq_len", *_MODEL_KEYS})
         close = difflib.get_close_matches(unknown[0], allowed, n=3) or allowed
         raise one_of(f"{name}: unknown option", unknown[0], close)
+    if options.get("custom_action_dist") not in (None, *ACTION_DISTRIBUTIONS):
+        raise one_of(f"{name}: custom_action_dist", options["custom_action_dist"], [*ACTION_DISTRIBUTIONS, None])
     of_layer |= {"hidden_size": hidden_size} if num_parameters is None else {"num_parameters": num_parameters}
     make_layer(name, input_size=1, **of_layer)  # a wrong value is refused here, not in a remote actor
     return RLModuleSpec(

@@ -33,6 +33,7 @@ from ray.rllib.utils.numpy import SMALL_NUMBER, flatten_inputs_to_1d_tensor
 from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.rollouts.thin_states import ThinStates
 
 Transform = Callable[[Any], Any]
 
@@ -48,6 +49,7 @@ _DONE_BY_THE_RUNNER = (
     UnBatchToIndividualItems,
     RemoveSingleTsTimeRankFromBatch,
     ListifyDataForVectorEnv,
+    ThinStates,
 )
 
 

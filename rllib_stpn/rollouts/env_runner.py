@@ -7,9 +7,11 @@ module on whole arrays and returns a ``Fragment``. What does not concern samplin
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,10 +48,17 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     ``learner_config_dict``).
 
     Callbacks on episodes get RLlib's ``SingleAgentEpisode``. Keeping these costs time per environment and step, so
-    they exist only where such a callback does.
+    they exist only where such a callback does. One that has a method ``on_vector_step`` gets arrays ``[B]`` in their
+    place, after each step of all environments: ``valid``, which environments did more than reset, ``done``, which ended
+    an episode, and ``lengths`` and ``returns`` of their episodes so far.
+
+    Attributes:
+        around_acting: Makes a context around each forward pass that chooses actions; passes for values alone have none.
 
     In training, ``episode_return_mean`` and its like are over the last ``metrics_num_episodes_for_smoothing`` episodes.
     """
+
+    around_acting: Callable[[], contextlib.AbstractContextManager] = staticmethod(contextlib.nullcontext)
 
     def __init__(self, *, config, **kwargs):
         super().__init__(config=config, **kwargs)
@@ -62,6 +71,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             getattr(type(callbacks), which) is not getattr(RLlibCallback, which)
             for callbacks in self._callbacks
             for which in _EPISODE_CALLBACKS
+            if not hasattr(callbacks, "on_vector_step")
         )
 
     # --- construction -------------------------------------------------------------------------------------------
@@ -196,7 +206,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def _act(self, explore: bool, random_actions: bool) -> dict[str, Any]:
         """One pass of the module over the current observations; advances the recurrent state."""
-        outputs = self._forward(self._observations, self._current_state(), explore, overwrite_state=True)
+        state = self._current_state()
+        with self.around_acting():
+            outputs = self._forward(self._observations, state, explore, overwrite_state=True)
         self._state = outputs.get(Columns.STATE_OUT)
         if explore:
             distribution = self.module.get_exploration_action_dist_cls().from_logits(
@@ -287,6 +299,9 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         done = (terminated | truncated) & valid
         self._lengths += valid
         self._returns += np.where(valid, rewards, 0.0)
+        for callbacks in self._callbacks:
+            if hasattr(callbacks, "on_vector_step"):
+                callbacks.on_vector_step(valid=valid, done=done, lengths=self._lengths, returns=self._returns)
         ended = np.flatnonzero(done)
         finals = None  # the module's view of the final observations, [len(ended), ...]
         ended_infos, reset_infos = infos, infos

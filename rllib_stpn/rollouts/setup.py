@@ -36,11 +36,14 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
     if algorithm is None or not issubclass(algorithm, PPO):
         name = getattr(algorithm, "__name__", type(config).__name__)
         raise UsageError(
-            f"batched rollouts: got algorithm {name}, allowed are PPO and A2C; others run with RLlib's own "
-            "SingleAgentEnvRunner (env_runner_cls: single_agent)"
+            f"batched rollouts: got algorithm {name}, allowed are PPO and A2C; others run with RLlib's own env runners "
+            "(env_runner_cls: single_agent)"
         )
     if config.is_multi_agent:
-        raise UsageError("batched rollouts: got a multi-agent config, allowed are single-agent ones")
+        raise UsageError(
+            "batched rollouts: got a multi-agent config, allowed are single-agent ones; several agents run with "
+            "RLlib's own env runners"
+        )
     connector = config._learner_connector
     if connector is not None and connector is not fragments_to_batch:
         raise UsageError(

@@ -240,7 +240,6 @@ def test_means_are_over_the_last_episodes_even_if_few_ended_in_this_iteration():
         assert metrics["episode_len_max"].peek() == max(lengths)
 
 
-
 def test_fragments_are_cut_by_whole_environments():
     fragment = make_runner(runner_config(mode="SameStep")).sample()[0]
     from ray.rllib.utils.minibatch_utils import ShardEpisodesIterator

@@ -1,0 +1,21 @@
+"""The scripts in ``examples``, run as a user runs them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_it_trains_and_prints_returns(script, tmp_path):
+    run = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr[-2000:]
+    printed = re.findall(r"^ *(\d+) steps: return (\d+\.\d)$", run.stdout, re.M)
+    steps = [int(count) for count, _ in printed]
+    assert len(steps) >= 3
+    assert steps == sorted(set(steps))
+    assert all(float(mean) > 0 for _, mean in printed)
