@@ -177,15 +177,22 @@ def forward(rule: str, energy: bool):
                 read, pre, post_at = now, before, h_at
                 if attends:
                     read, pre, post_at = s_at, now, now
-                    for i in range(H):
-                        p, e = load(scratch, p_at + i * LANES), zero
+                    for i in range(0, H, 2):
+                        i1 = min(i + 1, H - 1)
+                        p0, p1 = load(scratch, p_at + i * LANES), load(scratch, p_at + i1 * LANES)
+                        e0, e1 = zero, zero
                         for j in range(H):
-                            w, v = splat(weight[i * H + j]), load(scratch, now + j * LANES)
-                            p = w * v + p
+                            w0, w1 = splat(weight[i * H + j]), splat(weight[i1 * H + j])
+                            v = load(scratch, now + j * LANES)
+                            p0 = w0 * v + p0
+                            p1 = w1 * v + p1
                             if energy:
-                                e = absolute(w) * (v * v) + e
-                        store(scratch, p_at + i * LANES, p)
-                        store(scratch, spent_at + i * LANES, e)
+                                e0 = absolute(w0) * (v * v) + e0
+                                e1 = absolute(w1) * (v * v) + e1
+                        store(scratch, p_at + i * LANES, p0)
+                        store(scratch, p_at + i1 * LANES, p1)
+                        store(scratch, spent_at + i * LANES, e0)
+                        store(scratch, spent_at + i1 * LANES, e1)
                     r = _normalize(scratch, p_at, z_at, H)
                     for i in range(H):
                         z = load(scratch, z_at + i * LANES)
@@ -517,8 +524,14 @@ def backward(rule: str):
                             dp = load(scratch, dp_at + at) + load(scratch, du_at + at)
                             store(scratch, dp_at + at, dp)
                             _add(scratch, db_at + at, dp)
+                        for i in range(0, H, 2):
+                            i1 = min(i + 1, H - 1)
+                            dp0, dp1 = load(scratch, dp_at + i * LANES), zero
+                            if i1 > i:
+                                dp1 = load(scratch, dp_at + i1 * LANES)
                             for j in range(H):
-                                _add(scratch, dv_next + j * LANES, splat(weight[i * H + j]) * dp)
+                                both = splat(weight[i * H + j]) * dp0 + splat(weight[i1 * H + j]) * dp1
+                                _add(scratch, dv_next + j * LANES, both)
                         scatter(ddrive, (sample * steps + t) * H, steps * H, count, scratch, dp_at, H)
                         du_at = dv_next
                     if feedforward:

@@ -3,8 +3,7 @@
 import functools
 import math
 import warnings
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -17,7 +16,8 @@ from rllib_stpn.kernels.threads import Lease, num_threads, run_slices, workspace
 # in segments.
 TRACE_BYTES = 4 * 2**20
 
-# Synapses times steps below which a second thread costs more than it saves; those of backward count threefold.
+# Synapses times steps below which a second thread costs more than it saves; those of backward count threefold, and
+# laying out a state and back like four steps.
 THREAD_WORK = 4 * 10**6
 
 
@@ -98,8 +98,8 @@ def plastic(
 
 
 @functools.cache
-def _loops() -> ModuleType | None:
-    """The module of the loops; numba is imported here and not before."""
+def _loops() -> Any:
+    """The module of the loops, None without numba, which is imported here and not before."""
     try:
         from rllib_stpn.kernels import plastic_lanes
     except ImportError as error:
@@ -124,7 +124,8 @@ class _Plastic(torch.autograd.Function):
         x = inputs if weight is None else None
         D = D if weight is None else H
         groups = -(-batch // loops.LANES)
-        drive = torch.addmm(bias, inputs.reshape(batch * steps, -1), weight_x.T)
+        drive = workspace(-1, batch * steps * H).view(-1, H)
+        torch.addmm(bias, inputs.reshape(batch * steps, -1), weight_x.T, out=drive)
         first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
         out = inputs.new_empty(batch, steps, H)
         # A group is read whole before it is written, so a state may be written over.
@@ -148,7 +149,7 @@ class _Plastic(torch.autograd.Function):
             scratch = workspace(slot, loops.forward_vectors(rule, H, D) * loops.LANES)
             return functools.partial(run, *arrays, scratch.numpy(), begin, end, batch, steps, H, D, *scalars)
 
-        run_slices([task(*part) for part in _slices(groups, batch * steps * H * D)])
+        run_slices([task(*part) for part in _slices(groups, batch * (steps + 4) * H * D)])
         ctx.save_for_backward(inputs, first, h, A, E, weight_x, weight, alpha, row0, row1)
         ctx.rule, ctx.scalars, ctx.sizes = rule, scalars[:2], (batch, steps, H, D)
         ctx.shapes = getattr(keep, "shape", ()), getattr(rate, "shape", ())
@@ -168,7 +169,7 @@ class _Plastic(torch.autograd.Function):
         groups = -(-batch // loops.LANES)
         dout = saved.new_zeros(batch, steps, H) if dout is None else dout
         x = inputs if weight is None else None
-        ddrive = torch.empty(batch, steps, H)
+        ddrive = workspace(-1, batch * steps * H).view(-1, H)
         dx, dh, dA0, dE0 = (None if t is None else torch.empty(t.shape) for t in (x, h, A, E))
         # The A that gradients reach: those used by the steps and, where a gradient comes from there, the last one.
         passes = steps + 1 if rule != "fast_weights" and (dA is not None or dE is not None) else steps
@@ -201,17 +202,16 @@ class _Plastic(torch.autograd.Function):
         dbias, drow0, drow1 = next_gradient(H), next_gradient(H), next_gradient(H)
         keep_shape, rate_shape = ctx.shapes
         dkeep, drate, dbias_m = next_gradient(1), next_gradient(1), next_gradient(1)
-        flat = ddrive.view(-1, H)
         dinputs = None
         if ctx.needs_input_grad[0]:
-            dinputs = torch.mm(flat, weight_x) if dx is None else dx.view(-1, D).addmm_(flat, weight_x)
+            dinputs = torch.mm(ddrive, weight_x) if dx is None else dx.view(-1, D).addmm_(ddrive, weight_x)
             dinputs = dinputs.view(inputs.shape)
         return (
             dinputs,
             dh,
             dA0,
             dE0,
-            torch.mm(flat.T, inputs.reshape(batch * steps, -1)),
+            torch.mm(ddrive.T, inputs.reshape(batch * steps, -1)),
             dbias,
             dweight,
             dalpha,
@@ -224,8 +224,8 @@ class _Plastic(torch.autograd.Function):
 
 
 def _flat(*tensors: torch.Tensor | None) -> list:
-    # Views, or copies of what is strided.
-    return [_NOTHING if t is None else t.detach().numpy().reshape(-1) for t in tensors]
+    # Not numpy's reshape alone: what is expanded, such as the gradient of a sum, it would leave expanded.
+    return [_NOTHING if t is None else t.detach().contiguous().numpy().reshape(-1) for t in tensors]
 
 
 _NOTHING = torch.empty(0).numpy()

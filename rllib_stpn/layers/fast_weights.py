@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional
 
-from rllib_stpn.kernels import Plasticity
+from rllib_stpn.kernels import Plasticity, overwriting_states
 from rllib_stpn.kernels import energy as synaptic_energy
 from rllib_stpn.layers.batched import add_outer, matvec
 from rllib_stpn.layers.layer import Layer, check_number, check_size, uniform
@@ -87,6 +87,13 @@ class FastWeights(Layer):
                 spent.append(synaptic_energy(A, s))
             s = self._squash(p + matvec(A, s))
         return s, {"h": s, "A": A}, sum(spent) if return_energy else None
+
+    def energy_without(self, inputs, state, columns=None):
+        """The difference: what the inner steps spend depends on the inputs."""
+        columns = slice(None) if columns is None else list(columns)
+        with torch.no_grad(), overwriting_states(False):
+            _, _, spent = self.forward(inputs, state, return_energy=True)
+            return spent - synaptic_energy(self.weight[:, : self.input_size][:, columns], inputs[..., columns])
 
     def _squash(self, p):
         return torch.tanh(functional.layer_norm(p, (self.hidden_size,), self.layer_norm_gain, self.layer_norm_bias))

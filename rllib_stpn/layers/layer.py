@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -153,6 +154,26 @@ class Layer(torch.nn.Module):
         self._check(inputs, state, is_first)
         outputs, state, energy = self.run(inputs, state, is_first, return_energy)
         return (outputs, state, energy) if return_energy else (outputs, state)
+
+    def energy_without(
+        self, inputs: torch.Tensor, state: State | None, columns: Sequence[int] | None = None
+    ) -> torch.Tensor:
+        """Energy ``[B, T, units]`` of a step, T = 1, less what the synapses of some inputs spend.
+
+        That is the energy of a step with these inputs at zero, as long as the efficacies of a step do not depend on its
+        own inputs. A layer where they do has to say otherwise.
+
+        Args:
+            inputs: ``[B, 1, I]``.
+            state: The state before the step.
+            columns: Indices of inputs; None for all, which leaves what recurrent synapses spend.
+        """
+        silent = inputs.clone()
+        silent[..., slice(None) if columns is None else list(columns)] = 0
+        with torch.no_grad(), kernels.overwriting_states(False):
+            spent = self.run(silent, state, None, True)[2]
+        assert spent is not None
+        return spent
 
     def _check(self, inputs, state, is_first):
         given = tuple(inputs.shape)

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from rllib_stpn.kernels import overwriting_states
 from rllib_stpn.layers.layer import Layer, State, check_flag, check_size
 
 
@@ -87,6 +88,18 @@ class Stack(Layer):
         if self.layer_norm is not None:
             outputs = self.layer_norm(outputs)
         return outputs, after, torch.cat(energies, 2) if return_energy else None
+
+    def energy_without(self, inputs, state, columns=None):
+        """Columns are of the first layer's inputs; None leaves the recurrent synapses of every layer."""
+        energies: list = []
+        with torch.no_grad(), overwriting_states(False):
+            outputs = inputs if self.projection is None else self.projection(inputs)
+            for layer, names in self._parts():
+                own = None if state is None else {key: state[ours] for key, ours in names.items()}
+                less = layer.energy_without(outputs, own, columns) if columns is None or not energies else None
+                outputs, _, energy = layer.run(outputs, own, None, True)
+                energies.append(energy if less is None else less)
+        return torch.cat(energies, 2)
 
     def extra_repr(self) -> str:
         """Sizes; the parts show themselves."""

@@ -177,7 +177,7 @@ def test_states_may_be_written_over(rule):
 def test_gradient_of_the_final_state_alone(rule):
     layer = made(rule, 5, 7)
     inputs = torch.randn(3, 4, 5)
-    for run in (layer.run, layer.run_steps):
+    for run in _both(layer):
         *_, plastic_part = run(inputs, some_state(layer, 3), None, False)[1].values()
         assert torch.autograd.grad(plastic_part.square().sum(), layer.bias, allow_unused=True)[0].abs().sum() > 0
 
@@ -209,6 +209,17 @@ def test_strided_tensors(rule):
     turned = {key: _strided(leaf) for key, leaf in state.items()}
     actual = results(strided.run, strided, _strided(inputs), turned)
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)  # the drive's product rounds differently
+
+
+def test_gradients_that_are_expanded(rule):
+    layer = made(rule, 5, 7)
+    inputs = torch.randn(18, 4, 5)
+    found = [torch.autograd.grad(run(inputs, None, None, False)[0].sum(), layer.bias) for run in _both(layer)]
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def _both(layer):
+    return layer.run, layer.run_steps
 
 
 def _strided(tensor):
