@@ -1,11 +1,11 @@
 # make train | test | slow | lint | bench: each sets up .venv first, where it is missing or out of date.
 #
-#   make train                                              Pong with STPN
-#   make train CONFIG=tuned_examples/pong_lstm.yaml STOP='{"num_env_steps_sampled_lifetime": 200000}'
+#   make train                                              associative retrieval with STPN
+#   make train CONFIG=tuned_examples/pong_stpn.yaml STOP='{"num_env_steps_sampled_lifetime": 200000}'
 #   make train ARGS='--seed 1 --storage-path /tmp/results'  any option of `rllib train`
 
 PYTHON ?= python3
-CONFIG ?= tuned_examples/pong_stpn.yaml
+CONFIG ?= tuned_examples/art_stpn.yaml
 STOP ?=
 ARGS ?=
 

@@ -1,0 +1,172 @@
+"""Settings of supervised training, as they stand in a YAML file's ``config``."""
+
+import dataclasses
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.layers import LAYERS, Layer, layer_options, make_layer
+from rllib_stpn.supervised.associative_retrieval import AssociativeRetrieval
+from rllib_stpn.supervised.familiarity import Familiarity
+from rllib_stpn.supervised.language_modelling import LanguageModelling
+from rllib_stpn.supervised.task import Task
+
+TASKS: dict[str, type[Task]] = {task.name: task for task in (AssociativeRetrieval, Familiarity, LanguageModelling)}
+OPTIMIZERS = ("adam", "sgd")
+_SIZES = ("hidden_size", "num_parameters")
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedConfig:
+    """Settings of supervised training; the names are RLlib's where RLlib has the thing.
+
+    Attributes:
+        task: One of ``TASKS``.
+        task_config: Options of the task.
+        model: ``{custom_model: a layer's name, custom_model_config: {hidden_size: ..., options of the layer}}``.
+        lr: Learning rate, or a schedule ``[[epoch, rate], ...]``: linear between its points and constant after the
+            last; epochs count from 0, and the rate changes with every batch.
+        optimizer: "adam" or "sgd" (plain), otherwise as torch has them.
+        grad_clip: Bound of the gradient's norm, over all parameters; None for no bound.
+        train_batch_size: Sequences per batch, in evaluation too.
+        seed: Of the data, their order and the initial parameters; None draws one.
+        num_cpus_for_main_process: CPUs of the trial, which has no other process.
+    """
+
+    task: str = AssociativeRetrieval.name
+    task_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    model: dict[str, Any] = dataclasses.field(
+        default_factory=lambda: {"custom_model": "stpn", "custom_model_config": {"hidden_size": 11}}
+    )
+    lr: float | list[list[float]] = 0.001
+    optimizer: str = "adam"
+    grad_clip: float | None = None
+    train_batch_size: int = 128
+    seed: int | None = None
+    num_cpus_for_main_process: int = 1
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "SupervisedConfig":
+        """The configuration of plain settings; numbers may be texts such as ``1e-3``, as YAML reads them.
+
+        Raises:
+            UsageError: An unknown key, task, layer or option, or a value it does not take.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in settings:
+            if key not in known:
+                raise one_of("config: unknown key", key, known)
+        config = cls(**{key: _CHECKS[key](f"config: {key}", value) for key, value in settings.items()})
+        config.make_layer(config.make_task())
+        return config
+
+    def make_task(self) -> Task:
+        """The task, without data."""
+        kind = TASKS[self.task]
+        options = inspect.signature(kind).parameters
+        for option in self.task_config:
+            if option not in options:
+                raise one_of(f"task_config: unknown option of {self.task}", option, options)
+        return kind(**self.task_config)
+
+    def make_layer(self, task: Task) -> Layer:
+        """The layer for a task."""
+        return make_layer(
+            self.model["custom_model"], input_size=task.input_size, **self.model.get("custom_model_config") or {}
+        )
+
+    def learning_rates(self, epoch: int, batches: int) -> list[float]:
+        """The learning rate of each batch of an epoch."""
+        schedule = self.lr if isinstance(self.lr, list) else [[0, self.lr]]
+        epochs, rates = zip(*schedule, strict=True)
+        return np.interp(epoch + np.arange(batches) / batches, epochs, rates).tolist()
+
+
+def _number(value: Any) -> float:
+    """The number that a value is, or that its text says; NaN where it is none."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _positive(where: str, value: Any) -> float:
+    number = _number(value)
+    if not 0 < number < math.inf:
+        raise UsageError(f"{where}: got {value!r}, allowed is a number greater than 0")
+    return number
+
+
+def _whole(least: int) -> Callable[[str, Any], int]:
+    def check(where: str, value: Any) -> int:
+        number = _number(value)
+        if not least <= number < math.inf or number != int(number):
+            raise UsageError(f"{where}: got {value!r}, allowed is a whole number of at least {least}")
+        return int(number)
+
+    return check
+
+
+def _lr(where: str, value: Any) -> float | list[list[float]]:
+    if not isinstance(value, list):
+        return _positive(where, value)
+    schedule = [[_number(number) for number in pair] for pair in value if isinstance(pair, list | tuple)]
+    pairs = [pair for pair in schedule if len(pair) == 2 and all(0 <= number < math.inf for number in pair)]
+    epochs = [epoch for epoch, _ in pairs]
+    if not value or len(pairs) < len(value) or epochs[0] != 0 or sorted(set(epochs)) != epochs:
+        raise UsageError(
+            f"{where}: got {value!r}, allowed is a number or [[0, rate], [epoch, rate], ...] with rising epochs"
+        )
+    return pairs
+
+
+def _model(where: str, value: Any) -> dict[str, Any]:
+    value = _mapping(where, value)
+    keys = ("custom_model", "custom_model_config")
+    for key in value:
+        if key not in keys:
+            raise one_of(f"{where}: unknown key", key, keys)
+    name = value.get("custom_model")
+    if not isinstance(name, str) or name not in LAYERS:
+        raise one_of(f"{where}: custom_model", name, sorted(LAYERS))
+    options = _mapping(f"{where}: custom_model_config", value.get("custom_model_config") or {})
+    for option in options:
+        if option not in (*_SIZES, *layer_options(name)):
+            raise one_of(f"{where}: unknown option of {name}", option, [*_SIZES, *layer_options(name)])
+    return value
+
+
+def _mapping(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: got {value!r}, allowed is a mapping")
+    return dict(value)
+
+
+def _choice(allowed):
+    def check(where: str, value: Any) -> Any:
+        if value not in allowed:
+            raise one_of(where, value, allowed)
+        return value
+
+    return check
+
+
+def _optional(check):
+    return lambda where, value: None if value is None else check(where, value)
+
+
+_CHECKS = {
+    "task": _choice(list(TASKS)),
+    "task_config": _mapping,
+    "model": _model,
+    "lr": _lr,
+    "optimizer": _choice(OPTIMIZERS),
+    "grad_clip": _optional(_positive),
+    "train_batch_size": _whole(1),
+    "seed": _optional(_whole(0)),
+    "num_cpus_for_main_process": _whole(1),
+}

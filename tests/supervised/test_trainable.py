@@ -1,0 +1,129 @@
+"""Training, stopping and going on."""
+
+import copy
+
+import pytest
+import torch
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.supervised import Supervised, evaluate, load
+
+
+def settings(task="associative_retrieval", layer="stpn", **more):
+    small = {
+        "associative_retrieval": {"num_pairs": 1, "train_size": 700, "validation_size": 100, "test_size": 200},
+        "familiarity": {"dim": 10, "length": 12, "train_size": 40, "validation_size": 20, "test_size": 20},
+        "language_modelling": {"vocabulary_size": 100, "embedding_size": 5, "bptt": 30},
+    }
+    return {
+        "task": task,
+        "task_config": small[task],
+        "model": {"custom_model": layer, "custom_model_config": {"hidden_size": 6}},
+        "lr": [[0, 0.02], [4, 0.001]],
+        "train_batch_size": 32,
+        "seed": 3,
+        **more,
+    }
+
+
+TIMES = ("time", "timestamp", "date", "iterations_since_restore")
+
+
+def timeless(result):
+    return {k: v for k, v in result.items() if not any(k.startswith(t) or k.endswith("_s") for t in TIMES)}
+
+
+CASES = {
+    "retrieval": {},
+    "no-seed": {"seed": None},
+    "familiarity": {"task": "familiarity", "layer": "hebbff", "lr": 0.01},
+    "language-modelling": {
+        "task": "language_modelling",
+        "layer": "plastic_lstm",
+        "optimizer": "sgd",
+        "lr": 1.0,
+        "grad_clip": 0.5,
+        "train_batch_size": 16,
+    },  # fmt: skip
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_restored_trial_goes_on_bit_for_bit(tmp_path, text, case):
+    case = settings(**CASES[case])
+    if case["task"] == "language_modelling":
+        case["task_config"] |= text
+    straight = Supervised(copy.deepcopy(case))
+    straight.train()
+    straight.save(str(tmp_path))
+    expected = [straight.train() for _ in range(2)]
+    restored = Supervised(copy.deepcopy(case))
+    restored.train()  # It has a life of its own before.
+    restored.restore(str(tmp_path))
+    for one, two in zip(expected, [restored.train(), restored.train()], strict=True):
+        assert timeless(one) == timeless(two)
+    other = dict(restored.module.named_parameters())
+    for name, parameter in straight.module.named_parameters():
+        assert torch.equal(parameter, other[name]), name
+
+
+def test_it_learns_and_reports():
+    trainable = Supervised(settings(lr=0.02))
+    first, *_, last = [trainable.train() for _ in range(12)]
+    assert first["train_accuracy"] < 0.5
+    assert last["train_accuracy"] > 0.9
+    assert last["train_loss"] < first["train_loss"]
+    assert last["validation_accuracy"] > 0.75
+    assert last["test_accuracy"] > 0.75
+    assert last["num_parameters"] == 6 * (37 + 6) * 3 + 6 + 7 * 37
+    assert last["num_sequences_trained_lifetime"] == 12 * 700
+    assert 0 < last["epoch_time_s"] <= last["time_this_iter_s"]
+    assert last["energy_per_sequence"] > 0
+
+
+def test_the_test_is_that_of_the_epoch_with_the_best_validation(tmp_path):
+    trainable = Supervised(settings(lr=[[0, 0.02], [2, 0.5]]))  # Ends worse than it was.
+    results = []
+    for epoch in range(1, 8):
+        results.append(trainable.train())
+        trainable.save(str(tmp_path / str(epoch)))
+    accuracies = [result["validation_accuracy"] for result in results]
+    best = accuracies.index(max(accuracies)) + 1
+    assert results[-1]["best_epoch"] == best < 7
+    task, module = load(tmp_path / str(best))
+    tested = evaluate(task, module, "test", batch_size=32)
+    assert tested == {key: results[-1][key] for key in ("test_loss", "test_accuracy")}
+
+
+def test_seeds_differ_and_repeat():
+    losses = [Supervised(settings(seed=seed)).train()["train_loss"] for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_checkpoint_gives_task_and_module(tmp_path):
+    trainable = Supervised(settings("familiarity", seed=None))
+    result = trainable.train()
+    trainable.save(str(tmp_path))
+    task, module = load(tmp_path)
+    assert not module.training
+    measured = evaluate(task, module, "validation", batch_size=32, measure_energy=True)
+    assert measured == {key: result[key] for key in measured}
+    assert Supervised.from_checkpoint(tmp_path).train()["training_iteration"] == 2
+
+
+def test_a_checkpoint_of_another_model_or_none(tmp_path):
+    trainable = Supervised(settings())
+    trainable.save(str(tmp_path))
+    with pytest.raises(UsageError, match="another model: got .*'stpn'.* allowed is .*'gru'"):
+        Supervised(settings(layer="gru")).restore(str(tmp_path))
+    with pytest.raises(UsageError, match="no checkpoint of supervised training"):
+        load(tmp_path / "elsewhere")
+    (tmp_path / "supervised.pt").write_bytes(b"half a fi")
+    with pytest.raises(UsageError, match=r"supervised\.pt: cannot be read"):
+        load(tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_the_run():
+    trainable = Supervised(settings("language_modelling", layer="mlp", lr=1e30, optimizer="sgd"))
+    with pytest.raises(UsageError, match="epoch 1: the training loss is"):
+        trainable.train()
