@@ -1,6 +1,7 @@
 """From plain settings, as a YAML file and Tune hold them, to RLlib's ``AlgorithmConfig``."""
 
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,27 +13,36 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
 
 OWN_ALGORITHMS = ("A2C",)
+TRAINABLES = ("Supervised",)
+"""What ``run:`` may also be: Tune trainables of ours that are no algorithms of RLlib."""
 ENV_RUNNERS = ("batched", "single_agent")
 
 
 def algorithm_names() -> list[str]:
-    """The names that ``run:`` may have: our algorithms and RLlib's."""
+    """The names that ``run:`` may have: ours and RLlib's."""
     from ray.rllib.algorithms.registry import ALGORITHMS
 
-    return sorted({*OWN_ALGORITHMS, *ALGORITHMS})
+    return sorted({*OWN_ALGORITHMS, *TRAINABLES, *ALGORITHMS})
 
 
 @functools.cache
 def algorithm_class(run: str) -> "type[Algorithm]":
-    """The algorithm of this name.
+    """The algorithm of this name, or the trainable.
 
     Raises:
         UsageError: There is none.
     """
+    if run in TRAINABLES:
+        from rllib_stpn import supervised
+
+        return getattr(supervised, run)
     if run in OWN_ALGORITHMS:
         from rllib_stpn import algorithms
 
         return getattr(algorithms, run)
+    if run in old_names.ALGORITHMS_DROPPED:
+        near = old_names.ALGORITHMS_DROPPED[run]
+        raise UsageError(f"run: unknown algorithm {run!r}: RLlib has dropped it; of those it has, {near} comes close")
     if run not in algorithm_names():
         raise unknown_key("run", run, algorithm_names(), noun="algorithm", list_all=True)
     from ray.rllib.algorithms.registry import ALGORITHMS
@@ -43,8 +53,19 @@ def algorithm_class(run: str) -> "type[Algorithm]":
         raise UsageError(f"run: {run} cannot be imported: {error}") from error
 
 
-def build_config(run: str, settings: Mapping[str, Any]) -> "AlgorithmConfig":
-    """Builds the configuration of an algorithm.
+def default_config(run: str, base: "AlgorithmConfig | None" = None) -> "AlgorithmConfig":
+    """What an experiment's settings are put on: a copy of its Python file's config, else the algorithm's default.
+
+    Raises:
+        UsageError: There is no such algorithm.
+    """
+    if base is None:
+        return algorithm_class(run).get_default_config()
+    return base.copy(copy_frozen=False)
+
+
+def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig | None" = None) -> "AlgorithmConfig":
+    """Builds the configuration of an algorithm, or of one of ``TRAINABLES``, whose settings are its fields.
 
     The settings are attributes of the algorithm's ``AlgorithmConfig``, but for these:
 
@@ -54,19 +75,23 @@ def build_config(run: str, settings: Mapping[str, Any]) -> "AlgorithmConfig":
       and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
+    - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback.
 
     Args:
         run: The algorithm's name.
         settings: Plain values, nothing of a grid in them. Not modified.
+        base: What they are put on, where it is not the algorithm's default.
 
     Raises:
         UsageError: An unknown algorithm or env runner, or a model block that no model can be built from.
     """
+    if run in TRAINABLES:
+        return type(algorithm_class(run).get_default_config()).from_settings(settings)
     import rllib_stpn
 
     rllib_stpn.register()
-    config = algorithm_class(run).get_default_config()
-    new_stack = old_names.on_new_stack(dict(settings))
+    config = default_config(run, base)
+    new_stack = config.enable_rl_module_and_learner and old_names.on_new_stack(dict(settings))
     settings = {key: value for key, value in settings.items() if not key.startswith("__")}  # Tune's own notes.
     if not new_stack:
         return config.update_from_dict(settings)
@@ -75,8 +100,11 @@ def build_config(run: str, settings: Mapping[str, Any]) -> "AlgorithmConfig":
     layer = model.get("custom_model")
     runner = settings.pop("env_runner_cls", None)
     observation_filter = settings.pop("observation_filter", None)
+    callbacks = settings.pop("callbacks_class", None)
     bootstrap = None if hasattr(config, "bootstrap_truncated") else settings.pop("bootstrap_truncated", None)
     config.update_from_dict(settings)
+    if callbacks is not None:
+        config.callbacks(callbacks_class=_callbacks(callbacks))
     if layer:
         from rllib_stpn.models.spec import spec_from_model_dict
 
@@ -98,7 +126,11 @@ def build_config(run: str, settings: Mapping[str, Any]) -> "AlgorithmConfig":
     elif runner == "single_agent":
         from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-        config.env_runners(env_runner_cls=SingleAgentEnvRunner)
+        config.env_runners(env_runner_cls=None if config.is_multi_agent else SingleAgentEnvRunner)
+    if layer and runner != "batched" and run != "A2C":  # so has this
+        from rllib_stpn.rollouts import thin_states
+
+        config.env_runners(module_to_env_connector=thin_states)
     if bootstrap is not None and runner != "batched":
         raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
     return config
@@ -108,3 +140,21 @@ def _mean_std_filter(env=None, spaces=None, device=None):
     from ray.rllib.connectors.env_to_module import MeanStdFilter
 
     return MeanStdFilter()
+
+
+def _callbacks(block: Any) -> Any:
+    """What ``callbacks:`` stands for; a class of a Python file stays."""
+    if callable(block):
+        return block
+    from rllib_stpn.callbacks import EnergyMetricsCallback
+
+    name, options = next(iter(block.items()), (None, {})) if isinstance(block, dict) else (block, {})
+    if name != "energy" or (isinstance(block, dict) and len(block) > 1):
+        raise one_of("callbacks", block, ("energy", {"energy": {"every_n_steps": 10}}))
+    allowed = list(inspect.signature(EnergyMetricsCallback).parameters)
+    for key in options or {}:
+        if key not in allowed:
+            raise unknown_key("callbacks: energy", key, allowed, list_all=True)
+    callback = functools.partial(EnergyMetricsCallback, **(options or {}))
+    callback()  # a wrong value is refused here, not in a remote actor
+    return callback

@@ -7,12 +7,15 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from rllib_stpn.cli import grid, old_names
 from rllib_stpn.errors import UsageError
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms import AlgorithmConfig
 
 CHECKPOINT_KEYS = {
     "checkpoint_frequency": int,
@@ -32,6 +35,13 @@ TOP_METRICS = (
     "training_iteration",
     "iterations_since_restore",
 )
+#: The same of supervised training, beside Tune's own. A criterion is reached from below: no losses, and no test data.
+SUPERVISED_METRICS = ("train_accuracy", "validation_accuracy", "num_sequences_trained_lifetime")
+
+
+def subject(run: str) -> str:
+    """The setting that says what is learned: ``task`` of supervised training, ``env`` of all else."""
+    return "task" if run == "Supervised" else "env"
 
 
 @dataclasses.dataclass
@@ -42,13 +52,18 @@ class Experiment:
         where: What errors call it: the file and the experiment's name.
         name: The experiment's name, which is that of its directory.
         run: The algorithm's name.
-        config: The algorithm's settings, `env` included, under today's names; `grid_search` still in it.
+        config: The algorithm's settings, `env` (or `task`) included, under today's names; `grid_search` still in it.
         stop: Metric path -> the value at which a trial ends.
         checkpoint: The arguments of Tune's ``CheckpointConfig``.
         num_samples: How often each point of the grid is run.
         max_failures: How often a failed trial is tried again, from its last checkpoint.
         storage_path: The directory (or URI) that holds the experiment's directory.
         notes: What was translated, one line each, for the user.
+        base: The config of a Python file, which `config` is put on; None stands for the algorithm's default.
+        restore: The checkpoint that trials begin with.
+        resume: Whether to go on with the run before.
+        scheduler: ``fifo``, ``asha`` or ``pbt``.
+        scheduler_config: The scheduler's arguments, as Tune's class has them.
     """
 
     where: str
@@ -61,6 +76,11 @@ class Experiment:
     max_failures: int = 0
     storage_path: str = "~/ray_results"
     notes: list[str] = dataclasses.field(default_factory=list)
+    base: "AlgorithmConfig | None" = None
+    restore: str | None = None
+    resume: bool = False
+    scheduler: str = "fifo"
+    scheduler_config: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def num_trials(self) -> int:
@@ -79,7 +99,12 @@ class Overrides:
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     num_samples: int | None = None
     checkpoint_frequency: int | None = None
+    checkpoints_kept: int | None = None
     storage_path: str | None = None
+    restore: str | None = None
+    resume: bool = False
+    scheduler: str | None = None
+    scheduler_config: dict[str, Any] | None = None
 
     def apply(self, experiment: Experiment) -> Experiment:
         """A new experiment; its notes are those of both.
@@ -91,16 +116,23 @@ class Overrides:
         if self.name is not None:
             changed.name = _name("--experiment-name", self.name)
         if self.run is not None:
+            if changed.base is not None and self.run != changed.run:
+                raise UsageError(f"--run: got {self.run!r}, and the config in {changed.where} is one of {changed.run}")
             changed.run = self.run
-        if self.storage_path is not None:
-            changed.storage_path = self.storage_path
+        for option in ("storage_path", "restore", "scheduler", "scheduler_config"):
+            if getattr(self, option) is not None:
+                setattr(changed, option, getattr(self, option))
+        changed.resume = self.resume
         if self.num_samples is not None:
             changed.num_samples = _integer("--num-samples", self.num_samples, at_least=1)
         if self.checkpoint_frequency is not None:
             frequency = _integer("--checkpoint-freq", self.checkpoint_frequency, at_least=0)
             changed.checkpoint = {**changed.checkpoint, "checkpoint_frequency": frequency}
+        if self.checkpoints_kept is not None:
+            kept = _integer("--keep-checkpoints-num", self.checkpoints_kept, at_least=1)
+            changed.checkpoint = {**changed.checkpoint, "num_to_keep": kept}
         if self.stop is not None:
-            changed.stop, notes = _stop("--stop", self.stop)
+            changed.stop, notes = _stop("--stop", self.stop, changed.run)
             changed.notes += notes
         if self.config:
             stack = {k: v for k, v in changed.config.items() if k.startswith("enable_")}
@@ -120,14 +152,17 @@ def from_flags(run: str, env: str) -> Experiment:
 
 
 def load(path: Path) -> list[Experiment]:
-    """Reads the experiments of a YAML file.
+    """Reads the experiments of a YAML file, or the one of a Python file.
 
     Args:
-        path: The file: ``{experiment name: {env, run, stop, config, ...}}``.
+        path: The file: ``{experiment name: {env, run, stop, config, ...}}``, or Python that makes an
+            ``AlgorithmConfig`` and calls it ``config``.
 
     Raises:
         UsageError: The file is missing or no YAML, a key is missing or unknown, a value has the wrong type.
     """
+    if path.suffix == ".py":
+        return [_from_python(path)]
     tree = _read(path)
     if not isinstance(tree, dict) or not tree:
         raise UsageError(f"{path}: expected a mapping of experiment names, got {_kind(tree)}")
@@ -136,9 +171,16 @@ def load(path: Path) -> list[Experiment]:
     return [_experiment(path, name, block) for name, block in tree.items()]
 
 
+def _from_python(path: Path) -> Experiment:
+    from rllib_stpn.cli import python_file
+
+    base, config, stop = python_file.read(path)
+    run = base.algo_class.__name__
+    criteria, notes = _stop(f"{path}: stop", stop, run)
+    return Experiment(where=str(path), name=path.stem, run=run, config=config, stop=criteria, notes=notes, base=base)
+
+
 def _read(path: Path) -> Any:
-    if path.suffix == ".py":
-        raise UsageError(f"{path}: a Python file; give a YAML file, and run Python files with python")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -165,17 +207,19 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     where = f"{path}: {name}"
     name = _name(f"{path}: experiment name", name)
     if not isinstance(block, dict):
-        raise UsageError(f"{where}: expected a mapping with run, env, stop and config, got {_kind(block)}")
+        raise UsageError(f"{where}: expected a mapping with run, env (or task), stop and config, got {_kind(block)}")
     block, notes = old_names.translate_experiment(where, block)
     allowed = (
         "run",
         "env",
+        "task",
         "stop",
         "config",
         "checkpoint_config",
         "num_samples",
         "max_failures",
         "storage_path",
+        "restore",
     )
     for key in block:
         if key not in allowed:
@@ -186,21 +230,24 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     if not isinstance(config, dict):
         raise UsageError(f"{where}: config: expected a mapping of settings, got {_kind(config)}")
     config = dict(config)
-    if "env" in block:
-        if "env" in config and config["env"] != block["env"]:
-            raise UsageError(f"{where}: env is given twice: {block['env']!r} and, in config, {config['env']!r}")
-        config["env"] = block["env"]
-    for key, found in (("run", "run" in block), ("env", "env" in config)):
+    for key in ("env", "task"):
+        if key in block:
+            if key in config and config[key] != block[key]:
+                raise UsageError(f"{where}: {key} is given twice: {block[key]!r} and, in config, {config[key]!r}")
+            config[key] = block[key]
+    wanted = subject(block.get("run"))
+    for key, found in (("run", "run" in block), (wanted, wanted in config or "task" in config)):
         if not found:
             raise UsageError(f"{where}: {key!r} is missing")
     if not isinstance(block["run"], str):
         raise UsageError(f"{where}: run: expected the name of an algorithm, got {_kind(block['run'])}")
     config, more = old_names.translate_config(f"{where}: config", config)
     _check_grids(f"{where}: config", config)
-    stop, stop_notes = _stop(f"{where}: stop", block.get("stop"))
+    stop, stop_notes = _stop(f"{where}: stop", block.get("stop"), block["run"])
     storage_path = block.get("storage_path", Experiment.storage_path)
-    if not isinstance(storage_path, str):
-        raise UsageError(f"{where}: storage_path: expected a directory, got {_kind(storage_path)}")
+    for key, path in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
+        if not isinstance(path, str):
+            raise UsageError(f"{where}: {key}: expected a directory, got {_kind(path)}")
     return Experiment(
         where=where,
         name=name,
@@ -211,6 +258,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         num_samples=_integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
         max_failures=_integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
         storage_path=storage_path,
+        restore=block.get("restore"),
         notes=notes + more + stop_notes,
     )
 
@@ -221,16 +269,18 @@ def _name(where: str, name: Any) -> str:
     return name
 
 
-def _stop(where: str, stop: Any) -> tuple[dict[str, float], list[str]]:
+def _stop(where: str, stop: Any, run: str) -> tuple[dict[str, float], list[str]]:
     if stop is None:
         return {}, []
     if not isinstance(stop, dict):
         raise UsageError(f"{where}: expected a mapping of metrics to numbers, got {_kind(stop)}")
     stop, notes = old_names.translate_stop(where, stop)
+    known = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS, "env_runners/episode_len_mean")
+    if subject(run) == "task":
+        known = (*SUPERVISED_METRICS, *(name for name in TOP_METRICS if not name.startswith("num_")))
     criteria = {}
     for metric, value in stop.items():
-        if not isinstance(metric, str) or ("/" not in metric and metric not in TOP_METRICS):
-            known = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS, "env_runners/episode_len_mean")
+        if not isinstance(metric, str) or ("/" not in metric and metric not in known):
             raise unknown_key(where, metric, known, noun="metric", list_all=True)
         number = as_number(value)
         if number is None:
@@ -262,13 +312,28 @@ def _checkpoint(where: str, block: Any) -> dict[str, Any]:
 
 
 def _check_grids(where: str, config: dict[str, Any]) -> None:
+    """Checks every search, and makes numbers of the ends of ranges, which YAML may read as texts."""
     for path, block in grid.grids(config):
         key = ".".join(map(str, path))
-        if not grid.is_grid(block):
+        kind = grid.kind(block)
+        if kind is None:
             others = ", ".join(repr(k) for k in block if k != grid.GRID)
             raise UsageError(f"{where}: {key}: grid_search stands alone in its mapping, found {others} beside it")
-        if not isinstance(block[grid.GRID], list) or not block[grid.GRID]:
-            raise UsageError(f"{where}: {key}: grid_search: expected a list of values, got {_kind(block[grid.GRID])}")
+        values = block[kind]
+        if kind in grid.RANGES:
+            block[kind] = _range(f"{where}: {key}: {kind}", kind, values)
+        elif not isinstance(values, list) or not values:
+            raise UsageError(f"{where}: {key}: {kind}: expected a list of values, got {_kind(values)}")
+
+
+def _range(where: str, kind: str, values: Any) -> list[float]:
+    ends = [as_number(value) for value in values] if isinstance(values, list) else []
+    low, high = ends if len(ends) == 2 else (None, None)
+    whole = kind != "randint" or all(isinstance(end, int) for end in ends)
+    if low is None or high is None or not low < high or not whole or (kind == "loguniform" and low <= 0):
+        numbers = {"randint": "whole numbers", "loguniform": "numbers above 0"}.get(kind, "numbers")
+        raise UsageError(f"{where}: got {values!r}, allowed are two {numbers} [low, high] with low < high")
+    return [low, high]
 
 
 def as_number(value: Any) -> float | int | None:

@@ -18,20 +18,21 @@ class Resources:
 
     Args:
         settings: Plain settings; where a value is swept, its largest counts.
-        defaults: The algorithm's default ``AlgorithmConfig``.
+        defaults: The algorithm's default ``AlgorithmConfig``; what it lacks, such as env runners, is not asked for.
     """
 
     def __init__(self, settings: dict[str, Any], defaults: Any):
         def largest(key: str) -> Any:
-            return max(grid.choices(settings.get(key, getattr(defaults, key))))
+            return max(grid.choices(settings.get(key, getattr(defaults, key, 0))))
 
         self.env_runners = largest("num_env_runners")
         self.cpus_per_env_runner = largest("num_cpus_per_env_runner")
-        evaluates = any(grid.choices(settings.get("evaluation_interval", defaults.evaluation_interval)))
+        interval = settings.get("evaluation_interval", getattr(defaults, "evaluation_interval", None))
+        evaluates = any(grid.choices(interval))
         self.evaluation_env_runners = largest("evaluation_num_env_runners") if evaluates else 0
         self.learners = largest("num_learners")
         self.gpus_per_learner = largest("num_gpus_per_learner")
-        per_learner = settings.get("num_cpus_per_learner", defaults.num_cpus_per_learner)
+        per_learner = settings.get("num_cpus_per_learner", getattr(defaults, "num_cpus_per_learner", 0))
         self.cpus_per_learner = 1 if per_learner == "auto" else max(grid.choices(per_learner))
         self.main_process = largest("num_cpus_for_main_process")
 
@@ -115,12 +116,8 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, c
         if not grid.is_grid(evaluation):
             folded["evaluation_config"] = {"num_envs_per_env_runner": envs, **evaluation}
     folded["num_env_runners"] = 0
-    if grid.is_grid(envs):
-        folded["num_envs_per_env_runner"] = {grid.GRID: [runners * n for n in envs[grid.GRID]]}
-        total = " or ".join(str(runners * n) for n in envs[grid.GRID])
-    else:
-        folded["num_envs_per_env_runner"] = runners * envs
-        total = str(runners * envs)
+    folded["num_envs_per_env_runner"] = grid.change(envs, lambda n: runners * n)
+    total = _words(folded["num_envs_per_env_runner"])
     return (
         f"{runners} env runners x {_words(envs)} -> {total} environments in the trial's own process: "
         f"{needs.cpus:g} CPUs asked for, {cpus} there; same batch"
@@ -133,11 +130,7 @@ def _fold_learners(folded: dict[str, Any], needs: Resources) -> str:
     for key in ("train_batch_size_per_learner", "minibatch_size"):
         value = folded.get(key)
         if needs.learners > 1 and value is not None:
-            folded[key] = (
-                {grid.GRID: [v * needs.learners for v in value[grid.GRID]]}
-                if grid.is_grid(value)
-                else value * needs.learners
-            )
+            folded[key] = grid.change(value, lambda number: number * needs.learners)
             changed += f", {key} x {needs.learners}"
     return f"num_learners {needs.learners} -> 0: in the trial's own process{changed}"
 

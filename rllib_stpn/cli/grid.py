@@ -1,21 +1,45 @@
-"""Settings as nested dicts: merging them and taking ``grid_search`` apart."""
+"""Settings as nested dicts: merging them, and the searches in them.
+
+A search is a mapping of one key in place of a value: ``grid_search: [a, b]`` takes every one, ``choice: [a, b]`` one
+at random, and ``uniform``, ``loguniform`` and ``randint`` a number between two, drawn anew for each sample.
+"""
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 GRID = "grid_search"
+RANGES = ("uniform", "loguniform", "randint")
+SEARCHES = (GRID, "choice", *RANGES)
+
+
+def kind(value: object) -> str | None:
+    """Which search a value is, None where it is none."""
+    if isinstance(value, dict) and len(value) == 1:
+        (key,) = value
+        return key if key in SEARCHES else None
+    return None
 
 
 def is_grid(value: object) -> bool:
-    """Whether ``value`` is ``{grid_search: [...]}``."""
-    return isinstance(value, dict) and set(value) == {GRID}
+    """Whether ``value`` is ``{grid_search: [...]}`` or another search."""
+    return kind(value) is not None
 
 
 def choices(value: Any) -> list[Any]:
-    """The values a setting takes: those of its grid, or the one it has."""
-    return list(value[GRID]) if is_grid(value) else [value]
+    """The values a setting takes: those of its search (of a range, both ends), or the one it has."""
+    found = kind(value)
+    if found is None:
+        return [value]
+    low_and_high = list(value[found])
+    return [low_and_high[0], low_and_high[1] - 1] if found == "randint" else low_and_high
+
+
+def change(value: Any, function: Callable[[Any], Any]) -> Any:
+    """``function`` applied to a value, or to every one in its search."""
+    found = kind(value)
+    return function(value) if found is None else {found: [function(each) for each in value[found]]}
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -31,9 +55,9 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def grids(settings: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """Yields ``(path, value)`` for every dict with a ``grid_search`` key, well-formed or not."""
+    """Yields ``(path, value)`` for every search, and every dict that has ``grid_search`` beside other keys."""
     if isinstance(settings, dict):
-        if GRID in settings:
+        if GRID in settings or is_grid(settings):
             yield path, settings
             return
         for key, value in settings.items():
@@ -44,9 +68,9 @@ def grids(settings: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 
 
 def points(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the settings of every point of the grid, one dict without ``grid_search`` each."""
+    """Yields the settings of every point of the grid, one dict each; of a range, both ends are points."""
     swept = list(grids(settings))
-    for values in itertools.product(*(grid[GRID] for _, grid in swept)):
+    for values in itertools.product(*(choices(search) for _, search in swept)):
         point = copy.deepcopy(settings)
         for (path, _), value in zip(swept, values, strict=True):
             place: Any = point
@@ -57,8 +81,8 @@ def points(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def size(settings: dict[str, Any]) -> int:
-    """The number of points of the grid."""
+    """The number of points of the grid; what is drawn at random counts once."""
     number = 1
-    for _, grid in grids(settings):
-        number *= len(grid[GRID])
+    for _, search in grids(settings):
+        number *= len(search.get(GRID, (None,)))
     return number

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rllib_stpn.cli import old_values
 from rllib_stpn.errors import UsageError
 
 #: Old -> new name of an experiment's keys. A dot means a key inside the block before it.
@@ -83,6 +84,12 @@ CONFIG_DROPPED = {
     "record_env": "videos come from a checkpoint, after training",
     "render_env": "videos come from a checkpoint, after training",
     "sample_async": "sampling is synchronous",
+    "num_accs": "num_aggregator_actors_per_learner tells how many actors build batches",
+    "vtrace_drop_last_ts": "V-trace keeps the last step",
+    "worker_side_prioritization": "replay_buffer_config tells how to replay",
+    "final_prioritized_replay_beta": "replay_buffer_config.beta stays as it is",
+    "prioritized_replay_beta_annealing_timesteps": "replay_buffer_config.beta stays as it is",
+    "gpu": "num_gpus_per_learner takes its place",
     "log_sys_usage": "system usage is not logged",
     "use_pytorch": "torch is the only framework",
     "eager": "torch is the only framework",
@@ -142,6 +149,26 @@ MODEL_DROPPED = {
     "always_check_shapes": "shapes are always checked",
 }
 
+#: Algorithms that RLlib no longer has, and which of today's comes close.
+ALGORITHMS_DROPPED = {
+    "A3C": "A2C",
+    "PG": "A2C",
+    "DDPPO": "PPO",
+    "DDPG": "SAC",
+    "TD3": "SAC",
+    "ApexDDPG": "SAC",
+    "APEX_DDPG": "SAC",
+    "SimpleQ": "DQN",
+    "APEX": "DQN",
+    "ApexDQN": "DQN",
+    "R2D2": "DQN",
+    "CRR": "CQL",
+    "DT": "BC",
+    "Dreamer": "DreamerV3",
+    **dict.fromkeys(("AlphaStar", "AlphaZero", "ARS", "BanditLinTS", "BanditLinUCB", "ES", "LeelaChessZero"), "none"),
+    **dict.fromkeys(("MADDPG", "MAML", "MBMPO", "QMIX", "SlateQ"), "none"),
+}
+
 _RETURN = "episode_return"
 #: Old -> new name of a metric in `stop`.
 METRICS = {
@@ -189,7 +216,9 @@ def translate_config(where: str, config: dict[str, Any]) -> tuple[dict[str, Any]
         config.pop("entropy_coeff", None)
     if "evaluation_num_episodes" in config:
         config.setdefault("evaluation_duration_unit", "episodes")
+    config, respelled = old_values.translate(where, config) if new_stack else (config, [])
     config, notes = _translate(where, config, renamed, dropped)
+    notes = respelled + notes
     framework = config.get("framework_str", "torch")
     if isinstance(framework, str) and framework in ("tf", "tf2", "tfe"):
         config["framework_str"] = "torch"

@@ -1,5 +1,6 @@
 """One line on the terminal for each result of a trial."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,54 @@ from ray.tune import Callback
 from rllib_stpn.cli.stopping import metric
 
 _HEADER_EVERY = 20
-_COLUMNS = (("iter", 7), ("env steps", 13), ("steps/s", 9), ("return", 10), ("episodes", 10), ("elapsed", 9))
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What a kind of training counts and measures, and what lines on the terminal call it.
+
+    Attributes:
+        iteration: Short for an iteration.
+        counter: The metric that counts what it learns from.
+        counted: What that is.
+        rate: The heading of the counter's growth per second.
+        measures: Heading, metric and format of what else a line shows.
+        final: Name and metric of what the last line adds, where a result has it.
+    """
+
+    iteration: str
+    counter: str
+    counted: str
+    rate: str
+    measures: tuple[tuple[str, str, str], ...]
+    final: tuple[str, str] | None = None
+
+
+REINFORCEMENT = Terms(
+    iteration="iter",
+    counter="num_env_steps_sampled_lifetime",
+    counted="env steps",
+    rate="steps/s",
+    measures=(
+        ("return", "env_runners/episode_return_mean", ",.2f"),
+        ("episodes", "env_runners/num_episodes_lifetime", ",.0f"),
+    ),
+)
+
+
+def supervised(measure: str) -> Terms:
+    """The terms of supervised training, whose tasks differ in what tells success: accuracy or perplexity."""
+    return Terms(
+        iteration="epoch",
+        counter="num_sequences_trained_lifetime",
+        counted="sequences",
+        rate="seq/s",
+        measures=(
+            ("train loss", "train_loss", ",.4f"),
+            (f"val {measure}", f"validation_{measure}", ",.4f"),
+        ),
+        final=(f"test {measure}", f"test_{measure}"),
+    )
 
 
 class Progress(Callback):
@@ -22,9 +70,20 @@ class Progress(Callback):
         num_trials: How many trials the experiment has; with several, a line begins with the trial's number.
         criteria: The stop criteria; one that a first result does not have is told.
         seconds: The least time between two lines.
+        terms: What a line shows.
     """
 
-    def __init__(self, num_trials: int = 1, criteria: Mapping[str, float] | None = None, seconds: float = 2.0):
+    def __init__(
+        self,
+        num_trials: int = 1,
+        criteria: Mapping[str, float] | None = None,
+        seconds: float = 2.0,
+        terms: Terms = REINFORCEMENT,
+    ):
+        self._terms = terms
+        headings = (terms.iteration, terms.counted, terms.rate, *(name for name, *_ in terms.measures), "elapsed")
+        widths = (7, 13, 9, *(max(10, len(name) + 2) for name, *_ in terms.measures), 9)
+        self._columns = tuple(zip(headings, widths, strict=True))
         self._num_trials = num_trials
         self._criteria = dict(criteria or {})
         self._seconds = seconds
@@ -60,32 +119,29 @@ class Progress(Callback):
     on_trial_error = on_trial_complete
 
     def _line(self, trial_id: str, result: Mapping[str, Any]) -> str:
-        steps = float(metric(result, "num_env_steps_sampled_lifetime") or 0)
+        steps = float(metric(result, self._terms.counter) or 0)
         seconds = float(result.get("time_total_s") or 0)
         steps_before, seconds_before = self._before.get(trial_id, (0.0, 0.0))
         if seconds <= seconds_before:  # Restored from a checkpoint: counted anew.
             steps_before, seconds_before = 0.0, 0.0
         self._before[trial_id] = (steps, seconds)
         rate = (steps - steps_before) / max(seconds - seconds_before, 1e-9)
-        returns = metric(result, "env_runners/episode_return_mean")
-        known = isinstance(returns, (int, float)) and math.isfinite(returns)
         values = (
             str(result.get("training_iteration", "")),
             f"{steps:,.0f}",
             f"{rate:,.0f}",
-            f"{returns:,.2f}" if known else "-",
-            f"{metric(result, 'env_runners/num_episodes_lifetime') or 0:,.0f}",
+            *(_number(metric(result, path), style) for _, path, style in self._terms.measures),
             duration(seconds),
         )
         return self._aligned(str(self._numbers.get(trial_id, "")), values)
 
     def _aligned(self, trial: str, values: Sequence[str]) -> str:
-        cells = [value.rjust(width) for value, (_, width) in zip(values, _COLUMNS, strict=True)]
+        cells = [value.rjust(width) for value, (_, width) in zip(values, self._columns, strict=True)]
         return "".join(([trial.rjust(5)] if self._num_trials > 1 else []) + cells)
 
     def _print(self, trial_id: str, line: str) -> None:
         if self._lines % _HEADER_EVERY == 0:
-            print(self._aligned("trial", [name for name, _ in _COLUMNS]))
+            print(self._aligned("trial", [name for name, _ in self._columns]))
         print(line, flush=True)
         self._lines += 1
         self._last_line = time.monotonic()
@@ -99,6 +155,11 @@ class Progress(Callback):
                     f"note: stop: {path} is not among the results, and cannot end the run until it is",
                     flush=True,
                 )
+
+
+def _number(value: Any, style: str) -> str:
+    known = isinstance(value, (int, float)) and math.isfinite(value)
+    return format(value, style) if known else "-"
 
 
 def duration(seconds: float) -> str:

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_stpn.cli.building import algorithm_class
-from rllib_stpn.cli.experiments import Experiment
+from rllib_stpn.cli.building import TRAINABLES, default_config
+from rllib_stpn.cli.experiments import Experiment, subject
 from rllib_stpn.cli.failures import root_error
 from rllib_stpn.cli.folding import fold
-from rllib_stpn.cli.progress import Progress, duration
+from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
+from rllib_stpn.cli.resuming import Finished, can_go_on, remember
+from rllib_stpn.cli.schedulers import make_scheduler, tune_space
 from rllib_stpn.cli.stopping import Interruption, StopWhen, abort
 from rllib_stpn.errors import UsageError
+from rllib_stpn.report import provenance
 
 
 def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: bool = False) -> int:
@@ -52,7 +55,7 @@ def _fit(experiment: Experiment, cpus: int, gpus: int, strict: bool, own_machine
     try:
         experiment.config, notes = fold(
             experiment.config,
-            algorithm_class(experiment.run).get_default_config(),
+            default_config(experiment.run, experiment.base),
             cpus=cpus,
             gpus=gpus,
             strict=strict,
@@ -90,68 +93,94 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
     from rllib_stpn.cli.trial import trial_class
 
     print(
-        f"{experiment.run} on {_env(experiment)}: results in {experiment.storage_path}/{experiment.name}",
+        f"{experiment.run} on {_subject(experiment)}: results in {experiment.storage_path}/{experiment.name}",
         flush=True,
     )
     if not experiment.stop:
         print("note: no stop criterion: it runs until interrupted (Ctrl-C)", flush=True)
+    if "://" not in experiment.storage_path:
+        provenance.record(Path(experiment.storage_path) / experiment.name)
+        remember(experiment)
     stopper = StopWhen(experiment.stop, interruption)
+    finished = Finished(stopper)
     tuner = tune.Tuner(
-        trial_class(experiment.run),
-        param_space=_tune_space(experiment.config),
-        tune_config=tune.TuneConfig(num_samples=experiment.num_samples),
+        trial_class(experiment.run, experiment.base),
+        param_space=tune_space(experiment.config),
+        tune_config=tune.TuneConfig(num_samples=experiment.num_samples, scheduler=make_scheduler(experiment, finished)),
         run_config=tune.RunConfig(
             name=experiment.name,
             storage_path=experiment.storage_path,
             stop=stopper,
             checkpoint_config=tune.CheckpointConfig(**{"checkpoint_at_end": True, **experiment.checkpoint}),
             failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
-            callbacks=[stopper.watch(), Progress(experiment.num_trials, experiment.stop)],
+            callbacks=[
+                finished,
+                stopper.watch(),
+                Progress(experiment.num_trials, experiment.stop, terms=_terms(experiment)),
+            ],
             verbose=0,
         ),
+        _tuner_kwargs=_beginning(experiment),
     )
     results = tuner.fit()
     return _tell(experiment, results, stopper, interruption, verbosity)
 
 
-def _tune_space(settings: Any) -> Any:
-    from ray import tune
+def _beginning(experiment: Experiment) -> dict[str, Any]:
+    """Where the trials begin, as arguments of ``ray.tune.run``."""
+    from ray.tune import ResumeConfig
 
-    from rllib_stpn.cli import grid
+    if experiment.resume:
+        if can_go_on(experiment):
+            every = ResumeConfig.ResumeType.RESUME  # `Finished` leaves out those that are.
+            return {"resume_config": ResumeConfig(finished=every, unfinished=every, errored=every)}
+        print("note: --resume: nothing there to go on with: it starts", flush=True)
+    return {} if experiment.restore is None else {"restore": experiment.restore}
 
-    if grid.is_grid(settings):
-        return tune.grid_search(settings[grid.GRID])
-    if isinstance(settings, dict):
-        return {key: _tune_space(value) for key, value in settings.items()}
-    return settings
 
-
-def _env(experiment: Experiment) -> str:
+def _subject(experiment: Experiment) -> str:
+    """The environment, or the task."""
     from rllib_stpn.cli.grid import choices
 
-    return " and ".join(map(str, choices(experiment.config["env"])))
+    given = experiment.config.get(subject(experiment.run), getattr(experiment.base, "env", None))
+    return " and ".join(str(getattr(each, "__name__", each)) for each in choices(given))
+
+
+def _terms(experiment: Experiment) -> Terms:
+    if experiment.run not in TRAINABLES:
+        return REINFORCEMENT
+    from rllib_stpn.cli.grid import choices
+    from rllib_stpn.supervised import TASKS
+
+    return supervised(TASKS[choices(experiment.config["task"])[0]].metric)
 
 
 def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption: Interruption, verbosity: int) -> int:
     """Prints how each trial ended and where its files are; returns the exit code."""
     code = 0
     checkpoint = None
+    terms = _terms(experiment)
     for result in results:
         metrics = result.metrics or {}
-        label = f"{experiment.run} on {metrics.get('config', {}).get('env', _env(experiment))}"
+        label = f"{experiment.run} on {metrics.get('config', {}).get(subject(experiment.run), _subject(experiment))}"
         if result.error is not None:
             code = max(code, _tell_failure(label, result, verbosity))
         else:
-            steps = metrics.get("num_env_steps_sampled_lifetime") or 0
-            done = f"{metrics.get('training_iteration', 0)} iterations, {steps:,.0f} env steps"
+            steps = metrics.get(terms.counter) or 0
+            done = f"{metrics.get('training_iteration', 0)} iterations, {steps:,.0f} {terms.counted}"
+            if terms.final and terms.final[1] in metrics:
+                done += f", {terms.final[0]} {metrics[terms.final[1]]:.4f}"
             reason = stopper.reasons.get(metrics.get("trial_id", ""), "stopped before its first result")
             print(f"\n{label}: {done}, {duration(metrics.get('time_total_s') or 0)}; stopped: {reason}")
         print(f"results     {result.path}")
         checkpoint = result.checkpoint or checkpoint
         print(f"checkpoint  {result.checkpoint.path if result.checkpoint else 'none'}")
     if checkpoint is not None:
-        print("continue    from ray.rllib.algorithms.algorithm import Algorithm")
-        print(f'            algorithm = Algorithm.from_checkpoint("{checkpoint.path}")')
+        module, name = "ray.rllib.algorithms.algorithm", "Algorithm"
+        if experiment.run in TRAINABLES:
+            module, name = "rllib_stpn.supervised", experiment.run
+        print(f"continue    from {module} import {name}")
+        print(f'            algorithm = {name}.from_checkpoint("{checkpoint.path}")')
         print("            algorithm.train()")
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
     return interruption.exit_code if interruption.signal is not None else code

@@ -70,22 +70,34 @@ class StopWhen(Stopper):
         interruption: Ends everything.
     """
 
+    _of_this_run: "StopWhen | None" = None
+
     def __init__(self, criteria: Mapping[str, float], interruption: Interruption):
         self._criteria = dict(criteria)
         self._interruption = interruption
         self._running: set[str] = set()
         self.reasons: dict[str, str] = {}
+        StopWhen._of_this_run = self
+
+    def __reduce__(self):
+        return _restored, (self._criteria,)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether the trial ends with this result; :attr:`reasons` tells why."""
+        if self.reached(trial_id, result):
+            return True
+        if self._interruption.signal is not None:
+            self.reasons[trial_id] = f"{signal.Signals(self._interruption.signal).name}"
+            return True
+        return False
+
+    def reached(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Whether the result meets a criterion; :attr:`reasons` tells which."""
         for path, goal in self._criteria.items():
             value = metric(result, path)
             if isinstance(value, (int, float)) and value >= goal:
                 self.reasons[trial_id] = f"{path} {value:,.6g} reached {goal:,.6g}"
                 return True
-        if self._interruption.signal is not None:
-            self.reasons[trial_id] = f"{signal.Signals(self._interruption.signal).name}"
-            return True
         return False
 
     def stop_all(self) -> bool:
@@ -95,6 +107,11 @@ class StopWhen(Stopper):
     def watch(self) -> Callback:
         """The Tune callback that keeps this stopper informed of which trials are at work."""
         return _Watch(self._running)
+
+
+def _restored(criteria: Mapping[str, float]) -> StopWhen:
+    """The stopper of this run, where there is one: Tune puts that of the run before in its place when it resumes."""
+    return StopWhen._of_this_run or StopWhen(criteria, Interruption())
 
 
 class _Watch(Callback):

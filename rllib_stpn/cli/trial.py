@@ -12,37 +12,43 @@ from typing import TYPE_CHECKING, Any
 
 from ray.tune.result import TRIAL_INFO
 
-from rllib_stpn.cli.building import algorithm_class, build_config
+from rllib_stpn.cli.building import TRAINABLES, algorithm_class, build_config
 
 if TYPE_CHECKING:
-    from ray.rllib.algorithms import Algorithm
+    from ray.rllib.algorithms import Algorithm, AlgorithmConfig
     from ray.rllib.algorithms import Algorithm as _Base
 else:
     _Base = object
 
 
 @functools.cache
-def trial_class(run: str) -> "type[Algorithm]":
+def trial_class(run: str, defaults: "AlgorithmConfig | None" = None) -> "type[Algorithm]":
     """The Tune trainable for an algorithm: a subclass of it, of the same name, that takes plain settings.
+
+    One of ``TRAINABLES`` takes them itself.
 
     Its checkpoints are the algorithm's own: ``Algorithm.from_checkpoint`` gives a stock ``PPO``, ``A2C``, ...
 
     Args:
         run: The algorithm's name.
+        defaults: What the settings are put on, where it is not the algorithm's default config.
     """
-    base = algorithm_class(run)
+    base = algorithm_class(run) if defaults is None else defaults.algo_class
+    if run in TRAINABLES:
+        return base
     return type(
         base.__name__,
         (_Trial, base),
-        {"__module__": __name__, "__doc__": base.__doc__, "base": base, "run": run},
+        {"__module__": __name__, "__doc__": base.__doc__, "base": base, "run": run, "defaults": defaults},
     )
 
 
 class _Trial(_Base):
-    """Goes before an algorithm in the bases of a class that has the attributes ``base`` and ``run``."""
+    """Goes before an algorithm in the bases of a class that has the attributes ``base``, ``run`` and ``defaults``."""
 
     base: "type[Algorithm]"
     run: str
+    defaults: "AlgorithmConfig | None"
 
     def __init__(self, config: Any = None, *args, **kwargs):
         import torch
@@ -52,7 +58,7 @@ class _Trial(_Base):
         if isinstance(config, dict) and "class" not in config:
             trial_info = config.get(TRIAL_INFO)
             self._settings = {key: value for key, value in config.items() if not key.startswith("__")}
-            config = build_config(self.run, config)
+            config = build_config(self.run, config, self.defaults)
             config.algo_class = self.base
             # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
             torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))
@@ -64,7 +70,7 @@ class _Trial(_Base):
     def default_resource_request(cls, config: Any) -> Any:
         """The resources of the configuration that the settings stand for."""
         if isinstance(config, dict) and "class" not in config:
-            config = build_config(cls.run, config).to_dict()
+            config = build_config(cls.run, config, cls.defaults).to_dict()
         return cls.base.default_resource_request(config)
 
     def get_auto_filled_metrics(self, *args, **kwargs) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What RLlib would only find out later, or never: keys and values an algorithm cannot take."""
 
+import functools
 import importlib
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from rllib_stpn.cli import grid, old_names
-from rllib_stpn.cli.building import algorithm_class, build_config
+from rllib_stpn.cli.building import TRAINABLES, build_config, default_config
 from rllib_stpn.cli.experiments import Experiment, as_number, unknown_key
 from rllib_stpn.errors import UsageError
 
@@ -48,25 +50,47 @@ def check(experiment: Experiment) -> None:
     Raises:
         UsageError: Naming the file, the key, what was given and what is allowed.
     """
+    where = experiment.where
+    if experiment.restore is not None and "://" not in experiment.restore:
+        experiment.restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.run)
+    if experiment.run in TRAINABLES:
+        for point in itertools.islice(grid.points(experiment.config), _MOST_POINTS_TO_BUILD):
+            try:
+                build_config(experiment.run, point)
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}") from None
+        return
     import rllib_stpn
 
     rllib_stpn.register()
-    where = experiment.where
     try:
-        defaults = algorithm_class(experiment.run).get_default_config()
+        defaults = default_config(experiment.run, experiment.base)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
     experiment.config = _checked(f"{where}: config", experiment.config, defaults)
-    for env in grid.choices(experiment.config["env"]):
-        _check_env(f"{where}: env", env)
+    if "env" in experiment.config:  # A Python file may have a class.
+        experiment.config["env"] = grid.change(experiment.config["env"], lambda env: _env(f"{where}: env", env))
     for point in itertools.islice(grid.points(experiment.config), _MOST_POINTS_TO_BUILD):
         try:
-            config = build_config(experiment.run, point)
+            config = build_config(experiment.run, point, experiment.base)
             config.validate()
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{where}: config: RLlib refuses it: {_first_sentences(error)}") from error
+
+
+def _checkpoint(where: str, path: str, run: str) -> str:
+    from rllib_stpn.checkpoints import algorithm_name, find_checkpoint
+
+    try:
+        checkpoint = find_checkpoint(path)
+        wrote = algorithm_name(checkpoint)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if wrote != run:
+        raise UsageError(f"{where}: got a checkpoint of {wrote} ({checkpoint}), allowed is one of {run}")
+    return str(checkpoint.absolute())
 
 
 def _checked(where: str, settings: Mapping[str, Any], defaults: Any) -> dict[str, Any]:
@@ -76,18 +100,13 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any) -> dict[str
     for key, value in settings.items():
         if key not in known:
             raise unknown_key(where, key, [name for name in known if not name.startswith("_")])
-        checked[key] = _each(value, lambda v, key=key: _value(where, key, v, known[key]))
+        checked[key] = grid.change(value, functools.partial(_value, where, key, default=known[key]))
     if isinstance(checked.get("model"), dict) and not grid.is_grid(checked["model"]):
         _check_model(f"{where}.model", checked["model"], old_names.on_new_stack(dict(settings)))
     evaluation = checked.get("evaluation_config")
     if isinstance(evaluation, dict) and not grid.is_grid(evaluation):
         checked["evaluation_config"] = _checked(f"{where}.evaluation_config", evaluation, defaults)
     return checked
-
-
-def _each(value: Any, change) -> Any:
-    """``change`` applied to a value, or to every one of its grid."""
-    return {grid.GRID: [change(v) for v in value[grid.GRID]]} if grid.is_grid(value) else change(value)
 
 
 def _value(where: str, key: str, value: Any, default: Any) -> Any:
@@ -157,15 +176,20 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> None:
             raise unknown_key(where, key, sorted(known))
 
 
-def _check_env(where: str, env: Any) -> None:
-    """Whether gymnasium or Tune knows the environment's id, as far as that can be told without making one."""
+def _env(where: str, env: Any) -> str:
+    """The environment's id, if gymnasium or Tune knows it, as far as that can be told without making one.
+
+    The path of a class becomes the id it is registered by, since RLlib's new env runners take no paths.
+    """
     import gymnasium
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
     if not isinstance(env, str) or not env:
         raise UsageError(f"{where}: expected the id of an environment, got {env!r}")
     if _global_registry.contains(ENV_CREATOR, env):
-        return
+        return env
+    if re.fullmatch(r"(\w+\.)+[A-Z]\w*", env):
+        return _register_class(where, env)
     module, _, env_id = env.rpartition(":")
     if module:
         try:
@@ -178,6 +202,28 @@ def _check_env(where: str, env: Any) -> None:
         gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
         raise UsageError(f"{where}: {env!r}: {error}") from None
+    return env
+
+
+def _register_class(where: str, path: str) -> str:
+    import gymnasium
+    from ray.tune.registry import register_env
+
+    module, _, name = path.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{where}: {path!r} cannot be imported: {error}") from error
+
+    def create(context: Any) -> Any:
+        arguments = dict(context)
+        num_envs = arguments.pop("num_envs", None)
+        if num_envs is None:
+            return kind(arguments)
+        return gymnasium.vector.SyncVectorEnv([lambda: kind(arguments)] * num_envs)
+
+    register_env(name, create)
+    return name
 
 
 def _first_sentences(error: Exception, limit: int = 400) -> str:

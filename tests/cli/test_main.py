@@ -57,7 +57,7 @@ def _bare_python_seconds() -> float:
         (["train"], ["rllib train -f FILE", "--run"]),
         (["train", "--run", "PPO"], ["--env"]),
         (["train", "-f", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
-        (["train", "script.py"], ["script.py", "YAML"]),
+        (["train", "script.py"], ["script.py: no such file"]),
         (["train", "a.yaml", "-f", "b.yaml"], ["one file", "a.yaml, b.yaml"]),
         (["train", "a.yaml", "--config", "{lr: 1}"], ["--config", "not JSON", "{lr: 1}"]),
         (["train", "a.yaml", "--stop", "[1]"], ["--stop", "JSON object", "[1]"]),

@@ -1,8 +1,8 @@
-"""Train an agent from a YAML file.
+"""Train an agent from a YAML file, a Python file, or options alone.
 
-The file is RLlib's own format:
+A YAML file is in RLlib's own format:
 
-    cartpole:                          # the experiment's name
+    cartpole:                          # the experiment's name; a file may have several
       env: CartPole-v1
       run: PPO
       stop:
@@ -19,6 +19,14 @@ and is run by
 Old RLlib files run too: what was renamed since is translated, and said. Where a file asks for more env
 runners than the machine has CPUs, they are folded into vectorised environments of the trial's own process.
 
+A Python file makes an AlgorithmConfig and calls it `config` (and stop criteria `stop`); it is run as Python
+runs it. Without a file:
+
+    rllib train --run PPO --env CartPole-v1 --stop '{"training_iteration": 2}'
+
+An interrupted or killed run goes on from its last checkpoints with the same command and --resume, or with
+`rllib train --resume` alone, which takes the experiment last begun.
+
 The exit code is 0 when every trial ended as asked, 1 when one failed, 2 for a wrong input, and 130 or 143
 after Ctrl-C or SIGTERM, which end the run after the iteration under way, with a checkpoint.
 """
@@ -31,23 +39,53 @@ from typing import Any
 
 from rllib_stpn.errors import UsageError
 
-HELP = "train an agent from a YAML file"
+HELP = "train an agent from a YAML or Python file, or from options alone"
+SCHEDULERS = ("fifo", "asha", "pbt")
+_TORCH = "torch is the only framework"
+#: Options of RLlib's own command line that mean nothing any more: how many values they take, and what to do instead.
+_GONE = {
+    ("--framework",): (1, _TORCH),
+    ("--torch",): (0, _TORCH),
+    ("--eager",): (0, _TORCH),
+    ("--trace",): (0, _TORCH),
+    ("--type", "-t"): (1, "the end of the file's name tells: .py is Python, all else YAML"),
+    ("--local-mode",): (0, "with num_env_runners 0 in --config all runs in the trial's own process"),
+    ("--checkpoint-at-end",): (0, "there is always one, unless checkpoint_config says otherwise"),
+    ("--checkpoint-score-attr",): (1, "give checkpoint_config: {checkpoint_score_attribute: ...} in the file"),
+    ("--upload-dir",): (1, "--storage-path takes a URI, too"),
+    ("--resources-per-trial",): (1, "they follow from num_env_runners and its like in --config"),
+    ("--queue-trials",): (0, "trials always wait for their resources"),
+    ("--ray-ui",): (0, "a cluster (--ray-address) has its own"),
+    ("--ray-num-gpus",): (1, "GPUs are found; num_gpus_per_learner in --config asks for them"),
+    ("--ray-num-nodes",): (1, "join a cluster with --ray-address"),
+    ("--ray-object-store-memory",): (1, "join a cluster with --ray-address"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``rllib train``."""
+    """Adds the file and the options of ``rllib train``."""
+    files = parser.add_argument_group("the file")
+    files.add_argument("words", nargs="*", metavar="FILE", help="YAML or Python (`rllib train file FILE` works too)")
+    files.add_argument("-f", "--config-file", metavar="FILE", help="the same, as an option")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``rllib train``, but for the file."""
     what = parser.add_argument_group("what to train")
-    what.add_argument("words", nargs="*", metavar="FILE", help="the YAML file (`rllib train file FILE` works too)")
-    what.add_argument("-f", "--config-file", metavar="FILE", help="the same, as an option")
-    what.add_argument("--run", metavar="ALGO", help="the algorithm: without a file, or in place of the file's")
-    what.add_argument("--env", metavar="ENV", help="the environment: without a file, or in place of the file's")
     what.add_argument(
+        "-r", "-a", "--run", "--algo", metavar="ALGO", help="the algorithm: without a file, or in place of the file's"
+    )
+    what.add_argument("-e", "--env", metavar="ENV", help="the environment: without a file, or in place of the file's")
+    what.add_argument(
+        "-s",
         "--stop",
         type=_json_object,
         metavar="JSON",
         help="stop criteria, in place of the file's: '{\"time_total_s\": 60}'",
     )
     what.add_argument(
+        "-c",
         "--config",
         type=_json_object,
         metavar="JSON",
@@ -55,21 +93,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--seed", type=int, metavar="N", help="random seed (default: the file's, or none)")
     what.add_argument(
+        "--restore", metavar="CHECKPOINT", help="begin with this checkpoint: weights, optimiser, counters"
+    )
+    what.add_argument(
+        "--resume", action="store_true", help="go on with the run before; a finished one is left as it is"
+    )
+
+    trials = parser.add_argument_group("several trials")
+    trials.add_argument(
         "--num-samples",
         type=int,
         metavar="N",
         help="how often to run each point of the grid (default: the file's, or 1)",
     )
+    trials.add_argument(
+        "--scheduler",
+        type=str.lower,
+        choices=SCHEDULERS,
+        help="which trials go on: all (fifo, the default), the better ones (asha), or copies of them (pbt)",
+    )
+    trials.add_argument(
+        "--scheduler-config",
+        type=_json_object,
+        metavar="JSON",
+        help="arguments of Tune's class: '{\"grace_period\": 5}'",
+    )
 
     where = parser.add_argument_group("where results go")
-    where.add_argument("--storage-path", metavar="DIR", help="default: the file's, or ~/ray_results")
-    where.add_argument("--experiment-name", metavar="NAME", help="default: the experiment's name in the file")
+    where.add_argument("--storage-path", "--local-dir", metavar="DIR", help="default: the file's, or ~/ray_results")
+    where.add_argument("-n", "--experiment-name", metavar="NAME", help="default: the experiment's name in the file")
     where.add_argument(
         "--checkpoint-freq",
         type=int,
         metavar="N",
         help="a checkpoint every N iterations (default: the file's, or 0: only at the end)",
     )
+    where.add_argument("--keep-checkpoints-num", type=int, metavar="N", help="the last N of them (default: all)")
 
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--ray-num-cpus", type=int, metavar="N", help="CPUs to use (default: all)")
@@ -87,26 +146,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="show warnings, Ray's own messages and tracebacks; -vv: all",
     )
+    for names, (values, instead) in _GONE.items():
+        parser.add_argument(
+            *names, dest="gone", action=_Gone, nargs=values, const=instead, default=[], help=argparse.SUPPRESS
+        )
+
+
+class _Gone(argparse.Action):
+    """Notes an option that means nothing any more."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.gone = [*namespace.gone, f"{option_string} no longer means anything: {self.const}"]
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains what the command line asks for and returns the exit code."""
     from rllib_stpn.cli import experiments
 
+    for note in args.gone:
+        print(f"note: {note}")
     path = _file(args)
-    loaded = experiments.load(path) if path else [experiments.from_flags(args.run, args.env)]
-    if args.experiment_name and len(loaded) > 1:
+    name = args.experiment_name
+    if path:
+        loaded = experiments.load(path)
+    elif args.run and args.env:
+        loaded = [experiments.from_flags(args.run, args.env)]
+    else:
+        loaded = [_last(args)]
+        name = None
+    if name and len(loaded) > 1:
         names = ", ".join(experiment.name for experiment in loaded)
         raise UsageError(f"--experiment-name: {path} holds several experiments ({names})")
     overrides = experiments.Overrides(
-        name=args.experiment_name,
+        name=name,
         run=args.run,
         env=args.env,
         stop=args.stop,
         config={**(args.config or {}), **({} if args.seed is None else {"seed": args.seed})},
         num_samples=args.num_samples,
         checkpoint_frequency=args.checkpoint_freq,
+        checkpoints_kept=args.keep_checkpoints_num,
         storage_path=args.storage_path,
+        restore=args.restore,
+        resume=args.resume,
+        scheduler=args.scheduler,
+        scheduler_config=args.scheduler_config,
     )
     loaded = [overrides.apply(experiment) for experiment in loaded]
     for experiment in loaded:
@@ -128,12 +212,27 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
+def _last(args: argparse.Namespace) -> Any:
+    """The experiment to resume without a file."""
+    if not args.verbose:
+        from rllib_stpn.cli import ray_session
+
+        ray_session.silence()
+    from rllib_stpn.cli import experiments, resuming
+
+    for option in ("run", "env", "config", "seed", "num_samples", "restore"):
+        if getattr(args, option) is not None:
+            told = f"--{option.replace('_', '-')}"
+            raise UsageError(f"{told}: --resume without a file goes on with the settings that the experiment has")
+    return resuming.recall(args.storage_path or experiments.Experiment.storage_path, args.experiment_name)
+
+
 def _file(args: argparse.Namespace) -> Path | None:
     words = args.words[1:] if args.words[:1] == ["file"] and not os.path.exists("file") else args.words
     files = [*words, *([args.config_file] if args.config_file else [])]
     if len(files) > 1:
         raise UsageError(f"one file, please: got {', '.join(files)}")
-    if not files and not (args.run and args.env):
+    if not files and not args.resume and not (args.run and args.env):
         raise UsageError("what to train? give a file (rllib train -f FILE), or both --run and --env")
     return Path(files[0]) if files else None
 

@@ -1,0 +1,63 @@
+"""Run a trained agent and tell how well it does.
+
+    rllib evaluate ~/ray_results/pong_stpn --episodes 20 --seed 100 --out results.json
+
+The checkpoint is one that training wrote, with any algorithm; of the directory of a trial or an experiment
+the newest one is taken. Episode i starts from the environment's reset with seed S + i, and actions are the
+most probable ones, so that the same command gives the same returns, with any --num-envs.
+
+--video shows the first episode: the environment and, beside it, the fast weights of a plastic layer.
+
+A checkpoint of supervised training is evaluated on the test data of its task.
+
+The exit code is 0, or 2 for a wrong input.
+"""
+
+import argparse
+
+HELP = "run a trained agent: returns, energy, video"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of ``rllib evaluate``."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="directory of a checkpoint, a trial or an experiment")
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--episodes", type=int, default=10, metavar="N", help="how many episodes (default: 10)")
+    what.add_argument("--seed", type=int, default=0, metavar="S", help="of the first episode's reset (default: 0)")
+    what.add_argument("--explore", action="store_true", help="sample actions as in training")
+    what.add_argument("--num-envs", type=int, default=8, metavar="K", help="episodes at a time (default: 8)")
+    what.add_argument("--energy", action="store_true", help="measure the energy of the layers' synapses")
+
+    results = parser.add_argument_group("where results go")
+    results.add_argument("--out", metavar="FILE", help="write the results as JSON")
+    results.add_argument("--video", metavar="FILE", help="write the first episode as a GIF")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="show each episode, and warnings",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates what the command line asks for and returns the exit code."""
+    from rllib_stpn.cli import evaluating
+
+    request = evaluating.Request(
+        checkpoint=args.checkpoint,
+        episodes=args.episodes,
+        seed=args.seed,
+        explore=args.explore,
+        num_envs=args.num_envs,
+        energy=args.energy,
+        out=args.out,
+        video=args.video,
+        each_episode=args.verbose > 0,
+    )
+    if not args.verbose:
+        from rllib_stpn.cli import ray_session
+
+        ray_session.silence()
+    evaluating.run(request)
+    return 0

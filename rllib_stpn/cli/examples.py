@@ -1,0 +1,44 @@
+"""The tuned examples that come with the package: YAML files, found by name from anywhere."""
+
+import difflib
+from pathlib import Path
+
+import rllib_stpn
+from rllib_stpn.errors import UsageError
+
+# A link to the directory at the top of the repository; in a wheel, the files themselves.
+_DIRECTORY = Path(rllib_stpn.__file__).parent / "tuned_examples"
+
+
+def names() -> list[str]:
+    """The examples' names, sorted."""
+    return sorted(path.stem for path in _DIRECTORY.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of an example.
+
+    Args:
+        name: As :func:`names` has it; with ``.yaml`` at its end, or dashes for underscores, it is found, too.
+
+    Raises:
+        UsageError: There is none of this name.
+    """
+    stem = name.removesuffix(".yaml").replace("-", "_")
+    known = names()
+    if stem in known:
+        return _DIRECTORY / f"{stem}.yaml"
+    close = difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`rllib example list` shows them all"
+    raise UsageError(f"example: got {name!r}, which is none; {hint}")
+
+
+def about(name: str) -> str:
+    """What an example's file says of itself: its first sentence."""
+    words: list[str] = []
+    with find(name).open(encoding="utf-8") as file:
+        for line in file:
+            words.append(line.removeprefix("#").strip())
+            if not words[-1] or words[-1].endswith((".", "?")):
+                break
+    return " ".join(words).strip()

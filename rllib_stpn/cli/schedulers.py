@@ -1,0 +1,74 @@
+"""What decides between the trials of an experiment: which of them go on, and with which settings."""
+
+import inspect
+from typing import Any
+
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+
+from rllib_stpn.cli import grid
+from rllib_stpn.cli.experiments import Experiment, subject, unknown_key
+from rllib_stpn.cli.resuming import Finished, unless
+from rllib_stpn.errors import UsageError
+
+_CLASSES: dict[str, type[TrialScheduler]] = {
+    "fifo": FIFOScheduler,
+    "asha": AsyncHyperBandScheduler,
+    "pbt": PopulationBasedTraining,
+}
+
+
+def make_scheduler(experiment: Experiment, finished: Finished) -> TrialScheduler:
+    """The experiment's scheduler, for those of its trials that are not finished.
+
+    It goes by the mean return of episodes, or by validation accuracy (perplexity where a task has that). ASHA's
+    ``max_t`` is the experiment's own last iteration. ``experiment.scheduler_config`` has arguments of Tune's class.
+
+    Raises:
+        UsageError: An argument that it does not have or does not take.
+    """
+    kind = _CLASSES[experiment.scheduler]
+    where = f"--scheduler-config: {experiment.scheduler}"
+    allowed = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+    for key in experiment.scheduler_config:
+        if key not in allowed:
+            raise unknown_key(where, key, allowed, list_all=True)
+    kind = unless(finished, kind)
+    if experiment.scheduler == "fifo":
+        return kind()
+    metric, mode = _goal(experiment)
+    arguments = {"metric": metric, "mode": mode, **tune_space(experiment.scheduler_config)}
+    if experiment.scheduler == "asha":
+        # Tune's own default ends every trial at iteration 100.
+        arguments.setdefault("max_t", int(experiment.stop.get("training_iteration", 1_000_000)))
+    else:
+        arguments.setdefault("require_attrs", False)  # Without an episode that ended, there is no return.
+    try:
+        return kind(**arguments)
+    except Exception as error:  # They check by assertions, ValueError, TypeError and TuneError.
+        raise UsageError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _goal(experiment: Experiment) -> tuple[str, str]:
+    if subject(experiment.run) == "env":
+        return "env_runners/episode_return_mean", "max"
+    from rllib_stpn.supervised import TASKS
+
+    metric = TASKS[grid.choices(experiment.config["task"])[0]].metric
+    return f"validation_{metric}", "min" if metric == "perplexity" else "max"
+
+
+def tune_space(value: Any) -> Any:
+    """Settings for Tune: each search as Tune's own object."""
+    from ray import tune
+
+    kind = grid.kind(value)
+    if kind == grid.GRID:
+        return tune.grid_search(value[kind])
+    if kind is not None:
+        arguments = [value[kind]] if kind == "choice" else value[kind]
+        return getattr(tune, kind)(*arguments)
+    if isinstance(value, dict):
+        return {key: tune_space(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [tune_space(below) for below in value]
+    return value

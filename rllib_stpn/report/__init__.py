@@ -1,0 +1,1 @@
+"""Reports on trainings, from Tune's result files: tables and figures."""

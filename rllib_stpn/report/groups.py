@@ -1,0 +1,157 @@
+"""Trials that differ in nothing but their seed, and what is told of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rllib_stpn.report.trials import Trial
+
+METRICS = ("env_runners/episode_return_mean", "validation_accuracy", "validation_perplexity")
+"""What success is measured by, where nothing else is asked for: the first that a trial has."""
+STEPS = ("num_env_steps_sampled_lifetime", "num_sequences_trained_lifetime")
+SECONDS = "time_total_s"
+PARAMETERS = (
+    "num_parameters",
+    "learners/default_policy/num_trainable_parameters",
+    "learners/__all_modules__/num_trainable_parameters",
+)
+ENERGY = ("env_runners/energy/per_step", "evaluation/env_runners/energy/per_step", "energy_per_sequence")
+_NOT_COMPARED = ("seed", "num_cpus_for_main_process")  # the second is the machine's
+
+
+@dataclasses.dataclass
+class Group:
+    """The trials of one experiment with one layer and the same settings but for the seed.
+
+    Attributes:
+        experiment: Its name.
+        layer: Name of the layer.
+        trials: One a seed.
+        label: What tables and figures call it.
+    """
+
+    experiment: str
+    layer: str
+    trials: list[Trial]
+    label: str = ""
+
+    @property
+    def seeds(self) -> list[Any]:
+        """The trials' seeds; None for one without."""
+        return [trial.settings.get("seed") for trial in self.trials]
+
+    def last(self, *paths: str) -> np.ndarray:
+        """Each trial's last finite value of the first of these metrics it has, ``[trials]``; NaN where it has none."""
+        columns = [trial.column(*paths) for trial in self.trials]
+        return np.array(
+            [column[np.isfinite(column)][-1] if np.isfinite(column).any() else np.nan for column in columns]
+        )
+
+    def best(self, metric: str) -> np.ndarray:
+        """Each trial's best value, ``[trials]``."""
+        best = np.nanmin if lower_is_better(metric) else np.nanmax
+        return np.array([best(trial.metrics[metric]) for trial in self.trials])
+
+    def reached(self, metric: str, threshold: float) -> np.ndarray:
+        """Steps and seconds at each trial's first result as good as the threshold, ``[trials, 2]``; NaN for never."""
+        found = np.full((len(self.trials), 2), np.nan)
+        for row, trial in zip(found, self.trials, strict=True):
+            values = trial.metrics[metric]
+            good = values <= threshold if lower_is_better(metric) else values >= threshold
+            if good.any():
+                row[:] = trial.column(*STEPS)[good.argmax()], trial.metrics[SECONDS][good.argmax()]
+        return found
+
+
+@dataclasses.dataclass
+class Section:
+    """The groups of one environment or task, which are compared with each other.
+
+    Attributes:
+        subject: The environment or the task.
+        metric: What success is measured by.
+        groups: In the order in which their first trials were found.
+    """
+
+    subject: str
+    metric: str
+    groups: list[Group]
+
+    @property
+    def unit_of_steps(self) -> str:
+        """What steps are."""
+        supervised = np.isfinite(self.groups[0].trials[0].metrics[STEPS[1]]).any()
+        return "training sequences" if supervised else "environment steps"
+
+    @property
+    def unit_of_energy(self) -> str:
+        """What the energy is spent on."""
+        return "sequence" if self.unit_of_steps == "training sequences" else "environment step"
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of this metric is better."""
+    return any(word in metric for word in ("loss", "perplexity", "energy"))
+
+
+def needed_metrics(metric: str | None) -> list[str]:
+    """The metrics that a report reads."""
+    return [*([metric] if metric else METRICS), *STEPS, SECONDS, *PARAMETERS, *ENERGY]
+
+
+def make_sections(trials: Sequence[Trial], metric: str | None, notes: list[str]) -> list[Section]:
+    """Sorts trials into groups, and groups into sections.
+
+    Args:
+        trials: As read.
+        metric: What success is measured by, None for the first of ``METRICS`` that a trial of the section has.
+        notes: Gets a line on each trial that lacks the metric and is left out.
+    """
+    by_subject: dict[str, list[Trial]] = {}
+    for trial in trials:
+        by_subject.setdefault(trial.subject, []).append(trial)
+    sections = []
+    for subject, members in by_subject.items():
+        known = [m for m in METRICS if metric is None and any(np.isfinite(t.metrics[m]).any() for t in members)]
+        measure = metric or (known or METRICS)[0]
+        groups: dict[str, Group] = {}
+        for trial in members:
+            if not np.isfinite(trial.metrics[measure]).any():
+                notes.append(f"{trial.path}: its results have no {measure}: skipped")
+                continue
+            key = json.dumps([trial.experiment, trial.layer, _compared(trial)], sort_keys=True)
+            groups.setdefault(key, Group(trial.experiment, trial.layer, [])).trials.append(trial)
+        if groups:
+            _set_labels(list(groups.values()))
+            sections.append(Section(subject, measure, list(groups.values())))
+    return sections
+
+
+def _compared(trial: Trial) -> dict[str, Any]:
+    return {key: value for key, value in trial.settings.items() if key not in _NOT_COMPARED}
+
+
+def _set_labels(groups: list[Group]) -> None:
+    """The layer; if several groups have it, the experiment; if that is not enough, the settings that differ too."""
+    for group in groups:
+        same_layer = [g for g in groups if g.layer == group.layer]
+        same = [g for g in same_layer if g.experiment == group.experiment]
+        group.label = group.layer if len(same_layer) == 1 else group.experiment
+        if len(same) > 1:
+            flat = [dict(_flat(_compared(g.trials[0]))) for g in same]
+            own = dict(_flat(_compared(group.trials[0])))
+            differing = [key for key in own if any(other.get(key) != own[key] for other in flat)]
+            group.label += "".join(f", {key.split('/')[-1]} {own[key]}" for key in differing)
+
+
+def _flat(settings: dict[str, Any], prefix: str = ""):
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value

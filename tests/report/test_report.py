@@ -1,0 +1,205 @@
+"""``rllib report`` on the result files of real runs, whole and broken."""
+
+import base64
+import csv
+import json
+import re
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rllib_stpn.cli import experiments
+from rllib_stpn.cli.main import main
+from rllib_stpn.report.groups import make_sections, needed_metrics
+from rllib_stpn.report.trials import read_trials
+
+DATA = Path(__file__).parent / "data"
+RETURN = "env_runners/episode_return_mean"
+STEPS = "num_env_steps_sampled_lifetime"
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """A copy of the runs: STPNf with three seeds, an MLP with two and an RNN with one, on the inverted pendulum."""
+    return Path(shutil.copytree(DATA, tmp_path / "runs"))
+
+
+def results(trial: Path) -> list[dict]:
+    return [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
+
+
+def trials(runs: Path, experiment: str) -> list[Path]:
+    return sorted((runs / f"inverted_pendulum_{experiment}").iterdir())
+
+
+def report(runs: Path, *options: object) -> str:
+    out = runs.parent / "report"
+    assert main(["report", str(runs), "--out", str(out), *map(str, options)]) == 0
+    return (out / "report.md").read_text()
+
+
+def table(markdown: str) -> dict[str, dict[str, str]]:
+    """The rows of the first table by their first cell."""
+    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
+    return {cells[0]: dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]}
+
+
+def numbers(cell: str) -> list[float]:
+    return [float(n) * {"k": 1e3, "M": 1e6, "": 1}[size] for n, size in re.findall(r"([\d.]+)([kM]?)", cell)]
+
+
+def test_table_tells_what_the_result_files_say(runs):
+    rows = table(report(runs, "--threshold", 450))
+    assert list(rows) == ["mlp", "rnn", "stpn"]
+    assert [rows[layer]["parameters"] for layer in rows] == ["515", "4,675", "1,027"]
+    for layer, experiment in (("mlp", "mlp"), ("stpn", "stpnf"), ("rnn", "rnn")):
+        seeds = [results(trial) for trial in trials(runs, experiment)]
+        returns = [[row["env_runners"]["episode_return_mean"] for row in rows] for rows in seeds]
+        row = rows[layer]
+        assert (row["experiment"], row["seeds"]) == (f"inverted_pendulum_{experiment}", str(len(seeds)))
+        final, best = [each[-1] for each in returns], [max(each) for each in returns]
+        for cell, values in (("final episode return", final), ("best episode return", best)):
+            expected = [np.mean(values), np.std(values)][: len(numbers(row[cell]))]
+            assert numbers(row[cell]) == pytest.approx(expected, rel=2e-3)
+        first = [next((r for r in rows if r["env_runners"]["episode_return_mean"] >= 450), None) for rows in seeds]
+        if None in first:
+            assert row["environment steps to 450"] == "not reached"
+            continue
+        steps, minutes = [r[STEPS] for r in first], [r["time_total_s"] / 60 for r in first]
+        assert numbers(row["environment steps to 450"]) == pytest.approx([np.mean(steps), np.std(steps)], rel=1e-2)
+        assert numbers(row["minutes to 450"]) == pytest.approx([np.mean(minutes), np.std(minutes)], rel=1e-2)
+
+
+def test_html_holds_its_figures(runs, capsys):
+    markdown = report(runs)
+    page = (runs.parent / "report/report.html").read_text()
+    sources = re.findall(r'src="([^"]*)"', page)
+    files = re.findall(r"!\[.*\]\((.*)\)", markdown)
+    assert [file.split("_", 1)[1] for file in files] == ["learning_curves.png", "final.png"]  # no energy was measured
+    assert len(sources) == len(files) and "http" not in page
+    for source, file in zip(sources, files, strict=True):
+        picture = base64.b64decode(source.removeprefix("data:image/png;base64,"))
+        assert picture == (runs.parent / "report" / file).read_bytes()
+        colours = Image.open(BytesIO(picture)).convert("RGB").getcolors(2**24)
+        assert len(colours) > 50  # something is drawn
+    assert str(runs.parent / "report/report.html") in capsys.readouterr().out
+
+
+def test_broken_files_are_named_and_skipped(runs, capsys):
+    whole = table(report(runs))
+    cut, empty = trials(runs, "mlp")
+    last = (cut / "result.json").read_text().splitlines()[-1]
+    with (cut / "result.json").open("a") as file:
+        file.write(last[: len(last) // 2])
+    number = len(results_text(cut))
+    (empty / "result.json").write_text("")
+    (trials(runs, "stpnf")[0] / "params.json").write_text('{"model": {"custom')
+    (unstarted := runs / "inverted_pendulum_mlp/PPO_unstarted").mkdir()
+    (unstarted / "params.json").write_text("{}")
+    capsys.readouterr()
+    markdown = report(runs)
+    out = capsys.readouterr().out
+    for note in (
+        f"{cut}/result.json: line {number} is cut off or broken: skipped",
+        f"{empty}: no results (no whole line in result.json or progress.csv): skipped",
+        f"{unstarted}: no results (no whole line in result.json or progress.csv): skipped",
+        f"{trials(runs, 'stpnf')[0]}/params.json: broken: skipped",
+    ):
+        assert f"note: {note}\n" in out
+        assert f"- {note}\n" in markdown
+    rows = table(markdown)
+    assert rows["mlp"]["seeds"] == "1"
+    final = results_text(cut)[-2]
+    assert numbers(rows["mlp"]["final episode return"]) == [json.loads(final)["env_runners"]["episode_return_mean"]]
+    assert rows["rnn"] == whole["rnn"]
+
+
+def results_text(trial: Path) -> list[str]:
+    return (trial / "result.json").read_text().splitlines()
+
+
+def test_progress_csv_stands_in_for_result_json(runs):
+    expected = table(report(runs))["rnn"]
+    (trial,) = trials(runs, "rnn")
+    with (trial / "progress.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        parameters = "learners/default_policy/num_trainable_parameters"
+        writer.writerow([STEPS, "training_iteration", "time_total_s", RETURN, parameters])
+        for row in results(trial):
+            measured = row["env_runners"]["episode_return_mean"]
+            writer.writerow([row[STEPS], row["training_iteration"], row["time_total_s"], measured, 4675])
+        file.write("80000.0,41")
+    (trial / "result.json").unlink()
+    markdown = report(runs)
+    assert table(markdown)["rnn"] == expected
+    assert f"{trial}/progress.csv: line 42 is cut off or broken: skipped" in markdown
+
+
+def test_iterations_repeated_after_a_restore_count_once(runs):
+    (trial,) = trials(runs, "rnn")
+    lines = results_text(trial)
+    again = [line.replace('"episode_return_mean": ', '"episode_return_mean": 9') for line in lines[30:35]]
+    (trial / "result.json").write_text("\n".join([*lines, *again]) + "\n")
+    ((read,), _) = read_trials([trial], needed_metrics(None))
+    assert len(read.metrics[RETURN]) == 40
+    assert (np.diff(read.metrics["training_iteration"]) == 1).all()
+    assert read.metrics[RETURN][30] == json.loads(again[0])["env_runners"]["episode_return_mean"]
+
+
+def test_points_of_a_grid_are_not_taken_for_seeds(runs):
+    for trial, rate in zip(trials(runs, "mlp"), (0.001, 0.01), strict=True):
+        settings = json.loads((trial / "params.json").read_text())
+        (trial / "params.json").write_text(json.dumps(settings | {"lr": rate}))
+    rows = table(report(runs))
+    assert list(rows) == ["inverted_pendulum_mlp, lr 0.001", "inverted_pendulum_mlp, lr 0.01", "rnn", "stpn"]
+
+
+def test_other_tasks_get_sections_of_their_own(runs):
+    (trial,) = trials(runs, "rnn")
+    settings = json.loads((trial / "params.json").read_text())
+    (trial / "params.json").write_text(json.dumps(settings | {"env": "stpn_envs:stpn/Maze-v0"}))
+    markdown = report(runs)
+    assert re.findall(r"^## (.*)", markdown, re.M) == ["InvertedPendulum-v5", "stpn_envs:stpn/Maze-v0"]
+    assert "(stpn_Maze-v0_learning_curves.png)" in markdown
+
+
+def test_settings_of_runs_without_a_recorded_command_train_again(runs):
+    markdown = report(runs)
+    (file,) = re.findall(r"rllib train -f (.*stpnf.*)", markdown)
+    (experiment,) = experiments.load(Path(file))
+    settings = json.loads((trials(runs, "stpnf")[0] / "params.json").read_text())
+    assert (experiment.name, experiment.run) == ("inverted_pendulum_stpnf", "PPO")
+    assert experiment.config == settings | {"seed": {"grid_search": [0, 1, 2]}}
+    assert experiment.stop == {"training_iteration": max(len(results(t)) for t in trials(runs, "stpnf"))}
+
+
+def test_a_metric_of_which_less_is_better(runs):
+    read, notes = read_trials([runs], needed_metrics("env_runners/loss"))
+    for trial in read:
+        trial.metrics["env_runners/loss"] = np.array([3.0, 1.0, 2.0])
+        trial.metrics[STEPS], trial.metrics["time_total_s"] = np.array([10, 20, 30]), np.array([1, 2, 3])
+    (section,) = make_sections(read, "env_runners/loss", notes)
+    assert section.groups[0].best("env_runners/loss").tolist() == [1, 1]
+    assert section.groups[0].reached("env_runners/loss", 1.5).tolist() == [[20, 2], [20, 2]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["nowhere"], ["nowhere: no such directory"]),
+        (["."], [".: no results of Tune", "result.json"]),
+        ([str(DATA), "--metric", "env_runners/episode_retrun_mean"], ["env_runners/episode_retrun_mean", "nothing"]),
+        ([str(DATA), "--out", "/proc/report"], ["/proc/report cannot be written"]),
+        ([str(DATA), "--threshold", "high"], ["--threshold", "'high'"]),
+    ],
+    ids=["missing", "empty", "metric", "out", "threshold"],
+)
+def test_mistakes_are_told_in_a_line(arguments, parts, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and all(part in err for part in parts), err
