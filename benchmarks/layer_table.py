@@ -9,6 +9,7 @@ Everything comes from the layers themselves: counts from made layers, texts from
 import argparse
 import inspect
 import re
+import runpy
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ import torch
 from rllib_stpn.layers import LAYERS, Layer, Stack, layer_options, make_layer
 from rllib_stpn.layers.torch_recurrent import TorchRecurrent
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "layers.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "layers.md"
 BEGIN, END = "<!-- layer_table.py: begin -->\n", "<!-- layer_table.py: end -->\n"
 
 # task: input features, features of the read-outs
@@ -44,10 +46,6 @@ ROWS = {
     "`plastic_lstm`": ("plastic_lstm", {}, {}),
     "`hebbff`": ("hebbff", {}, {"retrieval": 26, "maze": 181}),
 }
-
-# where tests/algorithms/test_stock.py trains every layer: whose env runners sample, and the algorithms
-ALGORITHMS = ("PPO", "A2C", "IMPALA", "APPO")
-TRAINED = {"RLlib's own": ALGORITHMS, "batched": ("PPO", "A2C")}
 
 
 def total(name: str, options: dict, task: str, hidden_size: int) -> int:
@@ -93,11 +91,12 @@ def state(kind: type[Layer]) -> str:
 
 def computed_by(kind: type[Layer]) -> str:
     """What runs the steps."""
-    if "implementation" in layer_options(kind.name) or kind(5, 3).plasticity() is not None:
-        return "fused CPU kernel, or plain torch"
     if issubclass(kind, TorchRecurrent):
         return "torch's own kernel"
-    return "a loop over steps in torch" if kind.run is Layer.run else "torch, all steps at once"
+    if kind.step is Layer.step and "implementation" not in layer_options(kind.name):
+        return "torch, all steps at once"
+    looping = kind.run is Layer.run and kind(5, 3).plasticity() is None
+    return "a loop over steps in torch" if looping else "fused CPU kernel, or plain torch"
 
 
 def overview() -> str:
@@ -108,9 +107,14 @@ def overview() -> str:
 
 
 def trained() -> str:
-    """Which algorithms train the layers, by env runner."""
-    lines = ["| env runners | " + " | ".join(ALGORITHMS) + " |", "|---|" + "---|" * len(ALGORITHMS)]
-    lines += [f"| {w} | " + " | ".join("✓" if a in r else "" for a in ALGORITHMS) + " |" for w, r in TRAINED.items()]
+    """Which algorithms train the layers, by API stack and env runners, as the tests have it."""
+    tests = runpy.run_path(str(ROOT / "tests" / "trained.py"))
+    algorithms = tests["ALGORITHMS"]
+    lines = ["| API stack | env runners | " + " | ".join(algorithms) + " |", "|---|---|" + "---|" * len(algorithms)]
+    for where, every in tests["EVERY_LAYER"].items():
+        one = tests["ONE_LAYER"].get(where, {})
+        cells = ["every layer" if a in every else f"`{one[a]}`" if a in one else "" for a in algorithms]
+        lines.append("| " + " | ".join((*where, *cells)) + " |")
     return "\n".join(lines)
 
 
@@ -155,8 +159,8 @@ def document() -> str:
     parts = [
         overview(),
         "## Algorithms",
-        "On the new API stack `pytest -m slow tests/algorithms/test_stock.py` trains every layer in each of these. "
-        "Several\nagents, each with a layer of its own, need RLlib's own env runners.",
+        "Where `pytest -m slow tests/algorithms/test_stock.py tests/models/test_model_v2.py` trains them. RLlib has no "
+        "A2C on the\nold API stack. Several agents, each with a layer of its own, need RLlib's own env runners.",
         trained(),
         "## Options of every layer",
         options_table(layer_options_of_all()),

@@ -2,8 +2,19 @@
 
 from rllib_stpn.kernels.dispatch import stpn
 from rllib_stpn.kernels.energy import energy
+from rllib_stpn.kernels.hebbff import hebbff
 from rllib_stpn.kernels.plasticity import Plasticity, plastic, plastic_fits
 from rllib_stpn.kernels.states import overwriting_states
-from rllib_stpn.kernels.threads import num_threads
+from rllib_stpn.kernels.threads import num_threads, torch_on_one_thread
 
-__all__ = ["Plasticity", "energy", "num_threads", "overwriting_states", "plastic", "plastic_fits", "stpn"]
+__all__ = [
+    "Plasticity",
+    "energy",
+    "hebbff",
+    "num_threads",
+    "overwriting_states",
+    "plastic",
+    "plastic_fits",
+    "stpn",
+    "torch_on_one_thread",
+]

@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from rllib_stpn.kernels import stpn_cpu, stpn_lanes
 from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn_cpu import POST, PRE
-from rllib_stpn.kernels.threads import Lease, num_threads, run_slices, workspace
+from rllib_stpn.kernels.threads import Lease, run_slices, slices, workspace
 from rllib_stpn.kernels.vector import LANES
 
 _RULES = {None: 0, "pre": PRE, "post": POST}
@@ -104,7 +104,7 @@ class _FusedSTPN(torch.autograd.Function):
             options = (rule, int(save), int(energy), int(in_place), block, FORWARD_TILE, bound)
             return functools.partial(stpn_cpu.forward, *arrays, *_flat(*scratch), *sizes, *options)
 
-        run_slices([task(*part) for part in _slices(batch, batch * steps * weight.numel())])
+        run_slices([task(*part) for part in slices(batch, batch * steps * weight.numel(), THREAD_WORK)])
         ctx.save_for_backward(inputs, first, h0, F0, weights, out)
         ctx.rule, ctx.bound, ctx.D = rule, bound, D
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
@@ -125,7 +125,7 @@ class _FusedSTPN(torch.autograd.Function):
         dx, dh0, dF0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(F0)
         arrays = _flat(out, saved, dout, dF, inputs, first, h0, F0)
         results = _flat(dx, dh0, dF0)
-        slices = _slices(batch, 3 * batch * steps * hidden_size * D)
+        parts = slices(batch, 3 * batch * steps * hidden_size * D, THREAD_WORK)
         room = hidden_size * width + _STAGGER
         block = BACKWARD_BLOCK if 4 * room <= SAMPLE_BYTES else 1
         length = steps if 4 * steps * block * room <= TRACE_BYTES else max(1, round(math.sqrt(steps)))
@@ -157,7 +157,7 @@ class _FusedSTPN(torch.autograd.Function):
                 stpn_cpu.backward, *arrays, *_flat(packed, db), *results, *_flat(u, values, *scratch), *sizes, *options
             )
 
-        run_slices([task(*part) for part in slices])
+        run_slices([task(*part) for part in parts])
         # In the order of the slices, so that equal calls give equal gradients.
         packed, db = (functools.reduce(torch.add, parts).clone() for parts in zip(*sums, strict=True))
         dW, dL, dM = (g.reshape(hidden_size, width)[:, :D] for g in packed.unbind(2))
@@ -194,7 +194,7 @@ class _LanesSTPN(torch.autograd.Function):
             scratch = workspace(slot, (hidden_size * D + 2 * D + 4 * hidden_size + 1) * LANES)
             return functools.partial(stpn_lanes.forward, *arrays, *_flat(scratch), begin, end, *sizes)
 
-        run_slices([task(*part) for part in _slices(groups, batch * steps * weight.numel())])
+        run_slices([task(*part) for part in slices(groups, batch * steps * weight.numel(), THREAD_WORK)])
         ctx.save_for_backward(*starts, *weights)
         ctx.sizes, ctx.groups = sizes, groups
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
@@ -222,7 +222,7 @@ class _LanesSTPN(torch.autograd.Function):
             more = _flat(sums[-1], memory[gradients:])
             return functools.partial(stpn_lanes.backward, *arrays, *more, begin, end, *ctx.sizes)
 
-        run_slices([task(*part) for part in _slices(ctx.groups, 3 * batch * steps * area)])
+        run_slices([task(*part) for part in slices(ctx.groups, 3 * batch * steps * area, THREAD_WORK)])
         # In the order of the slices, so that equal calls give equal gradients.
         gradients = functools.reduce(torch.add, sums).sum(-1)
         dW, dL, dM = gradients[: 3 * area].view(hidden_size, D, 3).unbind(2)
@@ -263,10 +263,3 @@ def _staggered(slot: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
         end += math.prod(shape)
     memory = workspace(slot, end)
     return [memory[a : a + math.prod(shape)].view(shape) for a, shape in zip(starts, shapes, strict=True)]
-
-
-def _slices(parts: int, work: int) -> list[tuple[int, int, int]]:
-    """Cuts ``parts`` into one slice per thread; little work, in synapses times steps, is not worth a second thread."""
-    count = max(1, min(num_threads(), parts)) if work > THREAD_WORK else 1
-    edges = [parts * i // count for i in range(count + 1)]
-    return list(zip(range(count), edges[:-1], edges[1:], strict=True))

@@ -11,13 +11,12 @@ import functools
 
 import numpy as np
 
-from rllib_stpn.kernels.lanes import bounded, compiled, episode_begins, fill, gather, inline, scatter, sigmoid, tanh
+from rllib_stpn.kernels.lanes import bounded, compiled, episode_begins, fill, gather, inline, scatter, tanh
 from rllib_stpn.kernels.vector import LANES, absolute, load, splat, square_root, store, sum_each, where_inside
 
 CLAMPED = ("additive", "modulated", "retroactive")
 MODULATED = ("modulated", "retroactive")
-FORGETTING = ("decaying", "oja", "retroactive", "hebbff")  # with a gradient of κ
-UNWEIGHTED = ("hebbff", "fast_weights")  # without α
+FORGETTING = ("decaying", "oja", "retroactive")  # with a gradient of κ
 
 CLAMP = np.float32(1.0)
 BEYOND = np.nextafter(CLAMP, np.float32(2.0))  # gradients pass up to the bound and on it
@@ -30,26 +29,26 @@ def saved_vectors(rule: str, H: int) -> int:
     return 4 * H + 2 if rule == "fast_weights" else H + 1
 
 
-def forward_vectors(rule: str, H: int, D: int) -> int:
+def forward_vectors(rule: str, H: int) -> int:
     """Vectors of scratch memory: A, E, v now and before, rows h, p, s, z, energy, and where episodes begin."""
-    return _matrices(rule) * (H + 1) * D + 2 * D + 5 * H + 1
+    return _matrices(rule) * (H + 1) * H + 7 * H + 1
 
 
-def backward_vectors(rule: str, H: int, D: int, passes: int, length: int) -> int:
+def backward_vectors(rule: str, H: int, passes: int, length: int) -> int:
     """Vectors of scratch memory, with passes in segments of ``length``.
 
     A and E of one segment, before each segment, and their gradients; v and where episodes begin at all steps;
     gradients of v now and before; dp of one segment, dh and s; the sums of ``gradient_vectors``.
     """
     matrices = length + 1 + -(-passes // length)
-    rows = (length + 2) * H + (passes + 1) * (D + 1) + 2 * D + gradient_vectors(rule, H, D)
-    return _matrices(rule) * (matrices * H + H + 1) * D + rows
+    rows = (length + 4) * H + (passes + 1) * (H + 1) + gradient_vectors(rule, H)
+    return _matrices(rule) * (matrices * H + H + 1) * H + rows
 
 
-def gradient_vectors(rule: str, H: int, D: int) -> int:
+def gradient_vectors(rule: str, H: int) -> int:
     """Gradients of parameters: weight, α; bias; modulator or gain; shift; keep, rate, modulator's bias; filled up."""
-    matrices = {"hebbff": 0, "fast_weights": 1}.get(rule, 2)
-    return -(-(matrices * H * D + 3 * H + 3) // LANES) * LANES
+    matrices = 1 if rule == "fast_weights" else 2
+    return -(-(matrices * H * H + 3 * H + 3) // LANES) * LANES
 
 
 def _matrices(rule):
@@ -129,24 +128,23 @@ def forward(rule: str, energy: bool):
     ``last_group``.
     """
     traced, modulated, clamped = rule == "retroactive", rule in MODULATED, rule in CLAMPED
-    oja, attends, feedforward = rule == "oja", rule == "fast_weights", rule == "hebbff"
-    weighted = rule not in UNWEIGHTED
+    oja, attends = rule == "oja", rule == "fast_weights"
     lag = 0 if attends else 1  # the update into A_t is that of step t - lag
 
     # fmt: off
-    @compiled("ffbfff" "fffff" "ffffff" "iiiiii" "sss")
+    @compiled("fbfff" "fffff" "ffffff" "iiiii" "sss")
     def run(
-        drive, x, first, h0, A0, E0,
+        drive, first, h0, A0, E0,
         weight, alpha, modulator, gain, shift,
         out, A, E, spent, saved, scratch,
-        first_group, last_group, batch, steps, H, D,
+        first_group, last_group, batch, steps, H,
         keep, rate, bias_m,
     ):
         # fmt: on
         zero, one, half = splat(0.0), splat(1.0), splat(0.5)
-        row, line, trace = H * LANES, D * LANES, (H + 1) * D * LANES
+        row, trace = H * LANES, (H + 1) * H * LANES
         v_at = (2 if traced else 1) * trace
-        h_at = v_at + 2 * line
+        h_at = v_at + 2 * row
         p_at, s_at, z_at = h_at + row, h_at + 2 * row, h_at + 3 * row
         spent_at, began_at = h_at + 4 * row, h_at + 5 * row
         kinds = (4 * H + 2 if attends else H + 1) * LANES
@@ -157,23 +155,20 @@ def forward(rule: str, energy: bool):
             if count < LANES or A0.size == 0:
                 fill(scratch, 0, v_at // LANES, zero)
             if A0.size > 0:
-                gather(scratch, 0, H * D, A0, sample * H * D, H * D, count)
+                gather(scratch, 0, H * H, A0, sample * H * H, H * H, count)
             if traced and E0.size > 0:
-                gather(scratch, trace, H * D, E0, sample * H * D, H * D, count)
+                gather(scratch, trace, H * H, E0, sample * H * H, H * H, count)
             if h0.size > 0:
                 gather(scratch, h_at, H, h0, sample * H, H, count)
             m = zero
             for t in range(steps + lag):
                 began = episode_begins(scratch, began_at, first, sample, steps, t, count)
-                now, before = v_at + (t & 1) * line, v_at + (1 - (t & 1)) * line
+                now, before = v_at + (t & 1) * row, v_at + (1 - (t & 1)) * row
                 to = (g * steps + t) * kinds
                 if t < steps:
                     gather(scratch, p_at, H, drive, (sample * steps + t) * H, steps * H, count)
-                    if feedforward:
-                        gather(scratch, now, D, x, (sample * steps + t) * D, steps * D, count)
-                    else:
-                        for i in range(0, row, LANES):
-                            store(scratch, now + i, where_inside(began, half, load(scratch, h_at + i)))
+                    for i in range(0, row, LANES):
+                        store(scratch, now + i, where_inside(began, half, load(scratch, h_at + i)))
                 read, pre, post_at = now, before, h_at
                 if attends:
                     read, pre, post_at = s_at, now, now
@@ -216,25 +211,22 @@ def forward(rule: str, energy: bool):
                     if oja:
                         kappa0, kappa1 = one - rho0 * post0, one - rho1 * post1
                     y0, y1, e0, e1 = zero, zero, zero, zero
-                    for j in range(D):
-                        at, at_j = (i * D + j) * LANES, j * LANES
+                    for j in range(H):
+                        at, at_j = (i * H + j) * LANES, j * LANES
                         v, u = load(scratch, pre + at_j), load(scratch, read + at_j)
                         G0 = _updated(
                             scratch, at, at, trace, v, m, rho0, kappa0, began, bound, clamped, traced, False
                         )
-                        at = at + line
+                        at = at + row
                         G1 = _updated(
                             scratch, at, at, trace, v, m, rho1, kappa1, began, bound, clamped, traced, False
                         )
-                        if weighted:
-                            G0 = splat(alpha[i * D + j]) * G0 + splat(weight[i * D + j])
-                            G1 = splat(alpha[i1 * D + j]) * G1 + splat(weight[i1 * D + j])
+                        if not attends:
+                            G0 = splat(alpha[i * H + j]) * G0 + splat(weight[i * H + j])
+                            G1 = splat(alpha[i1 * H + j]) * G1 + splat(weight[i1 * H + j])
                         y0 = G0 * u + y0
                         y1 = G1 * u + y1
                         if energy:
-                            if feedforward:
-                                G0 = G0 + splat(weight[i * D + j])
-                                G1 = G1 + splat(weight[i1 * D + j])
                             e0 = absolute(G0) * (u * u) + e0
                             e1 = absolute(G1) * (u * u) + e1
                     if t < steps:
@@ -252,9 +244,7 @@ def forward(rule: str, energy: bool):
                     for i in range(H):
                         at = i * LANES
                         p = load(scratch, p_at + at)
-                        if feedforward:
-                            h = sigmoid(p)
-                        elif attends:
+                        if attends:
                             z = load(scratch, z_at + at)
                             h = tanh(splat(gain[i]) * z + splat(shift[i]))
                             if saved.size > 0:
@@ -274,9 +264,9 @@ def forward(rule: str, energy: bool):
                     if energy:
                         scatter(spent, (sample * steps + t) * H, steps * H, count, scratch, spent_at, H)
                         fill(scratch, spent_at, H, zero)
-            scatter(A, sample * H * D, H * D, count, scratch, 0, H * D)
+            scatter(A, sample * H * H, H * H, count, scratch, 0, H * H)
             if traced:
-                scatter(E, sample * H * D, H * D, count, scratch, trace, H * D)
+                scatter(E, sample * H * H, H * H, count, scratch, trace, H * H)
 
     return run
 
@@ -311,40 +301,39 @@ def _synapse(
 def backward(rule: str):
     """The compiled loops of a rule from the gradients of outputs and, where not empty, of final A and E.
 
-    They write ``ddrive``, ``gradients`` and, where not empty, ``dx``, ``dh0``, ``dA0``, ``dE0``. ``passes`` is the
+    They write ``ddrive``, ``gradients`` and, where not empty, ``dh0``, ``dA0``, ``dE0``. ``passes`` is the
     number of A that gradients reach, taken in segments of ``length``.
     """
     traced, modulated, clamped, forgets = rule == "retroactive", rule in MODULATED, rule in CLAMPED, rule in FORGETTING
-    oja, attends, feedforward = rule == "oja", rule == "fast_weights", rule == "hebbff"
-    weighted = rule not in UNWEIGHTED
+    oja, attends = rule == "oja", rule == "fast_weights"
     lag = 0 if attends else 1
 
     # fmt: off
-    @compiled("fbfff" "fffff" "fff" "fffffff" "iiiiiiii" "ss")
+    @compiled("bfff" "fffff" "fff" "ffffff" "iiiiiii" "ss")
     def run(
-        x, first, h0, A0, E0,
+        first, h0, A0, E0,
         weight, alpha, modulator, gain, saved,
         dout, dA, dE,
-        ddrive, dx, dh0, dA0, dE0, gradients, scratch,
-        first_group, last_group, batch, steps, H, D, passes, length,
+        ddrive, dh0, dA0, dE0, gradients, scratch,
+        first_group, last_group, batch, steps, H, passes, length,
         keep, rate,
     ):
         # fmt: on
         zero, one, half = splat(0.0), splat(1.0), splat(0.5)
-        row, line, trace, trace_d = H * LANES, D * LANES, H * D * LANES, (H + 1) * D * LANES
+        row, trace, trace_d = H * LANES, H * H * LANES, (H + 1) * H * LANES
         matrix = (2 if traced else 1) * trace
         kinds = (4 * H + 2 if attends else H + 1) * LANES
         segments = (passes + length - 1) // length
         starts_at = (length + 1) * matrix
         d_at = starts_at + segments * matrix
         v_at = d_at + (2 if traced else 1) * trace_d
-        began_at = v_at + (passes + 1) * line
+        began_at = v_at + (passes + 1) * row
         dv_at = began_at + (passes + 1) * LANES
-        dh_at = dv_at + 2 * line
+        dh_at = dv_at + 2 * row
         s_at, dps_at = dh_at + row, dh_at + 2 * row
         dw_at = dps_at + length * row
-        dalpha_at = dw_at + (0 if feedforward else trace)
-        db_at = dalpha_at + (trace if weighted else 0)
+        dalpha_at = dw_at + trace
+        db_at = dalpha_at + (0 if attends else trace)
         dgain_at = db_at + row
         fill(scratch, dw_at, gradients.size, zero)
         dkeep, drate, dbias = zero, zero, zero
@@ -355,27 +344,23 @@ def backward(rule: str):
             if count < LANES or A0.size == 0:
                 fill(scratch, starts_at, matrix // LANES, zero)
             if A0.size > 0:
-                gather(scratch, starts_at, H * D, A0, sample * H * D, H * D, count)
+                gather(scratch, starts_at, H * H, A0, sample * H * H, H * H, count)
             if traced and E0.size > 0:
-                gather(scratch, starts_at + trace, H * D, E0, sample * H * D, H * D, count)
+                gather(scratch, starts_at + trace, H * H, E0, sample * H * H, H * H, count)
             if dA.size > 0:
-                gather(scratch, d_at, H * D, dA, sample * H * D, H * D, count)
+                gather(scratch, d_at, H * H, dA, sample * H * H, H * H, count)
             if traced and dE.size > 0:
-                gather(scratch, d_at + trace_d, H * D, dE, sample * H * D, H * D, count)
+                gather(scratch, d_at + trace_d, H * H, dE, sample * H * H, H * H, count)
             for t in range(passes):
                 began = episode_begins(scratch, began_at + t * LANES, first, sample, steps, t, count)
-                to = v_at + t * line
-                if feedforward:
-                    if t < steps:
-                        gather(scratch, to, D, x, (sample * steps + t) * D, steps * D, count)
-                else:
-                    if t == 0 and h0.size > 0:
-                        gather(scratch, to, H, h0, sample * H, H, count)
-                    for j in range(0, row, LANES):
-                        h = load(scratch, to + j)
-                        if t > 0:
-                            h = load(saved, (g * steps + t - 1) * kinds + j)
-                        store(scratch, to + j, where_inside(began, half, h))
+                to = v_at + t * row
+                if t == 0 and h0.size > 0:
+                    gather(scratch, to, H, h0, sample * H, H, count)
+                for j in range(0, row, LANES):
+                    h = load(scratch, to + j)
+                    if t > 0:
+                        h = load(saved, (g * steps + t - 1) * kinds + j)
+                    store(scratch, to + j, where_inside(began, half, h))
             dm = zero
             # Through the segments in order, for their starts, then backwards from the last.
             for n in range(2 * segments - 1):
@@ -394,18 +379,14 @@ def backward(rule: str):
                             bound = splat(INFINITY)
                         if t < lag:
                             kappa, eta = one, zero
-                        post = load(scratch, v_at + t * line + min(i, D - 1) * LANES)
-                        if t > 0:
-                            before = (g * steps + t - 1) * kinds
-                            if feedforward:
-                                post = load(saved, before + i * LANES)
-                            if modulated:
-                                m = load(saved, before + row)
+                        post = load(scratch, v_at + t * row + i * LANES)
+                        if modulated and t > 0:
+                            m = load(saved, (g * steps + t - 1) * kinds + row)
                         rho = (m if modulated and not traced else eta) * post
                         if oja:
                             kappa = one - rho * post
-                        pre, at = v_at + max(t - lag, 0) * line, (t - begin) * stride + i * line
-                        for j in range(0, line, LANES):
+                        pre, at = v_at + max(t - lag, 0) * row, (t - begin) * stride + i * row
+                        for j in range(0, row, LANES):
                             v, to = load(scratch, pre + j), at + stride + j
                             _updated(scratch, at + j, to, trace, v, m, rho, kappa, began, bound, clamped, traced, True)
                 if sweeping:
@@ -433,7 +414,7 @@ def backward(rule: str):
                                 if modulated:
                                     d = splat(modulator[i]) * dm + d
                                     _add(scratch, dgain_at + at, dm * h)
-                                d = d * (h * (one - h) if feedforward else one - h * h)
+                                d = d * (one - h * h)
                                 _add(scratch, db_at + at, d)
                             store(scratch, dp_at + at, d)
                         if attends:
@@ -451,14 +432,14 @@ def backward(rule: str):
                     eta = splat(rate)  # of the update into A_t
                     if t < lag:
                         eta, limit, bound = zero, splat(INFINITY), splat(INFINITY)
-                    v_now, pre = v_at + t * line, v_at + max(t - lag, 0) * line
+                    v_now, pre = v_at + t * row, v_at + max(t - lag, 0) * row
                     read = s_at if attends else v_now
-                    du_at, dv_next = dv_at, dv_at + line
+                    du_at, dv_next = dv_at, dv_at + row
                     if attends:
-                        fill(scratch, du_at, D, zero)
+                        fill(scratch, du_at, H, zero)
                     elif t & 1:
                         du_at, dv_next = dv_next, du_at
-                    fill(scratch, dv_next, D, zero)
+                    fill(scratch, dv_next, H, zero)
                     kappa0, kappa1, scale0, scale1, w0, w1 = kappa, kappa, one, one, zero, zero
                     for i in range(0, H, 2):
                         i1 = min(i + 1, H - 1)
@@ -466,32 +447,26 @@ def backward(rule: str):
                         dp0, dp1 = load(scratch, dp_at + at0), zero
                         if i1 > i:
                             dp1 = load(scratch, dp_at + at1)
-                        if feedforward:
-                            post0, post1 = zero, zero
-                            if t > 0:
-                                post0 = load(saved, at_saved - kinds + at0)
-                                post1 = load(saved, at_saved - kinds + at1)
-                        else:
-                            post0, post1 = load(scratch, v_now + at0), load(scratch, v_now + at1)
+                        post0, post1 = load(scratch, v_now + at0), load(scratch, v_now + at1)
                         by = m if modulated and not traced else eta
                         rho0, rho1 = by * post0, by * post1
                         if oja and t < steps:
                             next0, next1 = load(saved, at_saved + at0), load(saved, at_saved + at1)
                             kappa0, kappa1 = one - eta_next * next0 * next0, one - eta_next * next1 * next1
                         v0, v1, a0, a1, e0, e1 = zero, zero, zero, zero, zero, zero
-                        for j in range(D):
+                        for j in range(H):
                             at_j = j * LANES
                             u, v = load(scratch, read + at_j), load(scratch, pre + at_j)
-                            if weighted:
-                                scale0, scale1 = splat(alpha[i * D + j]), splat(alpha[i1 * D + j])
-                                w0, w1 = splat(weight[i * D + j]), splat(weight[i1 * D + j])
-                            at, to = (t - begin + 1) * matrix + i * line + at_j, d_at + i * line + at_j
+                            if not attends:
+                                scale0, scale1 = splat(alpha[i * H + j]), splat(alpha[i1 * H + j])
+                                w0, w1 = splat(weight[i * H + j]), splat(weight[i1 * H + j])
+                            at, to = (t - begin + 1) * matrix + i * row + at_j, d_at + i * row + at_j
                             du, dv, of_v, of_a, of_e = _synapse(
                                 scratch, at, at - matrix, to, trace, trace_d, w0, scale0, u, v,
                                 dp0, rho0, kappa0, m_next, began, limit, bound, clamped, traced, forgets,
                             )  # fmt: skip
                             v0, a0, e0 = v0 + of_v, a0 + of_a, e0 + of_e
-                            at, to = at + (i1 - i) * line, to + line
+                            at, to = at + (i1 - i) * row, to + row
                             du1, dv1, of_v, of_a, of_e = _synapse(
                                 scratch, at, at - matrix, to, trace, trace_d, w1, scale1, u, v,
                                 dp1, rho1, kappa1, m_next, began, limit, bound, clamped, traced, forgets,
@@ -534,29 +509,25 @@ def backward(rule: str):
                                 _add(scratch, dv_next + j * LANES, both)
                         scatter(ddrive, (sample * steps + t) * H, steps * H, count, scratch, dp_at, H)
                         du_at = dv_next
-                    if feedforward:
-                        if t < steps:
-                            scatter(dx, (sample * steps + t) * D, steps * D, count, scratch, du_at, D)
-                    else:
-                        for j in range(0, row, LANES):
-                            _add(scratch, dh_at + j, where_inside(began, half, load(scratch, du_at + j)))
+                    for j in range(0, row, LANES):
+                        _add(scratch, dh_at + j, where_inside(began, half, load(scratch, du_at + j)))
                 # The gradients of weight and α, for all passes of the segment at once.
-                if not feedforward and not sweeping:
+                if not sweeping:
                     for i in range(H):
-                        for j in range(D):
-                            at = i * line + j * LANES
+                        for j in range(H):
+                            at = i * row + j * LANES
                             dw, dalpha = zero, zero
                             for t in range(begin, min(end, steps)):
                                 du = load(scratch, dps_at + (t - begin) * row + i * LANES)
-                                du = du * load(scratch, v_at + t * line + j * LANES)
+                                du = du * load(scratch, v_at + t * row + j * LANES)
                                 dw = dw + du
-                                if weighted:
+                                if not attends:
                                     a = load(scratch, (t - begin + 1) * matrix + at)
                                     if clamped:
                                         a = bounded(a, splat(CLAMP if t >= lag else INFINITY))
                                     dalpha = du * a + dalpha
                             _add(scratch, dw_at + at, dw)
-                            if weighted:
+                            if not attends:
                                 _add(scratch, dalpha_at + at, dalpha)
             if dh0.size > 0:
                 scatter(dh0, sample * H, H, count, scratch, dh_at, H)
@@ -564,9 +535,9 @@ def backward(rule: str):
                 if attends:
                     for j in range(0, trace, LANES):
                         store(scratch, d_at + j, splat(keep) * load(scratch, d_at + j))
-                scatter(dA0, sample * H * D, H * D, count, scratch, d_at, H * D)
+                scatter(dA0, sample * H * H, H * H, count, scratch, d_at, H * H)
             if traced and dE0.size > 0:
-                scatter(dE0, sample * H * D, H * D, count, scratch, d_at + trace_d, H * D)
+                scatter(dE0, sample * H * H, H * H, count, scratch, d_at + trace_d, H * H)
         at = dgain_at + 2 * row
         store(scratch, at, dkeep)
         store(scratch, at + LANES, drate)

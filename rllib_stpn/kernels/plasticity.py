@@ -1,4 +1,4 @@
-"""The layers with Hebbian plasticity as one op over the fused CPU loops."""
+"""The recurrent layers with Hebbian plasticity as one op over the fused CPU loops."""
 
 import functools
 import math
@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from rllib_stpn.kernels.energy import energy
 from rllib_stpn.kernels.states import overwriting
-from rllib_stpn.kernels.threads import Lease, num_threads, run_slices, workspace
+from rllib_stpn.kernels.threads import Lease, run_slices, slices, workspace
 
 # Bytes of the plastic matrices of sixteen samples over a sequence up to which backward keeps them all; beyond, it goes
 # in segments.
@@ -22,7 +22,7 @@ THREAD_WORK = 4 * 10**6
 
 
 class Plasticity(NamedTuple):
-    """What the loops need to know of a layer whose weights have a Hebbian part.
+    """What the loops need to know of a layer whose recurrent weights have a Hebbian part.
 
     With ``d = weight_x x + bias`` and ``h'`` the new output, a step is one of::
 
@@ -32,8 +32,6 @@ class Plasticity(NamedTuple):
             "oja"           A_ij = A_ij + rate h'_i (h_j - h'_i A_ij)
             "modulated"     A = clamp(A + M h' hᵀ, ±1)           M = tanh(modulator · h' + modulator bias)
             "retroactive"   A = clamp(A + M E, ±1), then E = keep E + rate h' hᵀ
-        h' = sigmoid(d + A x)
-            "hebbff"        A = keep A + rate h' xᵀ
         h' = tanh(LN(p + A tanh(LN(p))))                        p = d + weight h
             "fast_weights"  A = keep A + rate h hᵀ               before it is used
 
@@ -41,8 +39,8 @@ class Plasticity(NamedTuple):
         rule: One of those names.
         weight_x: ``[H, I]``.
         bias: ``[H]``.
-        weight: ``[H, H]``; None for "hebbff".
-        alpha: ``[H, H]``; None for "hebbff" and "fast_weights".
+        weight: ``[H, H]``.
+        alpha: ``[H, H]``; None for "fast_weights".
         keep: A number or a tensor of one element.
         rate: Likewise.
         modulator: ``[1, H]`` and ``[1]``, weight and bias of the unit that computes M.
@@ -52,7 +50,7 @@ class Plasticity(NamedTuple):
     rule: str
     weight_x: torch.Tensor
     bias: torch.Tensor
-    weight: torch.Tensor | None = None
+    weight: torch.Tensor
     alpha: torch.Tensor | None = None
     keep: torch.Tensor | float = 1.0
     rate: torch.Tensor | float = 0.0
@@ -79,8 +77,8 @@ def plastic(
     Args:
         plasticity: The layer's rule and parameters.
         inputs: ``[B, T, I]``.
-        h: ``[B, H]`` previous outputs; None is zeros, and the only choice for "hebbff".
-        matrices: A ``[B, H, H]``, or ``[B, H, I]`` for "hebbff", and for "retroactive" E; None is zeros.
+        h: ``[B, H]`` previous outputs; None is zeros.
+        matrices: A ``[B, H, H]`` and for "retroactive" E; None is zeros.
         is_first: ``[B, T]`` bool: the state is zero before that step.
         return_energy: Whether to measure the energy (no gradient), see :func:`rllib_stpn.kernels.energy`.
 
@@ -92,7 +90,7 @@ def plastic(
     tensors = inputs, *state, weight_x, bias, weight, alpha, *(modulator or norm or (None, None)), keep, rate
     save = torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in tensors)
     out, A, E, spent = _Plastic.apply(*tensors, is_first, rule, return_energy, save)
-    if return_energy and weight is not None:
+    if return_energy:
         spent = spent + energy(weight_x, inputs)
     return out, [A, E][: len(matrices)], spent if return_energy else None
 
@@ -118,11 +116,9 @@ class _Plastic(torch.autograd.Function):
     ):
         # row0 and row1 are weight and bias of the modulator, or gain and shift of the layer normalisation.
         loops = _loops()
-        batch, steps, D = inputs.shape
+        batch, steps, _ = inputs.shape
         H = len(weight_x)
         modulated = rule in loops.MODULATED
-        x = inputs if weight is None else None
-        D = D if weight is None else H
         groups = -(-batch // loops.LANES)
         drive = workspace(-1, batch * steps * H).view(-1, H)
         torch.addmm(bias, inputs.reshape(batch * steps, -1), weight_x.T, out=drive)
@@ -133,25 +129,24 @@ class _Plastic(torch.autograd.Function):
 
         def room(matrix):
             reused = in_place and matrix is not None and matrix.is_contiguous()
-            return matrix.detach() if reused else inputs.new_empty(batch, H, D)
+            return matrix.detach() if reused else inputs.new_empty(batch, H, H)
 
         last, trace = room(A), room(E) if rule == "retroactive" else None
         spent = torch.empty_like(out) if energy else None
         ctx.lease = Lease(groups * steps * loops.saved_vectors(rule, H) * loops.LANES) if save else None
         saved = ctx.lease.memory if save else None
-        for_loops = weight_x if weight is None else weight  # HebbFF's is there for the energy
         rows = (row0, None, None) if modulated else (None, row0, row1)
-        arrays = _flat(drive, x, first, h, A, E, for_loops, alpha, *rows, out, last, trace, spent, saved)
+        arrays = _flat(drive, first, h, A, E, weight, alpha, *rows, out, last, trace, spent, saved)
         scalars = _number(keep), _number(rate), _number(row1) if modulated else 0.0
         run = loops.forward(rule, energy)
 
         def task(slot, begin, end):
-            scratch = workspace(slot, loops.forward_vectors(rule, H, D) * loops.LANES)
-            return functools.partial(run, *arrays, scratch.numpy(), begin, end, batch, steps, H, D, *scalars)
+            scratch = workspace(slot, loops.forward_vectors(rule, H) * loops.LANES)
+            return functools.partial(run, *arrays, scratch.numpy(), begin, end, batch, steps, H, *scalars)
 
-        run_slices([task(*part) for part in _slices(groups, batch * (steps + 4) * H * D)])
+        run_slices([task(*part) for part in slices(groups, batch * (steps + 4) * H * H, THREAD_WORK)])
         ctx.save_for_backward(inputs, first, h, A, E, weight_x, weight, alpha, row0, row1)
-        ctx.rule, ctx.scalars, ctx.sizes = rule, scalars[:2], (batch, steps, H, D)
+        ctx.rule, ctx.scalars, ctx.sizes = rule, scalars[:2], (batch, steps, H)
         ctx.shapes = getattr(keep, "shape", ()), getattr(rate, "shape", ())
         ctx.set_materialize_grads(False)
         if spent is not None:
@@ -165,30 +160,29 @@ class _Plastic(torch.autograd.Function):
         inputs, first, h, A, E, weight_x, weight, alpha, row0, row1 = ctx.saved_tensors
         rule, saved = ctx.rule, ctx.lease.memory
         modulated = rule in loops.MODULATED
-        batch, steps, H, D = ctx.sizes
+        batch, steps, H = ctx.sizes
         groups = -(-batch // loops.LANES)
         dout = saved.new_zeros(batch, steps, H) if dout is None else dout
-        x = inputs if weight is None else None
         ddrive = workspace(-1, batch * steps * H).view(-1, H)
-        dx, dh, dA0, dE0 = (None if t is None else torch.empty(t.shape) for t in (x, h, A, E))
+        dh, dA0, dE0 = (None if t is None else torch.empty(t.shape) for t in (h, A, E))
         # The A that gradients reach: those used by the steps and, where a gradient comes from there, the last one.
         passes = steps + 1 if rule != "fast_weights" and (dA is not None or dE is not None) else steps
-        kept = loops.backward_vectors(rule, H, D, passes, passes) * loops.LANES * 4
+        kept = loops.backward_vectors(rule, H, passes, passes) * loops.LANES * 4
         length = passes if kept <= TRACE_BYTES else max(1, round(math.sqrt(passes)))
         rows = (row0, None) if modulated else (None, row0)
-        given = _flat(x, first, h, A, E, weight, alpha, *rows, saved, dout, dA, dE)
-        results = _flat(ddrive, dx, dh, dA0, dE0)
+        given = _flat(first, h, A, E, weight, alpha, *rows, saved, dout, dA, dE)
+        results = _flat(ddrive, dh, dA0, dE0)
         run = loops.backward(rule)
-        slices = _slices(groups, 3 * batch * steps * H * D)
-        sums = torch.empty(len(slices), loops.gradient_vectors(rule, H, D))
-        room = loops.backward_vectors(rule, H, D, passes, length) * loops.LANES
+        parts = slices(groups, 3 * batch * steps * H * H, THREAD_WORK)
+        sums = torch.empty(len(parts), loops.gradient_vectors(rule, H))
+        room = loops.backward_vectors(rule, H, passes, length) * loops.LANES
 
         def task(slot, begin, end):
             more = sums[slot].numpy(), workspace(slot, room).numpy()
-            sizes = (batch, steps, H, D, passes, length)
+            sizes = (batch, steps, H, passes, length)
             return functools.partial(run, *given, *results, *more, begin, end, *sizes, *ctx.scalars)
 
-        run_slices([task(*part) for part in slices])
+        run_slices([task(*part) for part in parts])
         # In the order of the slices, so that equal calls give equal gradients.
         gradients, at = functools.reduce(torch.add, sums.unbind()), 0
 
@@ -197,15 +191,14 @@ class _Plastic(torch.autograd.Function):
             at += math.prod(shape)
             return gradients[at - math.prod(shape) : at].view(shape)
 
-        dweight = None if weight is None else next_gradient(H, D)
-        dalpha = None if alpha is None else next_gradient(H, D)
+        dweight = next_gradient(H, H)
+        dalpha = None if alpha is None else next_gradient(H, H)
         dbias, drow0, drow1 = next_gradient(H), next_gradient(H), next_gradient(H)
         keep_shape, rate_shape = ctx.shapes
         dkeep, drate, dbias_m = next_gradient(1), next_gradient(1), next_gradient(1)
         dinputs = None
         if ctx.needs_input_grad[0]:
-            dinputs = torch.mm(ddrive, weight_x) if dx is None else dx.view(-1, D).addmm_(ddrive, weight_x)
-            dinputs = dinputs.view(inputs.shape)
+            dinputs = torch.mm(ddrive, weight_x).view(inputs.shape)
         return (
             dinputs,
             dh,
@@ -234,10 +227,3 @@ _NO_FIRST = torch.empty(0, dtype=torch.uint8)
 
 def _number(value: torch.Tensor | float) -> float:
     return value.item() if isinstance(value, torch.Tensor) else value
-
-
-def _slices(groups: int, work: int) -> list[tuple[int, int, int]]:
-    """Cuts the groups of samples into one slice per thread; little work is not worth a second thread."""
-    count = max(1, min(num_threads(), groups)) if work > THREAD_WORK else 1
-    edges = [groups * i // count for i in range(count + 1)]
-    return list(zip(range(count), edges[:-1], edges[1:], strict=True))

@@ -20,7 +20,7 @@ def run_in_chunks(loop, sequences, is_first, measure, leaves, parameters, graph_
         measure: Whether to measure the energy.
         leaves: The state's tensors, batch first.
         parameters: All tensors of which ``loop`` needs gradients besides.
-        graph_tensors: Copies of the state that autograd keeps for one step.
+        graph_tensors: Copies of the state that autograd keeps for one step, or a fraction.
 
     Returns:
         Outputs, energy or None, and a list of the new leaves.
@@ -32,7 +32,7 @@ def run_in_chunks(loop, sequences, is_first, measure, leaves, parameters, graph_
         output, energy, *leaves = loop(is_first, measure, *sequences, *leaves)
         return output, energy, leaves
     # Chunks keep their start states and, one at a time, their graph; at this length the two are alike.
-    balanced = math.isqrt(steps // graph_tensors)
+    balanced = math.isqrt(int(steps / graph_tensors))
     length = max(1, GRAPH_BYTES // step_bytes, balanced)
     masks = [None] * steps if is_first is None else is_first.split(length, 1)
     outputs, energies = [], []

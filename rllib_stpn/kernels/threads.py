@@ -1,8 +1,10 @@
 """Threads for kernels that release the GIL: one slice of the batch each."""
 
 import collections
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -13,7 +15,37 @@ _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 def num_threads() -> int:
     """Number of threads a kernel call uses now: torch's, ``torch.set_num_threads`` changes both."""
-    return torch.get_num_threads()
+    return _local.__dict__.get("kernel_threads") or torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def torch_on_one_thread() -> Iterator[None]:
+    """Within, torch's own operations take one thread, and kernels as many as before.
+
+    After a parallel operation torch's other threads spin for a while, on the cores that the next kernel asks for. Where
+    operations are small, as in a single step of a layer, that costs more than the parallel operation gained.
+    """
+    threads, kernel_threads = torch.get_num_threads(), _local.__dict__.get("kernel_threads")
+    _local.kernel_threads = num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _local.kernel_threads = kernel_threads
+
+
+def slices(parts: int, work: int, least: int) -> list[tuple[int, int, int]]:
+    """Cuts ``parts`` into one slice per thread, ``(number, begin, end)``; into one where there is too little work.
+
+    Args:
+        parts: What can be shared out, e.g. samples.
+        work: All of it, in any unit.
+        least: Up to this much, a second thread costs more than it saves.
+    """
+    count = max(1, min(num_threads(), parts)) if work > least else 1
+    edges = [parts * i // count for i in range(count + 1)]
+    return list(zip(range(count), edges[:-1], edges[1:], strict=True))
 
 
 def run_slices(tasks) -> None:

@@ -4,8 +4,10 @@ import math
 
 import torch
 
-from rllib_stpn.kernels import Plasticity
+from rllib_stpn import kernels
 from rllib_stpn.kernels import energy as synaptic_energy
+from rllib_stpn.kernels.hebbff import CHUNK
+from rllib_stpn.kernels.recomputed import run_in_chunks
 from rllib_stpn.layers.batched import add_outer, matvec
 from rllib_stpn.layers.layer import Layer, linear
 
@@ -49,15 +51,30 @@ class HebbFF(Layer):
         """``W x + b``."""
         return torch.nn.functional.linear(inputs, self.weight, self.bias)
 
-    def plasticity(self):
-        """The rule and its rates."""
-        keep, rate = torch.sigmoid(self.lambda_logit), -torch.exp(self.log_eta)
-        return Plasticity("hebbff", self.weight, self.bias, keep=keep, rate=rate)
+    def run(self, inputs, state, is_first, return_energy):
+        """The fused form where no energy is asked for and the tensors allow it, else ``run_steps``."""
+        leaves: tuple[torch.Tensor, ...] = () if state is None else (state["A"],)
+        if return_energy or not kernels.plastic_fits(inputs, *leaves, *self.parameters()):
+            return self.run_steps(inputs, state, is_first, return_energy)
+        if not leaves and inputs.shape[1] > CHUNK:
+            leaves = tuple(self.initial_state(len(inputs)).values())
+        parameters = tuple(self.parameters())
+        sequences = inputs, self.drive(inputs)
+        outputs, _, (A,) = run_in_chunks(self._fused, sequences, is_first, False, leaves, parameters, 2 / CHUNK)
+        return outputs, {"A": A}, None
+
+    def _fused(self, is_first, measure, inputs, drive, A=None):
+        keep, rate = self._rates()
+        outputs, A = kernels.hebbff(inputs, drive, A, keep, rate, is_first)
+        return outputs, None, A
+
+    def _rates(self):
+        return torch.sigmoid(self.lambda_logit), -torch.exp(self.log_eta)
 
     def step(self, x, drive, state, return_energy):
         """The two equations."""
         A = state["A"]
         h = torch.sigmoid(drive + matvec(A, x))
         energy = synaptic_energy(self.weight + A, x) if return_energy else None
-        A = add_outer(torch.sigmoid(self.lambda_logit) * A, -torch.exp(self.log_eta) * h, x)
-        return h, {"A": A}, energy
+        keep, rate = self._rates()
+        return h, {"A": add_outer(keep * A, rate * h, x)}, energy

@@ -16,6 +16,7 @@ from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import thin_states, use_batched_rollouts
 from tests.algorithms.test_a2c import config_on, mean_return
 from tests.models.test_stock import configured, multi_agent
+from tests.trained import EVERY_LAYER
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -75,7 +76,7 @@ def test_every_minibatch_gives_the_logits_of_the_rollout(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EVERY_LAYER["new", "RLlib's own"])
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_every_layer_learns_in_every_algorithm(layer, name):
     algo = short(configured(layer, ALGORITHMS[name], lr=0.01, **settings_of(name)), name).build_algo()
@@ -90,7 +91,7 @@ def test_every_layer_learns_in_every_algorithm(layer, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["PPO", "A2C"])
+@pytest.mark.parametrize("name", EVERY_LAYER["new", "batched"])
 @pytest.mark.parametrize("layer", sorted(LAYERS))
 def test_every_layer_learns_with_batched_rollouts(layer, name):
     config = config_on("recall", layer, ALGORITHMS[name])

@@ -1,6 +1,7 @@
 import torch
 
 from rllib_stpn.kernels import energy
+from rllib_stpn.kernels.energy import only_sums
 
 
 def test_energy_is_conductance_times_squared_voltage():
@@ -16,3 +17,13 @@ def test_energy_of_one_efficacy_per_sample():
 def test_energy_is_a_measurement_without_gradient():
     efficacy = torch.ones(2, 3, requires_grad=True)
     assert not energy(efficacy, torch.ones(4, 3, requires_grad=True)).requires_grad
+
+
+def test_only_the_sum_over_units_is_right_where_no_more_is_wanted():
+    efficacy, presynaptic = torch.randn(4, 3), torch.randn(2, 5, 3)
+    with only_sums():
+        summed = energy(efficacy, presynaptic)
+    expected = energy(efficacy, presynaptic)
+    assert summed.shape == expected.shape
+    torch.testing.assert_close(summed.sum(-1), expected.sum(-1))
+    assert not torch.allclose(summed, expected)

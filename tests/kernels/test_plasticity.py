@@ -7,9 +7,9 @@ import sys
 import pytest
 import torch
 
-from rllib_stpn.kernels import overwriting_states, plastic, plasticity
-from rllib_stpn.layers import layer as layers
-from rllib_stpn.layers import make_layer
+from rllib_stpn.kernels import overwriting_states, plasticity
+from rllib_stpn.kernels.hebbff import CHUNK
+from rllib_stpn.layers import Layer, make_layer
 
 RULES = {
     "fast_weights": ("fast_weights", {"decay": 0.8, "rate": 0.3}),
@@ -58,13 +58,13 @@ def some_resets(batch, steps):
     return mask
 
 
-def results(run, layer, inputs, state, *, is_first=None, final_state=True, return_energy=True):
+def results(run, layer, inputs, state, *, is_first=None, final_state=True):
     """Outputs, final state, energy and all gradients, by name."""
     given = {"inputs": inputs} | {f"start {key}": leaf for key, leaf in (state or {}).items()}
     given = {key: tensor.clone().requires_grad_() for key, tensor in given.items()}
     inputs, *leaves = given.values()
     state = None if state is None else dict(zip(state, leaves, strict=True))
-    outputs, last, energy = run(inputs, state, is_first, return_energy)
+    outputs, last, _ = run(inputs, state, is_first, False)
     generator = torch.Generator().manual_seed(1)
 
     def weighted(tensor):
@@ -74,8 +74,7 @@ def results(run, layer, inputs, state, *, is_first=None, final_state=True, retur
     given |= dict(layer.named_parameters())
     gradients = torch.autograd.grad(loss, list(given.values()), allow_unused=True, materialize_grads=True)
     found = {"outputs": outputs, **{f"last {key}": leaf for key, leaf in last.items()}}
-    if return_energy:
-        found["energy"] = energy
+    found["energy"] = run(inputs, state, is_first, True)[2]
     found |= {f"d {key}": gradient for key, gradient in zip(given, gradients, strict=True)}
     return {key: tensor.detach() for key, tensor in found.items()}
 
@@ -121,6 +120,14 @@ def test_fused_matches_steps_at_odd_sizes(rule, B, T, input_size, H):
     compare(layer, torch.randn(B, T, input_size), some_state(layer, B), is_first=some_resets(B, T))
 
 
+@pytest.mark.parametrize("resets", [False, True], ids=["no_resets", "resets"])
+@pytest.mark.parametrize("start", [False, True], ids=["zero_state", "some_state"])
+def test_hebbff_over_several_chunks(start, resets):
+    layer, steps = made(RULES["hebbff"], 5, 7), 2 * CHUNK + 3
+    is_first = some_resets(18, steps) if resets else None
+    compare(layer, torch.randn(18, steps, 5), some_state(layer, 18) if start else None, is_first=is_first)
+
+
 @pytest.mark.parametrize("final_state", [False, True], ids=["outputs_only", "final_state"])
 def test_segments_change_nothing(rule, final_state, monkeypatch):
     layer = made(rule, 5, 7)
@@ -134,7 +141,8 @@ def test_segments_change_nothing(rule, final_state, monkeypatch):
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_thread_count_does_not_change_results(rule, threads, monkeypatch):
-    monkeypatch.setattr(plasticity, "THREAD_WORK", 0)
+    for module in (plasticity, sys.modules["rllib_stpn.kernels.hebbff"]):
+        monkeypatch.setattr(module, "THREAD_WORK", 0)
     layer = made(rule, 5, 7)
     arguments = torch.randn(50, 6, 5), some_state(layer, 50)
     before = torch.get_num_threads()
@@ -236,18 +244,19 @@ def test_clamped_synapses_pass_gradients_as_torch_does():
 
 
 def test_what_does_not_fit_takes_the_steps(rule, monkeypatch):
-    taken = []
-    monkeypatch.setattr(layers.kernels, "plastic", lambda *args: taken.append(1) or plastic(*args))
+    taken, run_steps = [], Layer.run_steps
+    monkeypatch.setattr(Layer, "run_steps", lambda *args: taken.append(1) or run_steps(*args))
     layer = made(rule, 5, 7)
     layer(torch.randn(2, 3, 5))
-    assert taken.pop()
-    layer.double()(torch.randn(2, 3, 5, dtype=torch.float64))
-    layer.to("meta")(torch.randn(2, 3, 5, device="meta", dtype=torch.float64))
     assert not taken
+    layer.double()(torch.randn(2, 3, 5, dtype=torch.float64))
+    assert taken.pop()
+    layer.to("meta")(torch.randn(2, 3, 5, device="meta", dtype=torch.float64))
+    assert taken.pop()
 
 
 def test_several_inner_steps_take_the_steps(monkeypatch):
-    monkeypatch.setattr(layers.kernels, "plastic", None)
+    monkeypatch.setattr(plasticity, "_loops", None)
     outputs, _ = make_layer("fast_weights", input_size=5, hidden_size=7, inner_steps=2)(torch.randn(2, 3, 5))
     assert outputs.shape == (2, 3, 7)
 

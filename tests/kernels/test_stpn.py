@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.kernels import num_threads, overwriting_states, recomputed, stpn
+from rllib_stpn.kernels import num_threads, overwriting_states, recomputed, stpn, torch_on_one_thread
 
 NAMES = ("inputs", "h", "F", "weight", "bias", "weight_lambda", "weight_gamma")
 
@@ -250,6 +250,21 @@ def test_thread_count_does_not_change_results(threads):
         torch.set_num_threads(before)
     assert_near(several, single, 1e-6)
     assert_near(several, again, 0.0)
+
+
+def test_kernels_keep_their_threads_where_torch_has_one():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(ZeroDivisionError), torch_on_one_thread():
+            assert (torch.get_num_threads(), num_threads()) == (1, 3)
+            with torch_on_one_thread():
+                assert (torch.get_num_threads(), num_threads()) == (1, 3)
+            assert (torch.get_num_threads(), num_threads()) == (1, 3)
+            _ = 1 / 0
+        assert (torch.get_num_threads(), num_threads()) == (3, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_auto_runs_the_reference_where_the_kernel_cannot():

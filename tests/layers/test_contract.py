@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -110,6 +111,49 @@ def test_a_split_sequence_equals_the_whole(layer, inputs):
     first, middle = layer(inputs[:, :3], state)
     second, last = layer(inputs[:, 3:], middle)
     assert_same((torch.cat([first, second], 1), last), expected)
+
+
+def test_a_state_survives_numpy(layer, inputs):
+    expected = layer(inputs)
+    _, middle = layer(inputs[:, :3])
+    arrays = {key: leaf.detach().numpy().copy() for key, leaf in middle.items()}
+    second, last = layer(inputs[:, 3:], {key: torch.from_numpy(array) for key, array in arrays.items()})
+    assert all(array.dtype == np.float32 for array in arrays.values())
+    assert_same((second, last), (expected[0][:, 3:], expected[1]))
+
+
+def test_steps_behind_the_end_change_nothing_before_it(layer, inputs):
+    """What stands in for lengths: outputs and gradients of the steps that count do not see those behind them."""
+
+    def results(inputs):
+        state = {key: leaf.requires_grad_() for key, leaf in some_state(layer).items()}
+        inputs = inputs.clone().requires_grad_()
+        outputs = layer(inputs, state)[0][:, :4]
+        wanted = [*layer.parameters(), *state.values()]
+        gradients = torch.autograd.grad(outputs.exp().sum(), [inputs, *wanted], allow_unused=True)
+        return outputs, gradients[0][:, :4], gradients[1:], gradients[0][:, 4:]
+
+    padded = torch.cat([inputs[:, :4], torch.zeros(B, 3, D)], 1)
+    *found, behind = results(padded)
+    *expected, _ = results(inputs[:, :4])
+    assert_same(found, expected, 1e-5)
+    assert (behind == 0).all()
+
+
+def test_gradcheck(case):
+    torch.manual_seed(0)
+    name, options = case
+    layer = make_layer(name, input_size=3, hidden_size=2, **options).double()
+    state = {key: 0.3 * torch.randn_like(leaf) for key, leaf in layer.initial_state(2).items()}
+    keys = list(state)
+    is_first = torch.tensor([[False, False, True], [False, False, False]])
+
+    def run(inputs, *leaves):
+        outputs, last = layer(inputs, dict(zip(keys, leaves, strict=True)), is_first)
+        return outputs, *(last[key] for key in keys)
+
+    given = [torch.randn(2, 3, 3, dtype=torch.float64), *state.values()]
+    assert torch.autograd.gradcheck(run, [tensor.requires_grad_() for tensor in given])
 
 
 def test_gradients_pass_through_a_handed_over_state(layer, inputs):

@@ -12,6 +12,7 @@ from ray.rllib.models import MODEL_DEFAULTS, ModelCatalog
 import rllib_stpn
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LAYERS
+from tests.trained import EVERY_LAYER, ONE_LAYER
 
 OBSERVATIONS = gym.spaces.Box(-1, 1, (4,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (42, 42, 1), np.uint8)
@@ -224,8 +225,26 @@ def actions_over(algo, observations):
     return np.stack(actions)
 
 
-def test_remote_workers_and_appo_know_the_model(ray_session):
-    algo = old_stack(APPOConfig(), "StatelessCartPole", block(), num_env_runners=1).build_algo()
+ALGORITHMS = {"PPO": PPOConfig, "APPO": APPOConfig}
+HERE = "old", "RLlib's own"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY_LAYER[HERE])
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_every_layer_learns(layer, name, ray_session):
+    algo = old_stack(ALGORITHMS[name](), "StatelessCartPole", block(layer), **PPO).build_algo()
+    try:
+        before = weights(algo)
+        algo.train()
+        assert trained(before, weights(algo)) == {key for key, _ in algo.get_policy().model.named_parameters()}
+    finally:
+        algo.stop()
+
+
+@pytest.mark.parametrize(("name", "layer"), ONE_LAYER[HERE].items())
+def test_remote_workers_of_other_algorithms_know_the_model(name, layer, ray_session):
+    algo = old_stack(ALGORITHMS[name](), "StatelessCartPole", block(layer), num_env_runners=1).build_algo()
     try:
         before = weights(algo)
         for _ in range(20):  # the learner works beside the loop

@@ -222,8 +222,9 @@ def test_thinned_episodes_survive_pickling():
         torch.testing.assert_close(pickled[DEFAULT_MODULE_ID][Columns.STATE_IN][name], leaf)
 
 
-def test_padding_is_spared_without_a_trace():
-    module = configured("stpn").rl_module_spec
+@pytest.mark.parametrize("layer", sorted(set(LAYERS) - {"mlp"}))
+def test_padding_is_spared_without_a_trace(layer):
+    module = configured(layer).rl_module_spec
     module.observation_space, module.action_space = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Discrete(2)
     module = module.build()
     lengths = torch.tensor([9, 1, 5, 2, 9, 1])

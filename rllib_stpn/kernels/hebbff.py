@@ -1,0 +1,130 @@
+"""HebbFF's Hebbian memory without a matrix per step: within a chunk of time, attention to the outputs so far."""
+
+import functools
+from functools import partial
+from itertools import repeat
+
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+from rllib_stpn.kernels.states import overwriting
+from rllib_stpn.kernels.threads import run_slices, slices, workspace
+
+# Steps of a chunk: the work for attention grows with their square, that for A is shared by them.
+CHUNK = 16
+
+# Pairs of steps times inputs and outputs below which a second thread costs more than it saves.
+THREAD_WORK = 4 * 10**6
+
+
+def hebbff(
+    inputs: torch.Tensor,
+    drive: torch.Tensor,
+    A: torch.Tensor | None,
+    keep: torch.Tensor,
+    rate: torch.Tensor,
+    is_first: torch.Tensor | None = None,
+):
+    """``h_t = sigmoid(drive_t + A_t x_t)``, ``A_{t+1} = keep A_t + rate h_t x_tᵀ``, on the CPU in float32.
+
+    From the start of a chunk, ``A_t = keep^t A_0 + rate Σ_{s<t} keep^(t-1-s) h_s x_sᵀ``, and the steps need of it but
+    ``A_t x_t``: attention to ``h_s`` with the weights ``rate keep^(t-1-s) x_s·x_t`` (Ba, Hinton, Mnih, Leibo, Ionescu,
+    "Using Fast Weights to Attend to the Recent Past", NIPS 2016, section 4).
+
+    Args:
+        inputs: ``[B, T, I]``.
+        drive: ``[B, T, H]``.
+        A: ``[B, H, I]``; None is zeros.
+        keep: ``[1]``.
+        rate: ``[1]``.
+        is_first: ``[B, T]`` bool: A is zero before that step.
+
+    Returns:
+        Outputs ``[B, T, H]``, final A. No gradients of second order.
+    """
+    if inputs.shape[1] <= CHUNK:
+        return _chunk(inputs, drive, A, keep, rate, is_first)
+    outputs = []
+    masks = repeat(None) if is_first is None else is_first.split(CHUNK, 1)
+    for x, driven, mask in zip(inputs.split(CHUNK, 1), drive.split(CHUNK, 1), masks, strict=False):
+        output, A = _chunk(x, driven, A, keep, rate, mask)
+        outputs.append(output)
+    return torch.cat(outputs, 1), A
+
+
+def _chunk(x, drive, A, keep, rate, is_first):
+    steps = x.shape[1]
+    ages = rate * keep ** torch.from_numpy(_lags(steps))  # [C + 1, C]
+    episode = None if is_first is None else is_first.cumsum(1)  # [B, C]
+    if A is not None:
+        kept = keep ** torch.arange(steps + 1.0)[:, None]  # [C + 1, 1]
+        read = torch.bmm(x, A.transpose(1, 2)) * kept[:-1]  # [B, C, H]
+        drive = drive + (read if episode is None else torch.where(episode[:, :, None] == 0, read, 0.0))
+    h = _Attention.apply(x, drive, ages, is_first) if steps > 1 else torch.sigmoid(drive)
+    post = h * ages[-1][:, None]
+    if episode is not None:
+        of_last = (episode == episode[:, -1:])[:, :, None]
+        post, x = torch.where(of_last, post, 0.0), torch.where(of_last, x, 0.0)
+        A = None if A is None else torch.where(episode[:, -1, None, None] == 0, A, 0.0)
+    if A is None:
+        return h, torch.bmm(post.transpose(1, 2), x)
+    in_place = overwriting() and not torch.is_grad_enabled()
+    A = A.mul_(kept[-1]) if in_place else A * kept[-1]
+    return h, A.baddbmm_(post.transpose(1, 2), x)
+
+
+@functools.cache
+def _lags(steps: int) -> np.ndarray:
+    """``[C + 1, C]``: how long ago, at step t or after the chunk, the product of step s was made."""
+    t = np.arange(steps + 1, dtype=np.float32)
+    return (t[:, None] - t[:-1] - 1).clip(0)
+
+
+class _Attention(torch.autograd.Function):
+    """``h_t = sigmoid(drive_t + Σ_{s<t} ages_ts (x_t·x_s) h_s)``, over the s in the episode of t.
+
+    The last row of ``ages`` is not read.
+    """
+
+    @staticmethod
+    def forward(ctx, x, drive, ages, is_first):
+        from rllib_stpn.kernels import hebbff_lanes as loops
+
+        first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
+        given = [tensor.detach().contiguous() for tensor in (x, first, drive, ages)]
+        out = torch.empty_like(given[2])
+        ctx.sizes = *drive.shape[:2], x.shape[2], drive.shape[2]
+        arrays = [tensor.numpy().reshape(-1) for tensor in (*given, out)]
+        _run(ctx.sizes, loops.forward_vectors, lambda slot: partial(loops.forward, *arrays))
+        ctx.save_for_backward(given[0], first, given[3], out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dout):
+        from rllib_stpn.kernels import hebbff_lanes as loops
+
+        x, first, ages, out = ctx.saved_tensors
+        dx, ddrive = torch.empty_like(x), torch.empty_like(out)
+        dages = []
+        arrays = [tensor.numpy().reshape(-1) for tensor in (x, first, ages, out, dout.contiguous(), dx, ddrive)]
+
+        def task(slot):
+            dages.append(torch.empty(loops.gradients(out.shape[1])))
+            return partial(loops.backward, *arrays, dages[slot].numpy())
+
+        _run(ctx.sizes, loops.backward_vectors, task)
+        # In the order of the slices, so that equal calls give equal gradients.
+        return dx, ddrive, functools.reduce(torch.add, dages)[: ages.numel()].view(ages.shape), None
+
+
+_NO_FIRST = torch.empty(0, dtype=torch.uint8)
+
+
+def _run(sizes, vectors, task):
+    """Shares out the groups of sixteen samples; ``task`` gives a thread's loops, less scratch memory and sizes."""
+    batch, steps, D, H = sizes
+    room = vectors(steps, D, H) * 16
+    parts = slices(-(-batch // 16), batch * steps * steps * (D + H), THREAD_WORK)
+    run_slices([partial(task(slot), workspace(slot, room).numpy(), *part, *sizes) for slot, *part in parts])
