@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from ray.rllib.callbacks.callbacks import RLlibCallback
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
+from rllib_stpn.callbacks import old_stack
+from rllib_stpn.callbacks.meter import Meter, Reading
 from rllib_stpn.errors import UsageError
-from rllib_stpn.layers import Layer
-from rllib_stpn.models.energy import acting_layers, energies_of
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
-
-_SHARE_EVERY = 17
-"""Of the measured steps, how many there are for each that tells recurrent synapses apart, which costs another pass; the
-first is not among them, since all states are zero there. A prime, not to meet the same step of every episode."""
 
 
 class EnergyMetricsCallback(RLlibCallback):
@@ -32,18 +27,20 @@ class EnergyMetricsCallback(RLlibCallback):
 
     and in a YAML file ``callbacks: energy``, or ``callbacks: {energy: {ignore_inputs: [12], every_n_steps: 10}}``.
 
-    For RLlib's new API stack and single agents, with batched rollouts and with RLlib's own runner. Results of training
-    have under ``env_runners/energy``, those of evaluation under ``evaluation/env_runners/energy``:
+    For single agents on both API stacks, with batched rollouts and with RLlib's own runners. Results of training have
+    under ``env_runners/energy``, those of evaluation under ``evaluation/env_runners/energy``:
 
     - ``per_step``: mean over environment steps of the sum over units of all layers that lead to the action;
     - ``per_episode``: mean over the episodes that ended last, in training ``metrics_num_episodes_for_smoothing``;
     - ``per_reward``: their energy by their returns; left out where these do not sum up to more than 0;
     - ``recurrent_share``: the part of the energy that recurrent synapses spend, the rest being that of input synapses;
-      measured at one of 17 measured steps;
+      from one of 32 measured steps of each environment, drawn at random;
     - ``layers/<name>``: ``per_step`` of each layer.
 
-    Metrics without a value, as of episodes where none ended, are missing or NaN. Left out are biases, encoders in front
-    of the layers, read-outs, and the value function, unless it shares the layers. Steps are not changed in any way.
+    On the old stack all of them are of those episodes, since it knows no other metrics; on the new one ``per_step`` and
+    what follows from it is of the steps of the iteration. Metrics without a value, as of episodes where none ended, are
+    missing or NaN. Left out are biases, encoders in front of the layers, read-outs, and the value function, unless it
+    shares the layers. Steps are not changed in any way.
 
     Args:
         ignore_inputs: Inputs of the first layer, by index, whose synapses are left out of the energy (not of the
@@ -53,99 +50,60 @@ class EnergyMetricsCallback(RLlibCallback):
             that of its measured steps, which is right in the mean over episodes.
 
     Raises:
-        UsageError: An option that cannot be; in the env runner: a model without layers of this package, the old API
-            stack, several agents.
+        UsageError: An option that cannot be; where environments are stepped: a model without layers of this package,
+            several agents, the Atari wrappers of the old API stack.
     """
 
     def __init__(self, *, ignore_inputs: Sequence[int] = (), every_n_steps: int = 1) -> None:
-        if isinstance(every_n_steps, bool) or not isinstance(every_n_steps, int) or every_n_steps < 1:
-            raise UsageError(f"energy: every_n_steps: got {every_n_steps!r}, allowed are whole numbers from 1")
-        if not isinstance(ignore_inputs, (list, tuple)) or not all(
-            isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in ignore_inputs
-        ):
-            raise UsageError(f"energy: ignore_inputs: got {ignore_inputs!r}, allowed is a list of indices from 0")
-        self._ignored = list(ignore_inputs)
-        self._every = every_n_steps
+        self._meter = Meter(ignore_inputs, every_n_steps)
         self._module: Any = None
-        self._spent: np.ndarray | None
-        self._recurrent: np.ndarray | None
 
     # --- where the module acts ----------------------------------------------------------------------------------
 
     def on_environment_created(self, *, env_runner: Any, **kwargs: Any) -> None:
         """Starts anew, for the number of environments that the runner has now."""
-        if env_runner.config.is_multi_agent:
-            raise UsageError("energy: got a multi-agent config, allowed are single-agent ones")
-        self._forwards = 0
-        self._measurements = 0
-        self._sums = np.zeros(env_runner.num_envs)  # of the episodes under way
         config = env_runner.config
+        if config.is_multi_agent:
+            raise UsageError("energy: got a multi-agent config, allowed are single-agent ones")
+        self._sums = np.zeros(env_runner.num_envs)  # of the episodes under way
         window = math.ceil(config.metrics_num_episodes_for_smoothing / (config.num_env_runners or 1))
         self._episodes: deque[tuple[float, float]] = deque(maxlen=max(window, 1))  # energy and return
         self._clear()
         if isinstance(env_runner, BatchedEnvRunner):
-            env_runner.around_acting = lambda: self._measuring(env_runner.module)
+            env_runner.around_acting = lambda: self._meter.measuring(env_runner.module)
 
-    def on_sub_environment_created(self, **kwargs: Any) -> None:
-        """Refuses the old API stack, which alone calls this."""
-        raise UsageError("energy: got the old API stack, allowed is the new one; rllib evaluate --energy measures both")
-
-    def on_episode_created(self, *, env_runner: Any, **kwargs: Any) -> None:
+    def on_episode_created(self, *, env_runner: Any = None, **kwargs: Any) -> None:
         """Wraps the forward passes of a module that RLlib's own runner acts with."""
-        module = env_runner.module
-        if isinstance(env_runner, BatchedEnvRunner) or module is self._module:
+        if env_runner is None or isinstance(env_runner, BatchedEnvRunner) or env_runner.module is self._module:
             return
-        self._module = module
+        self._module = module = env_runner.module
         for name in ("forward_exploration", "forward_inference"):
             setattr(module, name, self._measured(module, getattr(module, name)))
 
     def _measured(self, module: Any, forward: Callable) -> Callable:
         def measured(*args: Any, **kwargs: Any) -> Any:
-            with self._measuring(module):
+            with self._meter.measuring(module):
                 return forward(*args, **kwargs)
 
         return measured
 
-    @contextlib.contextmanager
-    def _measuring(self, module: Any) -> Iterator[None]:
-        self._spent = self._recurrent = None
-        self._forwards += 1
-        if self._forwards % self._every:
-            yield
-            return
-        layers = acting_layers(module)
-        if self._forwards == self._every:
-            self._check_ignored(module, layers[0])
-        share = self._measurements % _SHARE_EVERY == 1
-        self._measurements += 1
-        with energies_of(layers, self._ignored, recurrent=share) as energies:
-            yield
-        rows = [
-            part.sum((1, 2))
-            for layer, energy in zip(layers, energies, strict=True)
-            for part in _parts(layer, energy.total)
-        ]
-        self._spent = torch.stack(rows).cpu().numpy().astype(np.float64)
-        self._names = _names(layers)
-        if share:
-            parts = [energy.recurrent.sum((1, 2)) for energy in energies if energy.recurrent is not None]
-            self._recurrent = torch.stack(parts).sum(0).cpu().numpy().astype(np.float64)
+    # --- the old API stack ---------------------------------------------------------------------------------------
 
-    def _check_ignored(self, module: Any, layer: Layer) -> None:
-        if not self._ignored:
-            return
-        if any(
-            getattr(part, name, None) is not None for part in module.modules() for name in ("tokenizer", "projection")
-        ):
-            raise UsageError(
-                "energy: ignore_inputs: got a model whose layer reads the features of an encoder, allowed are models "
-                "whose layer reads the observation itself (fcnet_hiddens: [])"
-            )
-        if max(self._ignored) >= layer.input_size:
-            raise UsageError(
-                f"energy: ignore_inputs: got {max(self._ignored)}, allowed are 0 to {layer.input_size - 1}, the "
-                f"inputs of {layer.name}"
-            )
+    def on_sub_environment_created(self, *, worker: Any, sub_environment: Any, **kwargs: Any) -> None:
+        """Refuses environments that cannot be measured."""
+        old_stack.check_worker(worker, sub_environment)
+
+    def on_create_policy(self, *, policy_id: str, policy: Any) -> None:
+        """Wraps the forward passes that choose actions."""
+        old_stack.watch(policy, self._meter)
+
+    def on_train_result(self, *, result: dict, **kwargs: Any) -> None:
+        """Sums up the episodes."""
+        old_stack.summarise(result.get(ENV_RUNNER_RESULTS, {}))
+
+    def on_evaluate_end(self, *, evaluation_metrics: dict, **kwargs: Any) -> None:
+        """Sums up the episodes."""
+        old_stack.summarise(evaluation_metrics.get(ENV_RUNNER_RESULTS, {}))
 
     # --- what was spent, by step and by episode -----------------------------------------------------------------
 
@@ -153,42 +111,47 @@ class EnergyMetricsCallback(RLlibCallback):
         self, *, valid: np.ndarray, done: np.ndarray, lengths: np.ndarray, returns: np.ndarray, **kwargs: Any
     ) -> None:
         """A step of all environments of the batched runner."""
-        begins = valid & (lengths == 1)
-        self._sums[begins] = 0
-        if self._spent is not None:
-            spent = np.where(valid, self._spent, 0.0)
+        self._sums[valid & (lengths == 1)] = 0
+        reading = self._meter.reading
+        if reading is not None:
+            spent = np.where(valid, reading.layers, 0.0)
             self._sums += spent.sum(0)
-            self._count_steps(spent.sum(1), int(valid.sum()))
-            if self._recurrent is not None:
-                self._count_share(float(self._recurrent[valid].sum()), float(spent.sum()))
+            self._count(reading, spent.sum(1), int(valid.sum()), reading.share[:, valid].sum(1))
         for index in np.flatnonzero(done).tolist():
             self._end_episode(index, returns[index])
 
-    def on_episode_step(self, *, episode: Any, env_runner: Any, env_index: int, **kwargs: Any) -> None:
+    def on_episode_step(self, *, episode: Any, env_runner: Any = None, env_index: int, **kwargs: Any) -> None:
         """A step of one environment of RLlib's own runner."""
-        if isinstance(env_runner, BatchedEnvRunner):  # Has its episodes for another callback.
+        if env_runner is None or isinstance(env_runner, BatchedEnvRunner):  # whose episodes are for other callbacks
             return
         if episode.t == 1:
             self._sums[env_index] = 0
-        if self._spent is None:
+        reading = self._meter.reading
+        if reading is None:
             return
-        spent = self._spent[:, env_index]
+        spent = reading.layers[:, env_index]
         self._sums[env_index] += spent.sum()
-        self._count_steps(spent, 1)
-        if self._recurrent is not None:
-            self._count_share(self._recurrent[env_index], spent.sum())
+        self._count(reading, spent, 1, reading.share[:, env_index])
 
     def on_episode_end(
-        self, *, episode: Any, env_runner: Any, env_index: int, prev_episode_chunks: Sequence[Any] = (), **kwargs: Any
+        self,
+        *,
+        episode: Any,
+        env_runner: Any = None,
+        env_index: int,
+        prev_episode_chunks: Sequence[Any] = (),
+        **kwargs: Any,
     ) -> None:
-        """The end of an episode of RLlib's own runner."""
-        if isinstance(env_runner, BatchedEnvRunner):
-            return
-        total = sum(chunk.get_return() for chunk in [episode, *prev_episode_chunks])
-        self._end_episode(env_index, total)
+        """The end of an episode of RLlib's own runner, or of the old API stack's."""
+        if env_runner is None:
+            old_stack.end(episode)
+        elif not isinstance(env_runner, BatchedEnvRunner):
+            self._end_episode(env_index, sum(chunk.get_return() for chunk in [episode, *prev_episode_chunks]))
 
-    def on_sample_end(self, *, env_runner: Any, metrics_logger: Any, **kwargs: Any) -> None:
+    def on_sample_end(self, *, env_runner: Any = None, metrics_logger: Any = None, **kwargs: Any) -> None:
         """Logs what this sample spent."""
+        if env_runner is None:
+            return
 
         def log(value: float, *key: str) -> None:
             metrics_logger.log_value(("energy", *key), value, reduce="mean")
@@ -210,29 +173,18 @@ class EnergyMetricsCallback(RLlibCallback):
         self._clear()
 
     def _clear(self) -> None:
-        self._spent = self._recurrent = None  # [layers, B] and [B], of the step under way
+        self._meter.reading = None
         self._steps = 0
         self._by_layer: Any = 0.0  # [layers]
+        self._names: list[str] = []
         self._share = np.zeros(2)  # recurrent, all
 
-    def _count_steps(self, by_layer: np.ndarray, steps: int) -> None:
+    def _count(self, reading: Reading, by_layer: np.ndarray, steps: int, share: np.ndarray) -> None:
+        self._names = reading.names
         self._by_layer = self._by_layer + by_layer
         self._steps += steps
-
-    def _count_share(self, recurrent: float, total: float) -> None:
-        self._share += recurrent, total
+        self._share += share
 
     def _end_episode(self, index: int, reward: float) -> None:
         # Episodes without a measured step count, too: the short ones among them would be missing from the mean.
-        self._episodes.append((float(self._sums[index]) * self._every, float(reward)))
-
-
-def _parts(layer: Layer, energy: torch.Tensor) -> Sequence[torch.Tensor]:
-    """The energies of a stack's layers, which have as many units each."""
-    return energy.chunk(getattr(layer, "num_layers", 1), -1)
-
-
-def _names(layers: Sequence[Layer]) -> list[str]:
-    """The layers' names, numbered where there are several."""
-    names = [layer.name for layer in layers for _ in range(getattr(layer, "num_layers", 1))]
-    return names if len(names) == 1 else [f"{name}_{index}" for index, name in enumerate(names)]
+        self._episodes.append((float(self._sums[index]) * self._meter.every_n_steps, float(reward)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ class Spent(NamedTuple):
 
     Attributes:
         total: ``[N, T, units]``.
-        recurrent: The part of it that recurrent synapses spent, ``[N, T, units]``; None unless asked for.
+        recurrent: Recurrent synapses' part of it, ``[rows, T, units]``, in the part of the batch asked for, or None.
     """
 
     total: torch.Tensor
@@ -45,39 +46,46 @@ def acting_layers(module: nn.Module) -> list[Layer]:
     return list(layers.values())
 
 
+def rows_of(batch: int, part: tuple[int, int]) -> slice:
+    """The rows of the k-th of n equal parts of a batch, ``(k, n)``."""
+    k, n = part
+    return slice(batch * k // n, batch * (k + 1) // n)
+
+
 @contextlib.contextmanager
 def energies_of(
-    layers: Sequence[Layer], ignore_inputs: Sequence[int] = (), recurrent: bool = False
+    layers: Sequence[Layer], ignore_inputs: Sequence[int] = (), recurrent: tuple[int, int] | None = None
 ) -> Iterator[list[Spent]]:
     """Collects what the layers' calls within spend; callers of the layers see no difference.
 
     Args:
         layers: Layers of any module.
         ignore_inputs: Inputs whose synapses are left out of the sums. Costs another pass of the layer.
-        recurrent: Whether to tell the part of recurrent synapses, too. Costs another pass of the layer.
+        recurrent: ``(k, n)`` tells recurrent synapses apart in the k-th of n parts of the batch (:func:`rows_of`).
+            Costs another pass for these rows.
     """
     spent: list[Spent] = []
-    parts: list[torch.Tensor | None] = []
 
-    def ask(layer, arguments, keywords):
-        inputs, state = (*arguments, None)[:2]
-        parts.append(layer.energy_without(inputs, state) if recurrent else None)
+    def measured(layer, forward, inputs, state=None, is_first=None, return_energy=False):
+        if return_energy:  # by the layer itself, for energy_without
+            return forward(inputs, state, is_first, True)
+        part = None
+        if recurrent is not None:
+            rows = rows_of(len(inputs), recurrent)
+            own = state and {key: leaf[rows] for key, leaf in state.items()}
+            part = layer.energy_without(inputs[rows], own) if rows.start < rows.stop else inputs.new_zeros(0, 1, 1)
         if ignore_inputs:
-            spent.append(Spent(layer.energy_without(inputs, state, ignore_inputs), parts.pop()))
-            return None
-        return arguments, {**keywords, "return_energy": True}
-
-    def take(layer, arguments, returned):
-        if ignore_inputs:
-            return returned
-        outputs, state, energy = returned
-        spent.append(Spent(energy, parts.pop()))
+            energy = layer.energy_without(inputs, state, ignore_inputs)
+            outputs, state = forward(inputs, state, is_first)
+        else:
+            outputs, state, energy = forward(inputs, state, is_first, return_energy=True)
+        spent.append(Spent(energy, part))
         return outputs, state
 
-    handles = [layer.register_forward_pre_hook(ask, with_kwargs=True) for layer in layers]
-    handles += [layer.register_forward_hook(take) for layer in layers]
+    for layer in layers:  # not by torch's hooks, which take longer to come and go than a small layer's step
+        vars(layer)["forward"] = functools.partial(measured, layer, layer.forward)
     try:
         yield spent
     finally:
-        for handle in handles:
-            handle.remove()
+        for layer in layers:
+            del vars(layer)["forward"]

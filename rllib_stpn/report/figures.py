@@ -45,15 +45,13 @@ def learning_curves(section: Section, threshold: float | None) -> Figure:
     by_time.set_xlabel(f"wall time ({unit})")
     for axes in (by_steps, by_time):
         axes.set_xlim(left=0)
-        if threshold is not None:
-            axes.axhline(threshold, color="0.4", linewidth=1, linestyle=(0, (6, 3)), zorder=0)
     if threshold is not None:
-        by_time.annotate(
-            f"threshold {threshold:g}", (1, threshold), (-4, 3), by_time.get_yaxis_transform(), "offset points",
-            ha="right", va="bottom", color="0.3", fontsize=9,
-        )  # fmt: skip
-    columns = 2 if max(len(group.label) for group in section.groups) > 20 else 4
-    figure.legend(loc="outside lower center", ncols=min(columns, len(section.groups)), frameon=False)
+        look = {"color": "0.4", "linewidth": 1, "linestyle": (0, (6, 3)), "zorder": 0}
+        by_steps.axhline(threshold, label=f"threshold {threshold:g}", **look)
+        by_time.axhline(threshold, **look)
+    entries = len(section.groups) + (threshold is not None)
+    columns = 2 if max(len(group.label) for group in section.groups) > 20 else 5
+    figure.legend(loc="outside lower center", ncols=min(columns, entries), frameon=False)
     return figure
 
 
@@ -168,7 +166,7 @@ def _bars(section: Section, values: Sequence[np.ndarray], label: str) -> Figure:
         axes.annotate(f"{each.mean():.4g}", (end, place), (5, 0), textcoords="offset points", va="center", fontsize=9)
     groups = [section.groups[index] for index, _ in shown]
     axes.set_yticks(range(len(groups)), [f"{group.label} ({_seeds(group)})" for group in groups])
-    axes.invert_yaxis()
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.margins(x=0.14)
     axes.set_xlabel(label)
     axes.axvline(0, color="0.2", linewidth=0.8)

@@ -13,7 +13,16 @@ import yaml
 from rllib_stpn.errors import UsageError
 from rllib_stpn.report import document, figures, provenance
 from rllib_stpn.report.document import Block, Code, Heading, Items, Paragraph, Table
-from rllib_stpn.report.groups import ENERGY, PARAMETERS, STEPS, Group, Section, make_sections, needed_metrics
+from rllib_stpn.report.groups import (
+    ENERGY,
+    PARAMETERS,
+    STEPS,
+    Group,
+    Section,
+    lower_is_better,
+    make_sections,
+    needed_metrics,
+)
 from rllib_stpn.report.trials import ITERATION, read_trials
 
 if TYPE_CHECKING:
@@ -71,6 +80,7 @@ def _section(section: Section, out: Path, threshold: float | None) -> list[Block
         _table(section, threshold),
     ]
     spent = f"per {section.unit_of_energy}"
+    better = "lower" if lower_is_better(section.metric) else "upper"
     drawn: list[tuple[str, Figure | None, str]] = [
         (
             "learning_curves",
@@ -83,7 +93,7 @@ def _section(section: Section, out: Path, threshold: float | None) -> list[Block
         (
             "energy_against_performance",
             figures.energy_against_performance(section),
-            f"Energy {spent} against {name}, both at the last result; upper left is better.",
+            f"Energy {spent} against {name}, both at the last result; {better} left is better.",
         ),
     ]
     for kind, figure, caption in drawn:

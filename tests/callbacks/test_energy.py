@@ -8,13 +8,16 @@ import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.evaluation.metrics import summarize_episodes
 from ray.tune.registry import register_env
 
 import rllib_stpn
 from rllib_stpn.algorithms import A2CConfig
-from rllib_stpn.callbacks import EnergyMetricsCallback
+from rllib_stpn.callbacks import EnergyMetricsCallback, old_stack
+from rllib_stpn.cli import evaluating
 from rllib_stpn.cli.building import build_config
-from rllib_stpn.layers import make_layer
+from rllib_stpn.kernels import energy
+from rllib_stpn.layers import LAYERS, Layer, make_layer
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.models.energy import energies_of
 from rllib_stpn.rollouts import BatchedEnvRunner, use_batched_rollouts
@@ -24,12 +27,14 @@ NUM_ENVS, STEPS = 5, 12
 RUNNERS = {"batched": BatchedEnvRunner, "stock": SingleAgentEnvRunner}
 
 
-def runner(kind, layer="stpn", callbacks=EnergyMetricsCallback, mode="sync", evaluates=False, **options):
+def runner(
+    kind, layer="stpn", callbacks=EnergyMetricsCallback, mode="sync", evaluates=False, env="scripted", **options
+):
     """A runner on scripted episodes, whose observations do not depend on the actions."""
     register_env("scripted", make_scripted)
     config = (
         use_batched_rollouts(PPOConfig())
-        .environment("scripted", env_config={} if mode == "sync" else {"autoreset": mode})
+        .environment(env, env_config={} if mode == "sync" else {"autoreset": mode})
         .env_runners(
             num_env_runners=0,
             num_envs_per_env_runner=NUM_ENVS,
@@ -78,49 +83,106 @@ def steps_so_far(made) -> list[list[tuple[int, float, bool]]]:
     return found
 
 
-# Two neurons, one step from a state that is not zero, worked by hand: |G| u² with the G of each rule.
-X, H = (2.0, -1.0), (0.5, 0.25)
-W = torch.tensor([[3.0, 0.0, 0.0, 0.0], [1.0, -1.0, 1.0, -1.0]])
-F = torch.tensor([[0.0, 4.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
-# W + F = [[3, 4, 0, 0], [2, 0, 2, 0]], u² = [4, 1, .25, .0625]; rows' norms 5 and 2.8284
+# Two neurons, one step from a state that is not zero, worked by hand: Σ_j |G_ij| u_j² with the G of each rule.
+# x² = [4, 1] and h² = [.25, .0625]; norms of the rows of W + F = [[3, 4, 0, 0], [2, 0, 2, 0]] are 5 and √8.
+X, H = [2.0, -1.0], [0.5, 0.25]
+WX, WH = [[3.0, 0.0], [1.0, -1.0]], [[0.0, 0.0], [1.0, -1.0]]
+F = [[0.0, 4.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]
+W = [[*x, *h] for x, h in zip(WX, WH, strict=True)]
+ALPHA, HEBB = [[0.5, 0.5], [0.5, 0.5]], [[2.0, 0.0], [0.0, 4.0]]  # Wh + α Hebb = [[1, 0], [1, 1]]
+PLASTIC = {"weight_x": WX, "weight_h": WH, "weight_alpha": ALPHA}
+ROOT8 = 8**0.5
+# layer, options, parameters, state without h; energy of all synapses, of recurrent ones, of all but the first input's
 HAND = {
-    "stpn-pre": ("stpn", {"normalize": "pre"}, [16 / 5, 8.5 / 8**0.5]),
-    "stpn-post": ("stpn", {"normalize": "post"}, [16 / 5, 8.5 / 8**0.5]),
-    "stpn-None": ("stpn", {"normalize": None}, [16.0, 8.5]),
-    "rnn": ("rnn", {}, [12.0, 5.3125]),
-    "lstm": ("lstm", {}, [12.0, 5.3125] * 4),  # each gate has these rows
-    "mlp": ("mlp", {}, [12.0, 5.0]),
+    "stpn-pre": ("stpn", {}, {"weight": W}, {"F": F}, [16 / 5, 8.5 / ROOT8], [0, 0.5 / ROOT8], [4 / 5, 0.5 / ROOT8]),
+    "stpn-post": (
+        *("stpn", {"normalize": "post"}, {"weight": W}, {"F": F}),
+        *([16 / 5, 8.5 / ROOT8], [0, 0.5 / ROOT8], [4 / 5, 0.5 / ROOT8]),
+    ),
+    "stpn-None": ("stpn", {"normalize": None}, {"weight": W}, {"F": F}, [16, 8.5], [0, 0.5], [4, 0.5]),
+    # |Wx| x² = [12, 5], |Wh| h² = [0, .3125]
+    "rnn": ("rnn", {}, {"weight_ih": WX, "weight_hh": WH}, {}, [12, 5.3125], [0, 0.3125], [0, 1.3125]),
+    "lstm": (  # each gate has these rows
+        *("lstm", {}, {"weight_ih": WX * 4, "weight_hh": WH * 4}, {"c": [0.3, -0.2]}),
+        *([12, 5.3125] * 4, [0, 0.3125] * 4, [0, 1.3125] * 4),
+    ),
+    "gru": (
+        *("gru", {}, {"weight_ih": WX * 3, "weight_hh": WH * 3}, {}),
+        *([12, 5.3125] * 3, [0, 0.3125] * 3, [0, 1.3125] * 3),
+    ),
+    "mlp": ("mlp", {}, {"weight": WX}, None, [12, 5], [0, 0], [0, 1]),
+    # |Wh + α Hebb| h² = [.25, .3125]
+    "plastic_rnn": ("plastic_rnn", {}, PLASTIC, {"Hebb": HEBB}, [12.25, 5.3125], [0.25, 0.3125], [0.25, 1.3125]),
+    "modulated_plastic_rnn": (
+        *("modulated_plastic_rnn", {}, PLASTIC, {"Hebb": HEBB}),
+        *([12.25, 5.3125], [0.25, 0.3125], [0.25, 1.3125]),
+    ),
+    "retroactive_plastic_rnn": (
+        *("retroactive_plastic_rnn", {}, PLASTIC, {"P": HEBB, "E": [[9.0, 9.0], [9.0, 9.0]]}),
+        *([12.25, 5.3125], [0.25, 0.3125], [0.25, 1.3125]),
+    ),
+    "plastic_lstm": (  # gates i, f, g, o, of which g is plastic
+        *("plastic_lstm", {}, {"weight_x": WX * 4, "weight_h": WH * 4, "weight_alpha": ALPHA}),
+        {"c": [0.3, -0.2], "Hebb": HEBB},
+        [12, 5.3125, 12, 5.3125, 12.25, 5.3125, 12, 5.3125],
+        [0, 0.3125, 0, 0.3125, 0.25, 0.3125, 0, 0.3125],
+        [0, 1.3125, 0, 1.3125, 0.25, 1.3125, 0, 1.3125],
+    ),
+    # W + A = [[3, 4], [2, 0]]
+    "hebbff": ("hebbff", {}, {"weight": WX}, {"A": [[0.0, 4.0], [1.0, 1.0]]}, [16, 8], [0, 0], [4, 0]),
+    # A = .5 h hᵀ = [[.125, .0625], [.0625, .03125]]; of two units LN is ±1, and tanh(1)² = .580026: |A| s² =
+    # [.108755, .054377], on top of |W| u² = [12, 5.3125]
+    "fast_weights": (
+        *("fast_weights", {}, {"weight": W, "bias": [0.0, 0.0]}, {"A": [[0.0, 0.0], [0.0, 0.0]]}),
+        *([12.108755, 5.366877], [0.108755, 0.366877], [0.108755, 1.366877]),
+    ),
 }
 
 
 @pytest.mark.parametrize("case", HAND)
 def test_two_neurons_worked_by_hand(case):
-    name, options, expected = HAND[case]
+    name, options, parameters, state, total, recurrent, without_the_first = HAND[case]
     layer = make_layer(name, input_size=2, hidden_size=2, **options)
-    state = {"h": torch.tensor([H])} if name != "mlp" else {}
+    layer.load_state_dict({key: torch.tensor(value) for key, value in parameters.items()}, strict=False)
+    full = {key: torch.tensor([value]) for key, value in ({"h": H} | (state or {})).items()}
+    given = {key: full[key] for key in layer.state_shapes()}
     with torch.no_grad():
-        if name == "stpn":
-            layer.weight.copy_(W)
-            state["F"] = F[None]
-        elif name == "mlp":
-            layer.weight.copy_(W[:, :2])
-        else:
-            gates = 4 if name == "lstm" else 1
-            layer.weight_ih.copy_(W[:, :2].repeat(gates, 1))
-            layer.weight_hh.copy_(W[:, 2:].repeat(gates, 1))
-            state |= {"c": torch.tensor([[0.3, -0.2]])} if name == "lstm" else {}
-        with energies_of([layer], recurrent=True) as spent:
-            layer(torch.tensor([[X]]), state)
-        with energies_of([layer], ignore_inputs=[0]) as without_the_first:
-            layer(torch.tensor([[X]]), state)
-    assert spent[0].total.flatten().tolist() == pytest.approx(expected, rel=1e-5)
-    scale = (1 / 5, 1 / 8**0.5) if options.get("normalize") else (1.0, 1.0)
-    G = (W + F if name == "stpn" else W).abs()
-    recurrent = [0.0 if name == "mlp" else float(G[i, 2] * 0.25 + G[i, 3] * 0.0625) * scale[i] for i in range(2)]
-    units = len(expected) // 2
-    assert spent[0].recurrent.flatten().tolist() == pytest.approx(recurrent * units, abs=1e-5)
-    rest = [total - 4 * float(G[i % 2, 0]) * scale[i % 2] for i, total in enumerate(expected)]
-    assert without_the_first[0].total.flatten().tolist() == pytest.approx(rest, abs=1e-5)
+        with energies_of([layer], recurrent=(0, 1)) as spent:
+            layer(torch.tensor([[X]]), given)
+        with energies_of([layer], ignore_inputs=[0]) as ignoring:
+            layer(torch.tensor([[X]]), given)
+    assert spent[0].total.flatten().tolist() == pytest.approx(total, rel=1e-5)
+    assert spent[0].recurrent.flatten().tolist() == pytest.approx(recurrent, abs=2e-5)
+    assert ignoring[0].total.flatten().tolist() == pytest.approx(without_the_first, abs=2e-5)
+
+
+class Decaying(Layer):
+    """A layer as a user writes one; that it can be measured is up to the last line of ``step``."""
+
+    name = "decaying"
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.weight = torch.nn.Parameter(torch.randn(hidden_size, input_size))
+
+    def state_shapes(self):
+        return {"trace": (self.hidden_size,)}
+
+    def step(self, x, drive, state, return_energy):
+        trace = 0.5 * state["trace"] + x @ self.weight.T
+        return torch.tanh(trace), {"trace": trace}, energy(self.weight, x) if return_energy else None
+
+
+def test_a_layer_of_the_users_own_is_measured(ray_session, monkeypatch):
+    monkeypatch.setitem(LAYERS, "decaying", Decaying)
+    made = runner("batched", "decaying")
+    (encoder,) = rllib_stpn.models.encoders(made.module).values()
+    made.sample()
+    steps = [spent for each in steps_so_far(made) for _, spent, _ in each]
+    assert metrics_of(made)["layers/decaying"] == pytest.approx(np.mean(steps), rel=1e-5)
+    weight = encoder.layer.weight.detach().numpy()
+    x = np.array([1.0, -2.0, 3.0], np.float32)
+    assert spent_on(encoder.layer, [x])[0] == pytest.approx((np.abs(weight) @ x**2).sum(), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +198,7 @@ def test_two_neurons_worked_by_hand(case):
 )
 def test_steps_and_episodes_of_a_script(kind, mode, layer, ray_session):
     made = runner(kind, layer, mode=mode)
-    before = [0] * NUM_ENVS
+    before, shares = [0] * NUM_ENVS, []
     for fragment in range(3):  # episodes end inside fragments, and go on over their ends
         made.sample()
         metrics, steps = metrics_of(made), steps_so_far(made)
@@ -144,7 +206,6 @@ def test_steps_and_episodes_of_a_script(kind, mode, layer, ray_session):
         before = [len(each) for each in steps]
         assert metrics["per_step"] == pytest.approx(np.mean(fresh), rel=1e-5)
         assert metrics[f"layers/{layer}"] == pytest.approx(np.mean(fresh), rel=1e-5)
-        assert (metrics["recurrent_share"] > 0) == (layer != "mlp")
         ended = [[episode for episode, _, ends in each if ends] for each in steps]
         episodes = [
             sum(energy for e, energy, _ in each if e == episode)
@@ -155,6 +216,8 @@ def test_steps_and_episodes_of_a_script(kind, mode, layer, ray_session):
         assert metrics["per_episode"] == pytest.approx(np.mean(episodes), rel=1e-5)
         if fragment == 0:  # RLlib's runner forgets earlier returns
             assert metrics["per_reward"] == pytest.approx(np.mean(episodes) / metrics["return"], rel=1e-5)
+        shares.append(metrics.get("recurrent_share", np.nan))
+    assert (np.nanmax(shares) > 0) == (layer != "mlp")
 
 
 @pytest.mark.parametrize("kind", RUNNERS)
@@ -196,6 +259,59 @@ def test_the_agent_measures_the_same(kind, ray_session, tmp_path):
             _, state, energy = agent.step(env.observation(episode, t)[None], state, first, return_energy=True)
             by_agent.append(float(energy))
     assert spent == pytest.approx(np.mean(by_agent), rel=1e-5)
+    (encoder,) = rllib_stpn.models.encoders(agent.module).values()
+    request = evaluating.Request(str(tmp_path), episodes=NUM_ENVS, num_envs=NUM_ENVS, energy=True)
+    for episode in evaluating.play(agent, request):  # of `rllib evaluate --energy`
+        env = ScriptedEnv(episode.seed)
+        expected = spent_on(encoder.layer, [env.observation(0, t) for t in range(env.length(0))])
+        assert episode.energy == pytest.approx(expected.sum(), rel=1e-5)
+
+
+def test_the_old_stack_measures_the_same(ray_session):
+    rllib_stpn.register()
+    register_env("by_index", lambda context: ScriptedEnv(context.vector_index))
+    config = PPOConfig().api_stack(enable_rl_module_and_learner=False, enable_env_runner_and_connector_v2=False)
+    config.environment("by_index").callbacks(EnergyMetricsCallback).debugging(seed=5)
+    config.env_runners(num_env_runners=0, num_envs_per_env_runner=NUM_ENVS, rollout_fragment_length=4 * STEPS)
+    model = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}, "fcnet_hiddens": []}
+    algorithm = config.training(model=model, train_batch_size=240, minibatch_size=240).build_algo()
+    try:
+        (encoder,) = rllib_stpn.models.encoders(algorithm.get_policy().model).values()
+        weights = runner("batched").module.state_dict()  # as on the new stack
+        algorithm.get_policy().model.rl_module.load_state_dict(weights)
+        algorithm.env_runner.sample()
+        episodes = algorithm.env_runner.get_metrics()
+    finally:
+        algorithm.stop()
+    expected = {}
+    for number in range(NUM_ENVS):
+        env = ScriptedEnv(number)
+        for episode in range(40):
+            observations = [env.observation(episode, t) for t in range(env.length(episode))]
+            expected[number, episode] = float(spent_on(encoder.layer, observations).sum())
+    energies = [episode.hist_data["energy"][0].total() for episode in episodes]
+    found = [min(expected, key=lambda key, spent=spent: abs(expected[key] - spent)) for spent in energies]
+    assert len(set(found)) == len(found) > NUM_ENVS
+    assert energies == pytest.approx([expected[key] for key in found], rel=1e-5)
+    results = summarize_episodes(episodes)
+    old_stack.summarise(results)
+    metrics = results["energy"]
+    lengths, rewards = (sum(getattr(e, f"episode_{what}") for e in episodes) for what in ("length", "reward"))
+    assert metrics["per_step"] == metrics["layers"]["stpn"] == pytest.approx(sum(energies) / lengths)
+    assert metrics["per_episode"] == pytest.approx(np.mean(energies))
+    assert metrics["per_reward"] == pytest.approx(sum(energies) / rewards)
+    assert 0 < metrics["recurrent_share"] < 1
+
+
+def test_whole_greedy_episodes_agree_between_the_runners(ray_session):
+    found = []
+    for kind in RUNNERS:  # all episodes have 100 steps, and what is seen depends on the actions
+        made = runner(kind, evaluates=True, env="stpn_envs:stpn/MazeSmall-v0", normalize="post", clamp=1.0)
+        made.sample(num_episodes=NUM_ENVS, explore=False)
+        found.append(metrics_of(made))
+    for name in ("return", "per_step", "per_episode", "layers/stpn"):
+        assert found[0][name] == pytest.approx(found[1][name], rel=1e-5)
+    assert found[0]["per_episode"] == pytest.approx(100 * found[0]["per_step"])
 
 
 @pytest.mark.parametrize("kind", RUNNERS)
@@ -206,7 +322,7 @@ def test_measuring_every_third_step_estimates_episodes(kind, ray_session):
         each.sample(num_timesteps=NUM_ENVS * 150)
     estimated, measured = metrics_of(made), metrics_of(exact)
     assert estimated["per_step"] != measured["per_step"]
-    for name in ("per_step", "per_episode", "recurrent_share"):
+    for name in ("per_step", "per_episode"):
         assert estimated[name] == pytest.approx(measured[name], rel=0.1)
 
 
@@ -248,7 +364,8 @@ def test_layers_of_a_stack_are_told_apart(ray_session):
     assert metrics["layers/lstm_0"] != metrics["layers/lstm_1"]
 
 
-def test_results_of_training_and_evaluation_have_it(ray_session):
+@pytest.mark.parametrize("stack", ["new", "old"])
+def test_results_of_training_and_evaluation_have_it(stack, ray_session):
     settings = {
         "env": "CartPole-v1",
         "num_env_runners": 1,
@@ -256,11 +373,14 @@ def test_results_of_training_and_evaluation_have_it(ray_session):
         "rollout_fragment_length": 50,
         "train_batch_size": 200,
         "evaluation_interval": 1,
-        "evaluation_duration": 2,
-        "model": {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}},
+        "evaluation_duration": 4,
+        "model": {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}, "fcnet_hiddens": []},
         "callbacks_class": {"energy": {"every_n_steps": 2}},
     }
-    algorithm = build_config("A2C", settings).build_algo()
+    if stack == "old":
+        settings |= {"enable_rl_module_and_learner": False, "enable_env_runner_and_connector_v2": False}
+        settings |= {"min_time_s_per_iteration": 0, "minibatch_size": 100}
+    algorithm = build_config("A2C" if stack == "new" else "PPO", settings).build_algo()
     try:
         results = algorithm.train()
     finally:
@@ -269,6 +389,7 @@ def test_results_of_training_and_evaluation_have_it(ray_session):
         energy = part["env_runners"]["energy"]
         assert energy["per_step"] > 0 and 0 < energy["recurrent_share"] < 1
         assert energy["layers"]["stpn"] == pytest.approx(energy["per_step"])
+        assert "energy" not in part["env_runners"].get("hist_stats", {})
     assert energy["per_episode"] > energy["per_step"]
     assert energy["per_reward"] == pytest.approx(
         energy["per_episode"] / results["evaluation"]["env_runners"]["episode_return_mean"], rel=1e-4

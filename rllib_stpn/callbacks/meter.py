@@ -1,0 +1,127 @@
+"""The energy of single forward passes of a module that acts."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.kernels.energy import only_sums
+from rllib_stpn.layers import Layer
+from rllib_stpn.models.energy import acting_layers, energies_of, rows_of
+
+_SHARE_STEPS, _SHARE_PARTS = 8, 4
+"""One of so many measured steps has its recurrent synapses told apart, in one of so many parts of the environments,
+which takes another pass. Which ones is drawn, not to meet the same step of every episode."""
+
+
+class Reading(NamedTuple):
+    """What one forward pass spent.
+
+    Attributes:
+        names: Of the layers.
+        layers: ``[layers, B]``, summed over units.
+        share: ``[2, B]``, of all layers: what recurrent synapses spent, and what all did; zeros where they were not
+            told apart.
+    """
+
+    names: list[str]
+    layers: np.ndarray
+    share: np.ndarray
+
+
+class Meter:
+    """Measures one of ``every_n_steps`` forward passes.
+
+    Attributes:
+        ignore_inputs: Inputs of the first layer whose synapses are left out.
+        every_n_steps: One of how many passes is measured.
+        reading: Of the last pass; None if it was not measured.
+
+    Raises:
+        UsageError: An option that cannot be.
+    """
+
+    def __init__(self, ignore_inputs: Sequence[int], every_n_steps: int) -> None:
+        if isinstance(every_n_steps, bool) or not isinstance(every_n_steps, int) or every_n_steps < 1:
+            raise UsageError(f"energy: every_n_steps: got {every_n_steps!r}, allowed are whole numbers from 1")
+        if not isinstance(ignore_inputs, (list, tuple)) or not all(
+            isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in ignore_inputs
+        ):
+            raise UsageError(f"energy: ignore_inputs: got {ignore_inputs!r}, allowed is a list of indices from 0")
+        self.ignore_inputs = list(ignore_inputs)
+        self.every_n_steps = every_n_steps
+        self.reading: Reading | None = None
+        self._passes = 0
+        self._module: Any = None
+        self._random = random.Random(0)  # of its own: measuring must not change what is sampled
+
+    @contextlib.contextmanager
+    def measuring(self, module: Any) -> Iterator[None]:
+        """Around one forward pass of a module; leaves the reading.
+
+        Raises:
+            UsageError: A module without layers of this package, or inputs to ignore that it does not have.
+        """
+        self.reading = None
+        self._passes += 1
+        if self._passes % self.every_n_steps:
+            yield
+            return
+        if module is not self._module:
+            self._module, self._layers = module, acting_layers(module)
+            self._check_ignored(module, self._layers[0])
+        layers = self._layers
+        drawn = self._random.randrange(_SHARE_STEPS * _SHARE_PARTS)
+        part = (drawn, _SHARE_PARTS) if drawn < _SHARE_PARTS else None
+        with energies_of(layers, self.ignore_inputs, part) as energies, only_sums():
+            yield
+        parts = [
+            part.sum((1, 2))
+            for layer, energy in zip(layers, energies, strict=True)
+            for part in energy.total.chunk(_depth(layer), -1)
+        ]
+        spent = _numpy(torch.stack(parts))
+        share = np.zeros((2, spent.shape[1]))
+        if part is not None:
+            rows = rows_of(spent.shape[1], part)
+            recurrent = [energy.recurrent.sum((1, 2)) for energy in energies if energy.recurrent is not None]
+            share[0, rows] = _numpy(torch.stack(recurrent).sum(0))
+            share[1, rows] = spent[:, rows].sum(0)
+        self.reading = Reading(_names(layers), spent, share)
+
+    def _check_ignored(self, module: Any, layer: Layer) -> None:
+        if not self.ignore_inputs:
+            return
+        if any(
+            getattr(part, name, None) is not None for part in module.modules() for name in ("tokenizer", "projection")
+        ):
+            raise UsageError(
+                "energy: ignore_inputs: got a model whose layer reads the features of an encoder, allowed are models "
+                "whose layer reads the observation itself (fcnet_hiddens: [])"
+            )
+        if max(self.ignore_inputs) >= layer.input_size:
+            raise UsageError(
+                f"energy: ignore_inputs: got {max(self.ignore_inputs)}, allowed are 0 to {layer.input_size - 1}, the "
+                f"inputs of {layer.name}"
+            )
+
+
+def _depth(layer: Layer) -> int:
+    """How many layers, of as many units each, a stack has."""
+    return getattr(layer, "num_layers", 1)
+
+
+def _names(layers: Sequence[Layer]) -> list[str]:
+    """The layers' names, numbered where there are several."""
+    names = [layer.name for layer in layers for _ in range(_depth(layer))]
+    return names if len(names) == 1 else [f"{name}_{index}" for index, name in enumerate(names)]
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.cpu().numpy().astype(np.float64)
