@@ -31,6 +31,7 @@ from ray.rllib.utils.spaces.space_utils import unbatch
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.kernels import torch_on_one_thread
 from rllib_stpn.models import encoders
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
@@ -121,10 +122,15 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                 "(max_seq_len, or the fragment if that is shorter)"
             )
         self.module.to(self._device)
+        self._convolves = any(isinstance(part, torch.nn.Conv2d) for part in self.module.modules())
 
     # --- sampling -----------------------------------------------------------------------------------------------
 
-    def _sample(
+    def _sample(self, **arguments: Any) -> list[Fragment]:
+        with contextlib.nullcontext() if self._convolves else torch_on_one_thread():
+            return self._collect(**arguments)
+
+    def _collect(
         self,
         *,
         num_timesteps: int | None = None,

@@ -12,6 +12,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
 from rllib_stpn.algorithms import A2CConfig
+from rllib_stpn.kernels import num_threads
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import BatchedEnvRunner, NonFiniteObservationError, use_batched_rollouts
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
@@ -238,6 +239,25 @@ def test_means_are_over_the_last_episodes_even_if_few_ended_in_this_iteration():
         metrics = runner.get_metrics()
         assert metrics["episode_len_mean"].peek() == pytest.approx(np.mean(lengths))
         assert metrics["episode_len_max"].peek() == max(lengths)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_small_models_act_on_one_thread_of_torch(images):
+    config = runner_config()
+    if images:
+        config.environment("stpn_envs:stpn/Atari-v0", env_config={"game": "pong"}).rl_module(
+            rl_module_spec=recurrent_spec("lstm", hidden_size=4, conv_filters=[[2, 8, 8]], max_seq_len=10)
+        )
+    runner, seen, before = BatchedEnvRunner(config=config, worker_index=0), set(), torch.get_num_threads()
+    runner.module.encoder.register_forward_hook(lambda *_: seen.add((torch.get_num_threads(), num_threads())))
+    try:
+        torch.set_num_threads(2)
+        runner.sample(num_timesteps=NUM_ENVS * 2)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+        runner.stop()
+    assert seen == {(2 if images else 1, 2)}
 
 
 def test_fragments_are_cut_by_whole_environments():
