@@ -4,7 +4,6 @@ from ray.rllib.algorithms.ppo import PPOConfig
 
 import rllib_stpn
 
-rllib_stpn.register()  # knows the environment
 spec = rllib_stpn.recurrent_spec("stpn", hidden_size=32, normalize="pre", fcnet_hiddens=[64], max_seq_len=32)
 config = PPOConfig().environment("StatelessCartPole").rl_module(rl_module_spec=spec)
 config.env_runners(num_env_runners=0, num_envs_per_env_runner=16, rollout_fragment_length=128)

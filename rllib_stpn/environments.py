@@ -10,6 +10,7 @@ import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.registration import register_environments
 
 
 def make_env(
@@ -28,9 +29,7 @@ def make_env(
     Raises:
         UsageError: The environment is unknown, refuses its arguments or cannot render that way.
     """
-    import rllib_stpn
-
-    rllib_stpn.register()
+    register_environments()
     arguments = {**env_config} if render_mode is None else {**env_config, "render_mode": render_mode}
     try:
         if num_envs is None:

@@ -8,17 +8,16 @@ import gymnasium as gym
 def register() -> None:
     """Registers with Tune ``"A2C"`` and ``"Supervised"``, and with RLlib
 
-    - the environments of ``stpn_envs`` by their plain ids, e.g. ``"stpn/Pong-v0"`` (``"stpn_envs:stpn/Pong-v0"`` finds
-      one without this), and ``"StatelessCartPole"``;
+    - the environments, as :func:`register_environments` does;
     - for RLlib's old API stack, each layer as the ``custom_model`` of its name, e.g. ``"stpn"``, and the
       ``custom_action_dist`` ``"softplus_gaussian"``.
 
-    The driver alone calls it, before or after ``ray.init()``: Ray carries the registrations to its actors. Calling it
-    again changes nothing; after ``ray.shutdown()``, a new Ray needs a new call.
+    Scripts on the old API stack need it. Those on the new one do not: ``recurrent_spec`` and ``A2CConfig`` register
+    what goes with them. The driver alone calls it, before or after ``ray.init()``: Ray carries the registrations to its
+    actors. Calling it again changes nothing; after ``ray.shutdown()``, a new Ray needs a new call.
     """
-    import stpn_envs
     from ray.rllib.models import ModelCatalog
-    from ray.tune.registry import register_env, register_trainable
+    from ray.tune.registry import register_trainable
 
     from rllib_stpn.algorithms import A2C
     from rllib_stpn.layers import LAYERS
@@ -32,9 +31,22 @@ def register() -> None:
         ModelCatalog.register_custom_model(name, LayerModel)
     for name, distribution in OLD_STACK_ACTION_DISTRIBUTIONS.items():
         ModelCatalog.register_custom_action_dist(name, distribution)
-    register_env("StatelessCartPole", _stateless_cartpole)
-    for env_id in stpn_envs.ENV_IDS:
-        register_env(env_id, _creator(f"stpn_envs:{env_id}"))
+    register_environments()
+
+
+def register_environments() -> None:
+    """Registers the environments of ``stpn_envs`` by their plain ids, e.g. ``"stpn/Pong-v0"``, and
+    ``"StatelessCartPole"``.
+
+    ``"stpn_envs:stpn/Pong-v0"`` finds one without this. Names that are taken keep what they have.
+    """
+    import stpn_envs
+    from ray.tune import registry
+
+    creators = {env_id: _creator(f"stpn_envs:{env_id}") for env_id in stpn_envs.ENV_IDS}
+    for name, creator in {"StatelessCartPole": _stateless_cartpole, **creators}.items():
+        if not registry._global_registry.contains(registry.ENV_CREATOR, name):
+            registry.register_env(name, creator)
 
 
 def _stateless_cartpole(context):

@@ -15,6 +15,7 @@ from rllib_stpn.layers import LAYERS, layer_options, make_layer
 from rllib_stpn.models.catalog import LayerCatalog
 from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS
 from rllib_stpn.models.module import MemoryRLModule
+from rllib_stpn.registration import register_environments
 
 _MODEL_KEYS = {
     field.name
@@ -38,6 +39,8 @@ def recurrent_spec(
     ::
 
         config.rl_module(rl_module_spec=recurrent_spec("stpn", hidden_size=64, max_seq_len=50))
+
+    Registers this package's environments with RLlib, so that their plain ids work, e.g. ``"stpn/Pong-v0"``.
 
     Args:
         name: One of ``rllib_stpn.layers.LAYERS``, e.g. ``"stpn"``, ``"lstm"``, ``"mlp"``.
@@ -67,6 +70,7 @@ def recurrent_spec(
         raise one_of(f"{name}: custom_action_dist", options["custom_action_dist"], [*ACTION_DISTRIBUTIONS, None])
     of_layer |= {"hidden_size": hidden_size} if num_parameters is None else {"num_parameters": num_parameters}
     make_layer(name, input_size=1, **of_layer)  # a wrong value is refused here, not in a remote actor
+    register_environments()
     return RLModuleSpec(
         module_class=MemoryRLModule,
         catalog_class=LayerCatalog,
