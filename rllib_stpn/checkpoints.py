@@ -57,6 +57,7 @@ def find_checkpoint(path: Any) -> Path:
     directory = Path(os.path.expanduser(getattr(path, "path", path)))
     if not directory.exists():
         raise UsageError(f"checkpoint {directory}: no such directory")
+    directory = directory.absolute()  # Ray takes relative paths for URIs.
     if not directory.is_dir():
         raise UsageError(f"checkpoint {directory}: got a file, allowed is the directory of a checkpoint")
     if _looks_like_checkpoint(directory):
@@ -137,7 +138,7 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
         env_to_module, module_to_env = _connectors(config, observation_space, action_space, make_env)
         env_to_module.restore_from_path(pieces)
         module_to_env.restore_from_path(runner / "module_to_env_connector")
-        module = RLModule.from_checkpoint((path / _MODULE).absolute())
+        module = RLModule.from_checkpoint(path / _MODULE)
         counters = runner / "state.pkl"
         steps = _unpickle(counters).get("num_env_steps_sampled_lifetime", 0) if counters.exists() else 0
     return Checkpoint(

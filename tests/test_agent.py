@@ -253,6 +253,21 @@ def test_sampled_actions_follow_the_distribution_and_the_generator(checkpoints):
     assert (agent.step(observations, explore=True, generator=generator)[0] != draws[0]).any()
 
 
+@pytest.mark.parametrize("case", ["a2c-lstm-continuous", "stock-ppo-stpn"])
+def test_sampled_actions_are_brought_to_the_environments_range(checkpoints, case):
+    agent = load(checkpoints, case)
+    observations = some_observations(agent, 1, 4)[0]
+    inputs = {Columns.STATE_IN: agent.initial_state(4)}
+    inputs[Columns.OBS] = torch.from_numpy(agent._observation_transforms[0](observations))[:, None]
+    logits = agent.module.forward_exploration(inputs)[Columns.ACTION_DIST_INPUTS][:, 0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        sampled = agent.module.get_exploration_action_dist_cls().from_logits(logits).sample()
+    actions, _ = agent.step(observations, explore=True, generator=torch.Generator().manual_seed(7))
+    np.testing.assert_allclose(actions, np.clip(2 * sampled, -2, 2), atol=1e-5)  # Pendulum's torque
+    assert np.abs(actions - agent.step(observations)[0]).min() > 1e-3
+
+
 @pytest.mark.parametrize("case", ["a2c-stpn", "ppo-mlp", "stock-ppo-previous"])
 def test_energy_is_that_of_the_layers_own_measure(checkpoints, case):
     agent = load(checkpoints, case)
@@ -328,6 +343,12 @@ def test_the_newest_whole_checkpoint_of_a_trial_and_an_experiment(checkpoints, t
     assert agent.checkpoint == tmp_path / "experiment/trial_b/checkpoint_000000"
     with pytest.raises(rllib_stpn.UsageError, match="broken, it lacks learner_group"):
         rllib_stpn.load(tmp_path / "experiment/trial_a/checkpoint_000002")
+
+
+@pytest.mark.parametrize("case", ["ppo-mlp", "stock-ppo-stpn"])
+def test_a_checkpoint_is_found_by_a_relative_path(checkpoints, monkeypatch, case):
+    monkeypatch.chdir(checkpoints / case)
+    assert rllib_stpn.load("checkpoint").checkpoint == checkpoints / case / "checkpoint"
 
 
 def test_what_is_no_checkpoint_is_told(tmp_path):

@@ -1,5 +1,6 @@
 """The scripts in ``examples``, run as a user runs them."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+DIRECTORY = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(set(DIRECTORY.glob("*.py")) - {DIRECTORY / "sweep.py"})
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -19,3 +21,12 @@ def test_it_trains_and_prints_returns(script, tmp_path):
     assert len(steps) >= 3
     assert steps == sorted(set(steps))
     assert all(float(mean) > 0 for _, mean in printed)
+
+
+@pytest.mark.slow
+def test_the_sweep_prints_a_return_for_each_layer(tmp_path):
+    script = [sys.executable, DIRECTORY / "sweep.py", "1"]
+    env = {**os.environ, "HOME": str(tmp_path)}
+    run = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert re.findall(r"^(\w+): return \d+\.\d$", run.stdout, re.M) == ["stpn", "lstm", "mlp"]

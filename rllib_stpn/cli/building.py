@@ -75,7 +75,11 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
       and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
+    - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback.
+
+    Without a ``base``, what a single agent observes is flattened (numbers one-hot) unless it is a ``Box``, and pixels
+    are scaled for RLlib's own modules, as the old stack did.
 
     Args:
         run: The algorithm's name.
@@ -93,6 +97,9 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     config = default_config(run, base)
     new_stack = config.enable_rl_module_and_learner and old_names.on_new_stack(dict(settings))
     settings = {key: value for key, value in settings.items() if not key.startswith("__")}  # Tune's own notes.
+    callbacks = settings.pop("callbacks_class", None)
+    if callbacks is not None:
+        config.callbacks(callbacks_class=_callbacks(callbacks))
     if not new_stack:
         return config.update_from_dict(settings)
 
@@ -100,21 +107,18 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     layer = model.get("custom_model")
     runner = settings.pop("env_runner_cls", None)
     observation_filter = settings.pop("observation_filter", None)
-    callbacks = settings.pop("callbacks_class", None)
     bootstrap = None if hasattr(config, "bootstrap_truncated") else settings.pop("bootstrap_truncated", None)
     config.update_from_dict(settings)
-    if callbacks is not None:
-        config.callbacks(callbacks_class=_callbacks(callbacks))
+    if "train_batch_size" in settings and "train_batch_size_per_learner" not in settings:
+        config.train_batch_size_per_learner = None  # inferred, where SAC's default would win
     if layer:
         from rllib_stpn.models.spec import spec_from_model_dict
 
         config.rl_module(rl_module_spec=spec_from_model_dict(model))
     elif model:
         config.rl_module(model_config={k: v for k, v in model.items() if not k.startswith("custom_")})
-    if observation_filter not in (None, "NoFilter"):
-        if observation_filter != "MeanStdFilter":
-            raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
-        config.env_runners(env_to_module_connector=_mean_std_filter)
+    if observation_filter not in (None, "NoFilter", "MeanStdFilter"):
+        raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
     if runner is None and run == "PPO" and layer and not config.is_multi_agent:
         runner = "batched"
     if runner not in (None, *ENV_RUNNERS):
@@ -131,15 +135,16 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         from rllib_stpn.rollouts import thin_states
 
         config.env_runners(module_to_env_connector=thin_states)
+    filtered = observation_filter == "MeanStdFilter"
+    prepared = base is None and not config.is_multi_agent  # A Python file brings the connectors that it needs.
+    if prepared or filtered:
+        from rllib_stpn.cli import observations
+
+        scaled = prepared and not layer and run != "A2C" and runner != "batched"
+        config.env_runners(env_to_module_connector=observations.connectors(prepared, scaled, filtered))
     if bootstrap is not None and runner != "batched":
         raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
     return config
-
-
-def _mean_std_filter(env=None, spaces=None, device=None):
-    from ray.rllib.connectors.env_to_module import MeanStdFilter
-
-    return MeanStdFilter()
 
 
 def _callbacks(block: Any) -> Any:

@@ -110,7 +110,7 @@ def _agent(request: Request, path: Path) -> dict[str, Any]:
     if recorder is not None:
         print(f"video       {request.video} ({recorder.save()})")
     return {
-        "checkpoint": str(path.absolute()),
+        "checkpoint": str(path),
         "algorithm": agent.algorithm,
         "env": agent.env_id,
         "env_config": agent.env_config,
@@ -296,7 +296,7 @@ def _supervised(request: Request, path: Path) -> dict[str, Any]:
     metrics = evaluate(task, module, "test", 128, measure_energy=request.energy)
     for name, value in metrics.items():
         print(f"{name.removeprefix('test_').replace('_', ' '):<11} {value:.6g}")
-    return {"checkpoint": str(path.absolute()), "task": task.name, "model": module.layer.name, **metrics}
+    return {"checkpoint": str(path), "task": task.name, "model": module.layer.name, **metrics}
 
 
 def _versions() -> dict[str, str]:

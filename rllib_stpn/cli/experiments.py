@@ -5,6 +5,7 @@ Only what can be judged without RLlib is judged here; :mod:`rllib_stpn.cli.valid
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rllib_stpn.cli import grid, old_names
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, one_of
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import AlgorithmConfig
@@ -24,6 +25,7 @@ CHECKPOINT_KEYS = {
     "checkpoint_score_attribute": str,
     "checkpoint_score_order": str,
 }
+SCHEDULERS = ("fifo", "asha", "pbt")
 #: Metrics at the top of a result; the others are paths, such as ``env_runners/episode_return_mean``.
 TOP_METRICS = (
     "num_env_steps_sampled_lifetime",
@@ -119,6 +121,8 @@ class Overrides:
             if changed.base is not None and self.run != changed.run:
                 raise UsageError(f"--run: got {self.run!r}, and the config in {changed.where} is one of {changed.run}")
             changed.run = self.run
+        if self.scheduler not in (None, changed.scheduler):
+            changed.scheduler_config = {}  # That of another one.
         for option in ("storage_path", "restore", "scheduler", "scheduler_config"):
             if getattr(self, option) is not None:
                 setattr(changed, option, getattr(self, option))
@@ -136,19 +140,19 @@ class Overrides:
             changed.notes += notes
         if self.config:
             stack = {k: v for k, v in changed.config.items() if k.startswith("enable_")}
-            config, notes = old_names.translate_config("--config", {**stack, **self.config})
+            config, notes = old_names.translate_config("--config", {**stack, **self.config}, changed.run)
             _check_grids("--config", config)
             changed.config = grid.merge(changed.config, config)
             changed.notes += notes
         if self.env is not None:
-            changed.config = {**changed.config, "env": self.env}
+            changed.config = {**changed.config, subject(changed.run): self.env}
         return changed
 
 
 def from_flags(run: str, env: str) -> Experiment:
     """The experiment of ``rllib train --run RUN --env ENV``: the algorithm's defaults, until interrupted."""
     name = f"{run}_{env}".replace("/", "-").replace(":", "-")
-    return Experiment(where="command line", name=name, run=run, config={"env": env})
+    return Experiment(where="command line", name=name, run=run, config={subject(run): env})
 
 
 def load(path: Path) -> list[Experiment]:
@@ -197,6 +201,10 @@ def _read(path: Path) -> Any:
 
 
 def _neighbours(path: Path) -> str:
+    from rllib_stpn.cli import examples
+
+    if path.stem in examples.names():
+        return f"; the example of this name is run by: rllib example run {path.stem}"
     if not path.parent.is_dir():
         return ""
     close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1, cutoff=0.5)
@@ -220,6 +228,8 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         "max_failures",
         "storage_path",
         "restore",
+        "scheduler",
+        "scheduler_config",
     )
     for key in block:
         if key not in allowed:
@@ -241,13 +251,18 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
             raise UsageError(f"{where}: {key!r} is missing")
     if not isinstance(block["run"], str):
         raise UsageError(f"{where}: run: expected the name of an algorithm, got {_kind(block['run'])}")
-    config, more = old_names.translate_config(f"{where}: config", config)
+    config, more = old_names.translate_config(f"{where}: config", config, block["run"])
     _check_grids(f"{where}: config", config)
     stop, stop_notes = _stop(f"{where}: stop", block.get("stop"), block["run"])
     storage_path = block.get("storage_path", Experiment.storage_path)
     for key, path in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
         if not isinstance(path, str):
             raise UsageError(f"{where}: {key}: expected a directory, got {_kind(path)}")
+    scheduler, scheduler_config = block.get("scheduler", "fifo"), block.get("scheduler_config", {})
+    if str(scheduler).lower() not in SCHEDULERS:
+        raise one_of(f"{where}: scheduler", scheduler, SCHEDULERS)
+    if not isinstance(scheduler_config, dict):
+        raise UsageError(f"{where}: scheduler_config: expected a mapping of arguments, got {_kind(scheduler_config)}")
     return Experiment(
         where=where,
         name=name,
@@ -259,6 +274,8 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         max_failures=_integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
         storage_path=storage_path,
         restore=block.get("restore"),
+        scheduler=str(scheduler).lower(),
+        scheduler_config=scheduler_config,
         notes=notes + more + stop_notes,
     )
 
@@ -280,10 +297,11 @@ def _stop(where: str, stop: Any, run: str) -> tuple[dict[str, float], list[str]]
         known = (*SUPERVISED_METRICS, *(name for name in TOP_METRICS if not name.startswith("num_")))
     criteria = {}
     for metric, value in stop.items():
-        if not isinstance(metric, str) or ("/" not in metric and metric not in known):
+        a_path = isinstance(metric, str) and "/" in metric and subject(run) == "env"
+        if not a_path and metric not in known:
             raise unknown_key(where, metric, known, noun="metric", list_all=True)
         number = as_number(value)
-        if number is None:
+        if number is None or math.isnan(number):
             raise UsageError(f"{where}: {metric}: expected a number, got {_kind(value)}")
         criteria[metric] = number
     return criteria, notes
@@ -367,7 +385,10 @@ def unknown_key(where: str, key: Any, allowed: Iterable[str], noun: str = "key",
         list_all: Whether to list ``allowed`` where none of them is near.
     """
     allowed = list(allowed)
-    close = difflib.get_close_matches(str(key), allowed, n=3, cutoff=0.6)
+    names = {name.lower(): name for name in allowed}
+    given = str(key).lower()
+    close = [name for low, name in names.items() if len(given) > 2 and low.startswith(given)][:3]
+    close = close or [names[near] for near in difflib.get_close_matches(given, names, n=3, cutoff=0.6)]
     message = f"{where}: unknown {noun} {key!r}"
     if close:
         return UsageError(f"{message}; did you mean {' or '.join(close)}?")

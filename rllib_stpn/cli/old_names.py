@@ -34,6 +34,8 @@ CONFIG = {
     "num_gpus_per_learner_worker": "num_gpus_per_learner",
     "num_cpus_per_learner_worker": "num_cpus_per_learner",
     "num_aggregation_workers": "num_aggregator_actors_per_learner",
+    "max_sample_requests_in_flight_per_worker": "max_requests_in_flight_per_env_runner",
+    "max_requests_in_flight_per_sampler_worker": "max_requests_in_flight_per_env_runner",
     "sgd_minibatch_size": "minibatch_size",
     "mini_batch_size_per_learner": "minibatch_size",
     "microbatch_size": "micro_batch_size",
@@ -75,9 +77,11 @@ CONFIG_NEW_STACK = {
     "num_gpus": "num_gpus_per_learner",
     "vf_share_layers": "model.vf_share_layers",
 }
+#: The same for one algorithm there.
+CONFIG_OF_ALGORITHM = {"APPO": {"minibatch_buffer_size": "circular_buffer_num_batches"}}
 _NO_MODULE_SWITCH = "the new API stack is RLlib's default"
 CONFIG_DROPPED = {
-    "horizon": "limit episodes in the environment itself",
+    "horizon": "limit episodes in the environment itself (gymnasium's: env_config: {max_episode_steps: N})",
     "soft_horizon": "limit episodes in the environment itself",
     "no_done_at_end": "limit episodes in the environment itself",
     "monitor": "videos come from a checkpoint, after training",
@@ -85,6 +89,7 @@ CONFIG_DROPPED = {
     "render_env": "videos come from a checkpoint, after training",
     "sample_async": "sampling is synchronous",
     "num_accs": "num_aggregator_actors_per_learner tells how many actors build batches",
+    "num_data_loader_buffers": "num_gpu_loader_threads takes its place",
     "vtrace_drop_last_ts": "V-trace keeps the last step",
     "worker_side_prioritization": "replay_buffer_config tells how to replay",
     "final_prioritized_replay_beta": "replay_buffer_config.beta stays as it is",
@@ -203,10 +208,10 @@ def translate_experiment(where: str, experiment: dict[str, Any]) -> tuple[dict[s
     return _translate(where, experiment, EXPERIMENT, EXPERIMENT_DROPPED)
 
 
-def translate_config(where: str, config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The same for an experiment's `config`, with its `model` block."""
+def translate_config(where: str, config: dict[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
+    """The same for an experiment's `config`, with its `model` block; `run` is its algorithm."""
     new_stack = on_new_stack(config)
-    renamed = {**CONFIG, **(CONFIG_NEW_STACK if new_stack else {})}
+    renamed = {**CONFIG, **({**CONFIG_NEW_STACK, **CONFIG_OF_ALGORITHM.get(run, {})} if new_stack else {})}
     dropped = {**CONFIG_DROPPED, **(CONFIG_DROPPED_NEW_STACK if new_stack else {})}
     # Schedules that are off, as RLlib's own defaults are.
     config = {k: v for k, v in config.items() if v is not None or k not in ("lr_schedule", "entropy_coeff_schedule")}
@@ -228,7 +233,7 @@ def translate_config(where: str, config: dict[str, Any]) -> tuple[dict[str, Any]
         notes += more
     evaluation = config.get("evaluation_config")
     if isinstance(evaluation, dict):
-        config["evaluation_config"], more = translate_config(f"{where}.evaluation_config", evaluation)
+        config["evaluation_config"], more = translate_config(f"{where}.evaluation_config", evaluation, run)
         notes += more
     return config, notes
 

@@ -32,6 +32,7 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
         The exit code, see :func:`rllib_stpn.cli.main.main`.
     """
     for experiment in experiments:
+        make_scheduler(experiment)  # Wrong arguments are told before Ray starts.
         experiment.storage_path = _storage(experiment)
         if machine.address is None:
             _fit(experiment, machine.cpus_before_start(), _gpus(), strict_resources, own_machine=True)

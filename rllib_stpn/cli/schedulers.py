@@ -6,7 +6,7 @@ from typing import Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from rllib_stpn.cli import grid
-from rllib_stpn.cli.experiments import Experiment, subject, unknown_key
+from rllib_stpn.cli.experiments import Experiment, as_number, subject, unknown_key
 from rllib_stpn.cli.resuming import Finished, unless
 from rllib_stpn.errors import UsageError
 
@@ -17,29 +17,37 @@ _CLASSES: dict[str, type[TrialScheduler]] = {
 }
 
 
-def make_scheduler(experiment: Experiment, finished: Finished) -> TrialScheduler:
+def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> TrialScheduler:
     """The experiment's scheduler, for those of its trials that are not finished.
 
     It goes by the mean return of episodes, or by validation accuracy (perplexity where a task has that). ASHA's
     ``max_t`` is the experiment's own last iteration. ``experiment.scheduler_config`` has arguments of Tune's class.
 
+    Args:
+        experiment: Whose scheduler.
+        finished: Knows the finished trials; None, to try the arguments, knows none.
+
     Raises:
         UsageError: An argument that it does not have or does not take.
     """
     kind = _CLASSES[experiment.scheduler]
-    where = f"--scheduler-config: {experiment.scheduler}"
+    where = f"{experiment.where}: scheduler_config: {experiment.scheduler}"
     allowed = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+    if experiment.scheduler == "fifo" and experiment.scheduler_config:
+        raise UsageError(f"{where}: it has no arguments, got {', '.join(experiment.scheduler_config)}")
     for key in experiment.scheduler_config:
         if key not in allowed:
             raise unknown_key(where, key, allowed, list_all=True)
-    kind = unless(finished, kind)
+    if finished is not None:
+        kind = unless(finished, kind)
     if experiment.scheduler == "fifo":
         return kind()
     metric, mode = _goal(experiment)
     arguments = {"metric": metric, "mode": mode, **tune_space(experiment.scheduler_config)}
     if experiment.scheduler == "asha":
         # Tune's own default ends every trial at iteration 100.
-        arguments.setdefault("max_t", int(experiment.stop.get("training_iteration", 1_000_000)))
+        last = int(experiment.stop.get("training_iteration", 1_000_000))
+        arguments.setdefault("max_t", max(last, as_number(arguments.get("grace_period")) or 1))
     else:
         arguments.setdefault("require_attrs", False)  # Without an episode that ended, there is no return.
     try:

@@ -7,6 +7,7 @@ Tune gets the settings as a plain dict, so that grids are resolved by Tune, and 
 import functools
 import os
 import pickle
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm as _Base
 else:
     _Base = object
+
+
+_SECONDS_TO_ANSWER = 60.0
 
 
 @functools.cache
@@ -62,9 +66,38 @@ class _Trial(_Base):
             config.algo_class = self.base
             # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
             torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))
+        self._sampled = 0
         super().__init__(config, *args, **kwargs)
         if trial_info is not None:
             self._trial_info = trial_info
+
+    def step(self) -> dict[str, Any]:
+        """An iteration.
+
+        Raises:
+            RayTaskError: What an environment or a module raised in a remote env runner, where nothing was sampled.
+        """
+        result = super().step()
+        sampled = result.get("num_env_steps_sampled_lifetime") or 0
+        if sampled == self._sampled and self.config.num_env_runners and not self.config.is_offline:
+            self._ask_env_runners()
+        self._sampled = sampled
+        return result
+
+    def _ask_env_runners(self) -> None:
+        """Has them sample: RLlib restarts those that fail, again and again, and tells the error to its log alone."""
+        import ray
+
+        deadline = time.monotonic() + _SECONDS_TO_ANSWER
+        for runner in self.env_runner_group._worker_manager.actors().values():
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    ray.get(runner.sample.remote(), timeout=left)
+                    break
+                except ray.exceptions.GetTimeoutError:
+                    break
+                except ray.exceptions.RayActorError:  # It restarts.
+                    time.sleep(1)
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:

@@ -1,5 +1,6 @@
 """What RLlib would only find out later, or never: keys and values an algorithm cannot take."""
 
+import difflib
 import functools
 import importlib
 import itertools
@@ -130,7 +131,7 @@ def _value(where: str, key: str, value: Any, default: Any) -> Any:
         if kind is int:
             number = int(number)
             least = 1 if key in _AT_LEAST_ONE else 0
-            if number < least and (key.startswith("num_") or key in _AT_LEAST_ONE):
+            if number < least and (key.startswith("num_") or key in _AT_LEAST_ONE or key == "seed"):
                 raise UsageError(f"{where}: got {value}, the least is {least}")
         return number
     if kind is dict and not isinstance(value, dict) and key != "policies":
@@ -182,6 +183,7 @@ def _env(where: str, env: Any) -> str:
     The path of a class becomes the id it is registered by, since RLlib's new env runners take no paths.
     """
     import gymnasium
+    import stpn_envs
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
     if not isinstance(env, str) or not env:
@@ -201,7 +203,10 @@ def _env(where: str, env: Any) -> str:
     try:
         gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
-        raise UsageError(f"{where}: {env!r}: {error}") from None
+        known = [*gymnasium.registry, *stpn_envs.ENV_IDS, "StatelessCartPole"]
+        close = difflib.get_close_matches(env_id, known, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(close)}?" if close and "Did you mean" not in str(error) else ""
+        raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
     return env
 
 

@@ -71,17 +71,16 @@ def play(checkpoint, **options):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_returns_are_those_of_a_loop_by_hand(evaluated, case):
-    root, _ = evaluated
-    for episode in play(root / case, episodes=2, seed=11):
-        assert (episode.reward, episode.length) == pytest.approx(by_hand(root / case, episode.seed), rel=1e-5)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_returns_are_those_of_evaluation_inside_training(evaluated, case):
+def test_the_command_training_and_a_loop_by_hand_agree_on_the_returns_of_listed_seeds(evaluated, tmp_path, case):
     root, returns = evaluated
-    episodes = play(root / case, episodes=NUM_ENVS, seed=EVALUATION_SEED)
-    assert np.mean([episode.reward for episode in episodes]) == pytest.approx(returns[case], rel=1e-5)
+    file = tmp_path / "results.json"
+    options = ["--episodes", str(NUM_ENVS), "--seed", str(EVALUATION_SEED), "--out", str(file)]
+    assert main(["evaluate", str(root / case), *options]) == 0
+    episodes = json.loads(file.read_text())["episodes"]
+    assert [episode["seed"] for episode in episodes] == [EVALUATION_SEED + i for i in range(NUM_ENVS)]
+    assert np.mean([episode["return"] for episode in episodes]) == pytest.approx(returns[case], rel=1e-5)
+    for episode in episodes:
+        assert (episode["return"], episode["length"]) == pytest.approx(by_hand(root / case, episode["seed"]), rel=1e-5)
 
 
 @pytest.mark.parametrize("case", CASES)

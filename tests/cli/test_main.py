@@ -49,6 +49,9 @@ def _bare_python_seconds() -> float:
     return time.monotonic() - start
 
 
+COMMANDS = ("train", "evaluate", "example", "report")
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -63,6 +66,27 @@ def _bare_python_seconds() -> float:
         (["train", "a.yaml", "--stop", "[1]"], ["--stop", "JSON object", "[1]"]),
         (["train", "a.yaml", "--seed", "x"], ["--seed", "'x'"]),
         (["train", "a.yaml", "--chekpoint-freq", "1"], ["--chekpoint-freq"]),
+        (["train", "-f", "pong_stpn.yaml"], ["no such file", "rllib example run pong_stpn"]),
+        (["train", "--run", "ppo", "--env", "CartPole-v1"], ["unknown algorithm 'ppo'", "did you mean PPO"]),
+        (["train", "--run", "PPO", "--env", "CartPole"], ["env: 'CartPole'", "CartPole-v1"]),
+        (["train", "--run", "PPO", "--env", "StatelessCartpole"], ["did you mean", "StatelessCartPole"]),
+        (["train", "--run", "PPO", "--env", "CartPole-v1", "--seed", "-1"], ["seed: got -1, the least is 0"]),
+        (["train", "--run", "PPO", "--env", "CartPole-v1", "--stop", '{"time_total_s": NaN}'], ["time_total_s", "nan"]),
+        (["train", "--run", "PPO", "--env", "CartPole-v1", "--scheduler", "hyperband"], ["'hyperband'", "'asha'"]),
+        (["train", "--run", "Supervised", "--env", "counting"], ["task: got 'counting'", "'familiarity'"]),
+        (["example", "run", "art_stpn", "--env", "CartPole-v1"], ["art_stpn", "task: got 'CartPole-v1'"]),
+        (["example", "run", "art_stpn", "--stop", '{"episode_return_mean": 1}'], ["--stop", "validation_accuracy"]),
+        (["example", "run", "art_stpn", "--config", '{"lrr": 1}'], ["art_stpn", "'lrr'", "'lr'"]),
+        (["example", "show", "art_stpn"], ["'show'", "'run'"]),
+        (["evaluate"], ["CHECKPOINT"]),
+        (["evaluate", "nowhere"], ["checkpoint nowhere: no such directory"]),
+        (["evaluate", __file__], ["got a file", "the directory of a checkpoint"]),
+        (["evaluate", "x", "--episodes", "many"], ["--episodes", "'many'"]),
+        (["evaluate", "x", "--num-envs", "0"], ["--num-envs", "at least 1"]),
+        (["report"], ["DIR"]),
+        (["report", "nowhere"], ["nowhere: no such directory"]),
+        (["report", "tests", "--threshold", "high"], ["--threshold", "'high'"]),
+        (["report", "tests", "--threshold", "nan"], ["--threshold", "nan"]),
         (
             ["train", "--run", "PPO", "--env", "CartPole-v1", "--num-samples", "0"],
             ["--num-samples", "at least 1", "0"],
@@ -88,7 +112,7 @@ def _bare_python_seconds() -> float:
             ["--ray-num-cpus", "--ray-address"],
         ),
     ],
-    ids=lambda value: " ".join(value)[:40] if value and value[0] == "train" else None,
+    ids=lambda value: " ".join(value)[:60] if value and value[0] in COMMANDS else None,
 )
 def test_mistakes_in_the_command_line(capsys, arguments, parts):
     error = error_of(capsys, *arguments)

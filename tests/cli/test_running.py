@@ -47,16 +47,18 @@ def this_module_travels_to_trials():
 
 
 @pytest.mark.parametrize(
-    ("fails", "code", "told"),
+    ("fails", "runners", "code", "told"),
     [
-        ("init", 1, "rllib: error: OSError: no licence for the simulator"),
-        ("step", 1, "rllib: error: RuntimeError: the simulator died"),
-        ("usage", 2, "rllib: error: environment 3, step 7: observation is nan"),
+        ("init", 0, 1, "rllib: error: OSError: no licence for the simulator"),
+        ("step", 0, 1, "rllib: error: RuntimeError: the simulator died"),
+        ("usage", 0, 2, "rllib: error: environment 3, step 7: observation is nan"),
+        ("usage", 1, 2, "rllib: error: environment 3, step 7: observation is nan"),
     ],
 )
-def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, code, told):
+def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, runners, code, told):
     tune.register_env("Broken", lambda context: Broken(**context))
-    config = {"env_config": {"fails": fails}, "num_env_runners": 0}
+    config = {"env_config": {"fails": fails}, "num_env_runners": runners}
+    config |= {"sample_timeout_s": 3, "delay_between_env_runner_restarts_s": 0}
     arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
     assert main([*arguments, "--stop", '{"training_iteration": 1}', "--config", json.dumps(config)]) == code
     captured = capsys.readouterr()

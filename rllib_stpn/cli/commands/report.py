@@ -11,7 +11,10 @@ The exit code is 0, or 2 for a wrong input; files that are missing or half-writt
 """
 
 import argparse
+import math
 from pathlib import Path
+
+from rllib_stpn.errors import UsageError
 
 HELP = "tables and figures of finished trainings"
 
@@ -32,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the report and returns the exit code."""
+    if args.threshold is not None and not math.isfinite(args.threshold):
+        raise UsageError(f"--threshold: got {args.threshold}, allowed is a number")
     from rllib_stpn.report.report import write_report
 
     directories = [directory.expanduser() for directory in args.directories]

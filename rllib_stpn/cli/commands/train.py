@@ -37,10 +37,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rllib_stpn.cli.experiments import SCHEDULERS
 from rllib_stpn.errors import UsageError
 
 HELP = "train an agent from a YAML or Python file, or from options alone"
-SCHEDULERS = ("fifo", "asha", "pbt")
 _TORCH = "torch is the only framework"
 #: Options of RLlib's own command line that mean nothing any more: how many values they take, and what to do instead.
 _GONE = {
@@ -76,7 +76,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "-r", "-a", "--run", "--algo", metavar="ALGO", help="the algorithm: without a file, or in place of the file's"
     )
-    what.add_argument("-e", "--env", metavar="ENV", help="the environment: without a file, or in place of the file's")
+    what.add_argument(
+        "-e", "--env", metavar="ENV", help="the environment (or task): without a file, or in place of the file's"
+    )
     what.add_argument(
         "-s",
         "--stop",
@@ -110,7 +112,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         type=str.lower,
         choices=SCHEDULERS,
-        help="which trials go on: all (fifo, the default), the better ones (asha), or copies of them (pbt)",
+        help="which trials go on: all (fifo), the better (asha), or copies of them (pbt); default: the file's, or all",
     )
     trials.add_argument(
         "--scheduler-config",

@@ -1,0 +1,128 @@
+"""Runs a study: its trainings one after another, then the report on them.
+
+    python results/run.py maze --storage-path ~/studies
+
+Interrupted at any time, the same command goes on where it was; what is finished is not run again. What the report needs
+is kept in results/STUDY/runs, small enough to be committed, so `rllib report results/STUDY/runs` makes it again.
+"""
+
+import argparse
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rllib_stpn.report.groups import needed_metrics
+from rllib_stpn.report.trials import ITERATION, at
+
+RLLIB = Path(sys.executable).with_name("rllib")
+EXAMPLES = Path(__file__).parents[1] / "tuned_examples"
+ROWS = 200  # of a curve
+PATHS = ("env", "task", "seed", "lr", "model")  # of the settings that tell trainings apart
+
+
+@dataclass(frozen=True)
+class Study:
+    """Tuned examples, each trained with several seeds.
+
+    Attributes:
+        files: Names in tuned_examples, the one to compare with first.
+        seeds: A training for each.
+        stop: In place of the files' own.
+        config: Merged over the files' own.
+        report: More arguments for ``rllib report``.
+    """
+
+    files: tuple[str, ...]
+    seeds: tuple[int, ...]
+    stop: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
+    report: tuple[str, ...] = ()
+
+
+STUDIES = {
+    "associative_retrieval": Study(
+        tuple(
+            f"art_{layer}"
+            for layer in ("stpn", "stpnf", "stpn_scalar", "rnn", "lstm", "fast_weights", "modulated", "hebbff")
+        ),
+        seeds=(0, 1, 2),
+        stop={"training_iteration": 60},
+        report=("--threshold", "0.999"),
+    ),
+    "maze": Study(
+        ("maze_stpn_fast", "maze_lstm_fast", "maze_rnn", "maze_modulated", "maze_mlp"),
+        seeds=(0, 1),
+        stop={"time_total_s": 1800},
+        config={"callbacks": "energy"},
+        report=("--threshold", "100"),
+    ),
+    "inverted_pendulum": Study(
+        tuple(f"inverted_pendulum_{layer}" for layer in ("stpnf", "mlp", "rnn", "lstm")),
+        seeds=(0, 1),
+        stop={"num_env_steps_sampled_lifetime": 200_000},
+        config={"callbacks": "energy"},
+        report=("--threshold", "950"),
+    ),
+}
+
+
+def train(file: str, study: Study, storage: Path) -> None:
+    """Runs what is left of the trainings of one file."""
+    config = {**study.config, "seed": {"grid_search": list(study.seeds)}}
+    subprocess.run(
+        [
+            *(RLLIB, "train", "-f", EXAMPLES / f"{file}.yaml", "--storage-path", storage, "--resume"),
+            *("--stop", json.dumps(study.stop), "--config", json.dumps(config), "--checkpoint-freq", "20"),
+            *("--keep-checkpoints-num", "1"),
+        ],
+        check=True,
+    )
+
+
+def keep(experiment: Path, target: Path) -> None:
+    """Copies of an experiment what the report needs: at most ``ROWS`` results of each training."""
+    shutil.rmtree(target, ignore_errors=True)
+    for trial in sorted(path.parent for path in experiment.glob("*/result.json")):
+        results = [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
+        chosen = {round(i * (len(results) - 1) / max(ROWS - 1, 1)) for i in range(ROWS)}
+        metrics = [ITERATION, *needed_metrics(None)]
+        metrics = [metric for metric in metrics if any(at(result, metric) is not None for result in results)]
+        (target / trial.name).mkdir(parents=True)
+        with (target / trial.name / "progress.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(metrics)
+            writer.writerows(
+                [_short(at(results[i], metric)) for metric in metrics] for i in sorted(chosen) if i < len(results)
+            )
+        settings = json.loads((trial / "params.json").read_text())
+        kept = {key: settings[key] for key in PATHS if key in settings}
+        (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n")
+    shutil.copy(experiment / "started.jsonl", target)
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def main() -> None:
+    """Runs the study that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("--storage-path", type=Path, default=Path("~/ray_results/studies").expanduser())
+    args = parser.parse_args()
+    study, out = STUDIES[args.study], Path(__file__).parent / args.study
+    for number, file in enumerate(study.files, 1):
+        print(f"== {args.study}: {file} ({number} of {len(study.files)})", flush=True)
+        train(file, study, args.storage_path)
+        keep(args.storage_path / file, out / "runs" / file)
+    runs = [out / "runs" / file for file in study.files]
+    subprocess.run([RLLIB, "report", *runs, "--out", out, *study.report], check=True)
+
+
+if __name__ == "__main__":
+    main()
