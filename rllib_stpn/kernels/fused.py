@@ -97,7 +97,7 @@ class _FusedSTPN(torch.autograd.Function):
         block = FORWARD_BLOCK if steps > 1 else 1
 
         def task(slot, begin, end):
-            scratch = _staggered(slot, (2 * block * width,), (block * 4 * rows * LANES,), (4 * block * rows,))
+            scratch = _staggered(slot, (2 * block * width,), (block * 5 * rows * LANES,), (4 * block * rows,))
             for array in scratch:
                 array.zero_()
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))

@@ -25,12 +25,13 @@ NORM_OFFSET = np.float32(1e-16)
 
 
 @inline
-def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, post):
+def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, post, measure):
     # Adds up what the coming step needs to know of one row of G = W + E, of which `there` columns are there.
-    gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
+    gg, gu, wg, wu, spent = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
         gg, gu = load(sums, to), load(sums, to + stride)
         wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
+        spent = load(sums, to + 4 * stride)
     for j in range(0, n, LANES):
         w, v = load(weights, row + 3 * j), load(u, now + j)
         g = w + load_up_to(E, at + j, there - j)
@@ -39,10 +40,13 @@ def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, p
         if post:
             wg = w * g + wg
             wu = w * v + wu
+        if measure:
+            spent = absolute(g) * v * v + spent
     store(sums, to, gg)
     store(sums, to + stride, gu)
     store(sums, to + 2 * stride, wg)
     store(sums, to + 3 * stride, wu)
+    store(sums, to + 4 * stride, spent)
 
 
 @inline
@@ -89,7 +93,7 @@ def forward(
     ``x`` [B, T, I]; ``first`` [B, T + 1], its last column zero; ``h0`` [B, H] and ``F0`` [B, H, D], empty for
     zeros; with ``in_place``, F holds the start state; ``weights`` [H, width / 16, 3, 16] with W, Λ and Γ interleaved;
     ``WW`` [rows], sums of W², read for "post" alone. ``saved`` is [B, T, 2 or 5, rows]. Scratch, zeroed: ``u``
-    [2, block, width], ``sums`` [block, 4, rows, 16], ``row_values`` [4, block, rows].
+    [2, block, width], ``sums`` [block, 5, rows, 16], ``row_values`` [4, block, rows].
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
@@ -128,7 +132,7 @@ def forward(
                 for i in range(H):
                     for s in range(count):
                         at = ((start + s) * H + i) * D + j
-                        to = (s * 4 * rows + i) * LANES
+                        to = (s * 5 * rows + i) * LANES
                         fresh = t == 0 or first[(start + s) * (steps + 1) + t] != 0
                         if fresh:
                             _measure_row(
@@ -145,6 +149,7 @@ def forward(
                                 stride,
                                 j > 0,
                                 post,
+                                measure,
                             )
                         else:
                             _update_row(
@@ -170,7 +175,7 @@ def forward(
                 b = start + s
                 fresh = t == 0 or first[b * (steps + 1) + t] != 0
                 for i in range(0, rows, LANES):
-                    to = (s * 4 * rows + i) * LANES
+                    to = (s * 5 * rows + i) * LANES
                     gg, current = sum_each(sums, to), sum_each(sums, to + stride)
                     q, ue, ge = one, one, one
                     if post:
@@ -202,16 +207,16 @@ def forward(
                 if t < steps:
                     copy(out, (b * steps + t) * H, row_values, h_at + s * rows, H)
                 if t < steps and measure:
-                    for i in range(H):
+                    for i in range(0 if fresh else H):  # a fresh row's was added up with its other sums
                         q = splat(row_values[q_at + s * rows + i])
                         total = splat(0.0)
                         for j in range(0, width, LANES):
                             v, w = load(u, now + s * width + j), load(weights, 3 * (i * width + j))
                             g = w + q * load_up_to(F, (b * H + i) * D + j, D - j)
                             total = absolute(g) * v * v + total
-                        store(sums, (s * 4 * rows + i) * LANES, total)
+                        store(sums, ((s * 5 + 4) * rows + i) * LANES, total)
                     for i in range(0, rows, LANES):
-                        total = sum_each(sums, (s * 4 * rows + i) * LANES)
+                        total = sum_each(sums, ((s * 5 + 4) * rows + i) * LANES)
                         total = total * load(row_values, inv_at + s * rows + i)
                         store(row_values, inv_at + s * rows + i, total)
                     copy(spent, (b * steps + t) * H, row_values, inv_at + s * rows, H)

@@ -54,10 +54,11 @@ def test_the_tuned_example_sweeps_layers_seeds_and_rates(capsys, ray_session, tm
     assert main(["example", "run", "sweep_maze", *options, "--storage-path", str(tmp_path)]) == 0
     told = capsys.readouterr()
     assert told.err == ""
-    results = [json.loads(file.read_text().splitlines()[-1]) for file in tmp_path.rglob("result.json")]
-    assert sorted((r["config"]["model"]["custom_model"], r["config"]["seed"]) for r in results) == [
+    settings = [json.loads(file.read_text()) for file in tmp_path.rglob("params.json")]
+    assert sorted((each["model"]["custom_model"], each["seed"]) for each in settings) == [
         (layer, seed) for layer in ("lstm", "rnn", "stpn") for seed in (0, 1)
     ]
-    rates = {r["config"]["lr"] for r in results}
+    rates = {each["lr"] for each in settings}
     assert len(rates) == 6 and all(3e-5 <= rate <= 3e-3 for rate in rates)
-    assert all(r["num_env_steps_sampled_lifetime"] == 1600 for r in results)
+    results = [json.loads(file.read_text().splitlines()[-1]) for file in tmp_path.rglob("result.json")]
+    assert len(results) == 6 and all(r["num_env_steps_sampled_lifetime"] == 1600 for r in results)
