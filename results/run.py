@@ -9,6 +9,8 @@ is kept in results/STUDY/runs, small enough to be committed, so `rllib report re
 import argparse
 import csv
 import json
+import math
+import re
 import shutil
 import subprocess
 import sys
@@ -102,11 +104,14 @@ def keep(experiment: Path, target: Path) -> None:
         settings = json.loads((trial / "params.json").read_text())
         kept = {key: settings[key] for key in PATHS if key in settings}
         (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n")
-    shutil.copy(experiment / "started.jsonl", target)
+    started = (experiment / "started.jsonl").read_text()
+    (target / "started.jsonl").write_text(re.sub(r" --storage-path [^ \"]+", "", started))
 
 
 def _short(value: Any) -> Any:
-    return f"{value:.6g}" if isinstance(value, float) else value
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.9g}"
+    return value
 
 
 def main() -> None:

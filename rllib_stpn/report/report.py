@@ -66,8 +66,9 @@ def write_report(
 
 def _summary(sections: Sequence[Section]) -> str:
     groups = [group for section in sections for group in section.groups]
+    trainings = sum(len(group.trials) for group in groups)
     return (
-        f"{sum(len(group.trials) for group in groups)} trainings of {len(groups)} kinds on "
+        f"{trainings} training{'s' * (trainings > 1)} of {len(groups)} kind{'s' * (len(groups) > 1)} on "
         f"{', '.join(section.subject for section in sections)}. Values are mean ± standard deviation over seeds."
     )
 

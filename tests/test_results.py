@@ -1,0 +1,52 @@
+"""What is committed under ``results``."""
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from rllib_stpn.cli.main import main
+from rllib_stpn.report.trials import read_trials
+
+RESULTS = Path(__file__).parents[1] / "results"
+RUN = runpy.run_path(str(RESULTS / "run.py"))
+STUDIES = sorted(directory.parent for directory in RESULTS.glob("*/runs"))
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_the_report_is_made_again_from_the_committed_runs(study, tmp_path):
+    thresholds = {"pong": ("--threshold", "18")}
+    options = RUN["STUDIES"][study.name].report if study.name in RUN["STUDIES"] else thresholds.get(study.name, ())
+    assert main(["report", str(study / "runs"), "--out", str(tmp_path), *options]) == 0
+    assert (tmp_path / "report.md").read_text() == (study / "report.md").read_text()
+    figures = {path.name for path in tmp_path.glob("*.png")}
+    assert figures and figures == {path.name for path in study.glob("*.png")}
+
+
+def test_studies_name_files_that_are_there():
+    for study in RUN["STUDIES"].values():
+        assert all((RUN["EXAMPLES"] / f"{file}.yaml").is_file() for file in study.files)
+
+
+def test_of_a_training_is_kept_what_its_report_needs(tmp_path):
+    trial = tmp_path / "experiment/A2C_somewhere"
+    trial.mkdir(parents=True)
+    results = [
+        {
+            "training_iteration": i,
+            "env_runners": {"episode_return_mean": float(i) if i > 1 else float("nan")},
+            "more": 1,
+        }
+        for i in range(1, 1001)
+    ]
+    (trial / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
+    (trial / "params.json").write_text(json.dumps({"env": "Somewhere-v0", "seed": 3, "callbacks": "a path"}))
+    started = {"command": "rllib train -f x.yaml --storage-path /home/me --seed 3", "versions": {}, "machine": "one"}
+    (trial.parent / "started.jsonl").write_text(json.dumps(started) + "\n")
+    RUN["keep"](trial.parent, tmp_path / "kept")
+    (kept,), notes = read_trials([tmp_path / "kept"], ["env_runners/episode_return_mean"])
+    curve = kept.metrics["env_runners/episode_return_mean"]
+    assert (len(curve), curve[1] > 1, curve[-1], notes) == (RUN["ROWS"], True, 1000.0, [])
+    assert kept.settings == {"env": "Somewhere-v0", "seed": 3}
+    assert json.loads((tmp_path / "kept/started.jsonl").read_text())["command"] == "rllib train -f x.yaml --seed 3"
