@@ -72,5 +72,6 @@ class TorchRecurrent(Layer):
         energy = None
         if return_energy:
             h = torch.cat(previous, 1)  # [B, T, H], each step's h before the step
-            energy = synaptic_energy(self.weight_ih, inputs) + synaptic_energy(self.weight_hh, h)
+            weights = torch.cat([self.weight_ih, self.weight_hh], 1)
+            energy = synaptic_energy(weights, torch.cat([inputs, h], 2))
         return torch.cat(outputs, 1), state, energy
