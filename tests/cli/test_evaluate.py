@@ -88,7 +88,10 @@ def test_returns_are_the_same_with_any_number_of_environments(evaluated, case):
     root, _ = evaluated
     runs = [play(root / case, episodes=9, seed=3, num_envs=k, energy=case != "stock-pendulum") for k in (1, 4, 9)]
     assert [episode.seed for episode in runs[0]] == list(range(3, 12))
-    assert runs[0] == runs[1] == runs[2]
+    energies = [[episode.energy for episode in run] for run in runs]
+    assert energies[1:] == [pytest.approx(energies[0], rel=1e-5)] * 2  # a sum over another batch rounds otherwise
+    played = [[(episode.seed, episode.reward, episode.length) for episode in run] for run in runs]
+    assert played[0] == played[1] == played[2]
     if case != "batched-maze":  # where all start at the centre
         assert len({episode.reward for episode in runs[0]}) == 9
 
