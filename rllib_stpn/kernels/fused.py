@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from rllib_stpn.kernels import stpn_cpu, stpn_lanes
 from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn_cpu import POST, PRE
-from rllib_stpn.kernels.threads import Lease, run_slices, slices, workspace
+from rllib_stpn.kernels.threads import Lease, run_slices, slices, uninitialised, workspace
 from rllib_stpn.kernels.vector import LANES
 
 _RULES = {None: 0, "pre": PRE, "post": POST}
@@ -87,7 +87,7 @@ class _FusedSTPN(torch.autograd.Function):
         squares = _padded(matrices[0].square().sum(1), rows) if rule == POST else empty
         out = inputs.new_empty(batch, steps, hidden_size)
         in_place = overwriting() and not save and F is not None and F.is_contiguous()
-        last = F.detach() if in_place else inputs.new_empty(batch, hidden_size, D)
+        last = F.detach() if in_place else uninitialised(batch, hidden_size, D)
         F0 = empty if in_place else F0
         ctx.lease = Lease(batch * steps * (5 if rule == POST else 2) * rows) if save else None
         saved = ctx.lease.memory if save else empty
@@ -122,7 +122,7 @@ class _FusedSTPN(torch.autograd.Function):
         width, rows, D = vectors * LANES, _round_up(hidden_size), ctx.D
         dout = torch.zeros_like(out) if dout is None else dout
         dF = inputs.new_empty(0) if dF is None else dF
-        dx, dh0, dF0 = torch.empty_like(inputs), torch.empty_like(h0), torch.empty_like(F0)
+        dx, dh0, dF0 = (uninitialised(*t.shape) for t in (inputs, h0, F0))
         arrays = _flat(out, saved, dout, dF, inputs, first, h0, F0)
         results = _flat(dx, dh0, dF0)
         parts = slices(batch, 3 * batch * steps * hidden_size * D, THREAD_WORK)
@@ -133,12 +133,12 @@ class _FusedSTPN(torch.autograd.Function):
         sums = []
 
         def task(slot, begin, end):
-            packed, db, u, values, *scratch = _staggered(
+            gradients, db, u, values, *scratch = _staggered(
                 slot,
-                (hidden_size, vectors, 6, LANES),
+                (hidden_size, vectors, 3, LANES),
                 (rows,),
                 ((length + 1) * block * width,),
-                (2 * length * block * rows,),
+                (4 * length * block * rows,),
                 ((length + 1) * block * room,),
                 (segments * block * room,),
                 (block * room,),
@@ -146,27 +146,31 @@ class _FusedSTPN(torch.autograd.Function):
                 (block * 2 * rows * LANES,),
                 (6 * block * rows,),
             )
-            packed[:, :, :3] = weights
-            packed[:, :, 3:] = 0.0
-            for array in (db, u, values):
+            for array in (gradients, db, u, values):
                 array.zero_()
-            sums.append((packed[:, :, 3:], db))
+            sums.append((gradients, db))
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
             options = (ctx.rule, block, length, room, ctx.bound)
             return functools.partial(
-                stpn_cpu.backward, *arrays, *_flat(packed, db), *results, *_flat(u, values, *scratch), *sizes, *options
+                stpn_cpu.backward,
+                *arrays,
+                *_flat(weights, gradients, db),
+                *results,
+                *_flat(u, values, *scratch),
+                *sizes,
+                *options,
             )
 
         run_slices([task(*part) for part in parts])
         # In the order of the slices, so that equal calls give equal gradients.
-        packed, db = (functools.reduce(torch.add, parts).clone() for parts in zip(*sums, strict=True))
-        dW, dL, dM = (g.reshape(hidden_size, width)[:, :D] for g in packed.unbind(2))
+        gradients, db = (functools.reduce(torch.Tensor.add_, parts) for parts in zip(*sums, strict=True))
+        dW, dL, dM = gradients.permute(2, 0, 1, 3).reshape(3, hidden_size, width)[:, :, :D]
         return (
             dx,
             dh0 if h0.numel() else None,
             dF0 if F0.numel() else None,
             dW,
-            db[:hidden_size],
+            db[:hidden_size].clone(),
             dL.sum_to_size(ctx.plastic_shapes[0]),
             dM.sum_to_size(ctx.plastic_shapes[1]),
             *[None] * 5,

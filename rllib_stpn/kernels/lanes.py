@@ -22,6 +22,7 @@ from rllib_stpn.kernels.vector import (
 )
 
 inline = numba.njit(forceinline=True, error_model="numpy")
+compiled_part = numba.njit(error_model="numpy")
 
 
 def compiled(arguments):

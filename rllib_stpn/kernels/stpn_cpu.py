@@ -7,15 +7,28 @@ on samples ``first_sample`` to ``last_sample`` alone and releases the GIL, so se
 
 import numpy as np
 
-from rllib_stpn.kernels.lanes import bounded, clear, compiled, copy, inline, load_up_to, store_up_to, tanh
+from rllib_stpn.kernels.lanes import (
+    bounded,
+    clear,
+    compiled,
+    compiled_part,
+    copy,
+    inline,
+    load_up_to,
+    store_up_to,
+    tanh,
+)
 from rllib_stpn.kernels.vector import (
     LANES,
     absolute,
     at_least,
+    broadcast,
     load,
+    load_first,
     splat,
     square_root,
     store,
+    store_first,
     sum_each,
     where_inside,
 )
@@ -25,12 +38,29 @@ NORM_OFFSET = np.float32(1e-16)
 
 
 @inline
+def _load_weights(weights, at):
+    return load(weights, at), load(weights, at + LANES), load(weights, at + 2 * LANES)
+
+
+@inline
+def _load_sums(sums, at, stride):
+    return load(sums, at), load(sums, at + stride), load(sums, at + 2 * stride), load(sums, at + 3 * stride)
+
+
+@inline
+def _store_sums(sums, at, stride, totals):
+    store(sums, at, totals[0])
+    store(sums, at + stride, totals[1])
+    store(sums, at + 2 * stride, totals[2])
+    store(sums, at + 3 * stride, totals[3])
+
+
+@inline
 def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, post, measure):
     # Adds up what the coming step needs to know of one row of G = W + E, of which `there` columns are there.
     gg, gu, wg, wu, spent = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
-        gg, gu = load(sums, to), load(sums, to + stride)
-        wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
+        gg, gu, wg, wu = _load_sums(sums, to, stride)
         spent = load(sums, to + 4 * stride)
     for j in range(0, n, LANES):
         w, v = load(weights, row + 3 * j), load(u, now + j)
@@ -42,38 +72,69 @@ def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, p
             wu = w * v + wu
         if measure:
             spent = absolute(g) * v * v + spent
-    store(sums, to, gg)
-    store(sums, to + stride, gu)
-    store(sums, to + 2 * stride, wg)
-    store(sums, to + 3 * stride, wu)
+    _store_sums(sums, to, stride, (gg, gu, wg, wu))
     store(sums, to + 4 * stride, spent)
 
 
 @inline
-def _update_row(weights, row, E, at, there, u, before, now, n, k, h, bound, sums, to, stride, add, post):
+def _update_vector(vectors, e, u, before, now, scalars, bound, totals, post):
     # E := clamp(L k E + M h u_before), and the sums over the result for the coming step.
-    gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    if add:
-        gg, gu = load(sums, to), load(sums, to + stride)
-        wg, wu = load(sums, to + 2 * stride), load(sums, to + 3 * stride)
-    for j in range(0, n, LANES):
-        at_w = row + 3 * j
-        w, lam, gam = load(weights, at_w), load(weights, at_w + LANES), load(weights, at_w + 2 * LANES)
-        e = lam * k * load_up_to(E, at + j, there - j) + gam * h * load(u, before + j)
-        e = bounded(e, bound)
-        store_up_to(E, at + j, e, there - j)
-        v = load(u, now + j)
-        g = w + e
-        gg = g * g + gg
-        gu = g * v + gu
-        if post:
-            wg = w * g + wg
-            wu = w * v + wu
-    store(sums, to, gg)
-    store(sums, to + stride, gu)
+    (w, lam, gam), (k, h), (gg, gu, wg, wu) = vectors, scalars, totals
+    e = bounded(lam * k * e + gam * h * load(u, before), bound)
+    g, v = w + e, load(u, now)
+    gg, gu = g * g + gg, g * v + gu
     if post:
-        store(sums, to + 2 * stride, wg)
-        store(sums, to + 3 * stride, wu)
+        wg, wu = w * g + wg, w * v + wu
+    return e, (gg, gu, wg, wu)
+
+
+def _update(pair, post):
+    # Compiled for itself for each choice, as all that follows: among many inlined loops it came out at half the speed.
+    @compiled_part
+    def update(
+        weights, E, at, D, u, before, now, width, start, n, row_values, k_at, h_at, sums, sums_at, rows, padded, bound
+    ):  # fmt: skip
+        # Columns `start` to `start + n` of one sample or, with `pair`, of two, which share the loads of the weights.
+        stride, other, whole = padded * LANES, 5 * padded * LANES, min(n, (D - start) // LANES * LANES)
+        zero = splat(0.0)
+        for i in range(rows):
+            at_k, at_h, to = k_at + i, h_at + i, sums_at + i * LANES
+            one, totals = (broadcast(row_values, at_k), broadcast(row_values, at_h)), (zero, zero, zero, zero)
+            two, more = one, totals
+            if pair:
+                two = broadcast(row_values, at_k + padded), broadcast(row_values, at_h + padded)
+            if start > 0:
+                totals = _load_sums(sums, to, stride)
+                if pair:
+                    more = _load_sums(sums, to + other, stride)
+            # Whole vectors, then what is left of a row; a branch around loads would count references to the arrays.
+            row, at_E, next_E = 3 * i * width, at + i * D, at + (i + rows) * D
+            for j in range(start, start + whole, LANES):
+                vectors, e = _load_weights(weights, row + 3 * j), load(E, at_E + j)
+                e, totals = _update_vector(vectors, e, u, before + j, now + j, one, bound, totals, post)
+                store(E, at_E + j, e)
+                if pair:
+                    e, past, v = load(E, next_E + j), before + width + j, now + width + j
+                    e, more = _update_vector(vectors, e, u, past, v, two, bound, more, post)
+                    store(E, next_E + j, e)
+            if whole < n:
+                j, there = start + whole, D - start - whole
+                vectors, e = _load_weights(weights, row + 3 * j), load_first(E, at_E + j, there)
+                e, totals = _update_vector(vectors, e, u, before + j, now + j, one, bound, totals, post)
+                store_first(E, at_E + j, e, there)
+                if pair:
+                    e, past, v = load_first(E, next_E + j, there), before + width + j, now + width + j
+                    e, more = _update_vector(vectors, e, u, past, v, two, bound, more, post)
+                    store_first(E, next_E + j, e, there)
+            _store_sums(sums, to, stride, totals)
+            if pair:
+                _store_sums(sums, to + other, stride, more)
+
+    return update
+
+
+_update_one, _update_two = _update(False, False), _update(True, False)
+_update_one_post, _update_two_post = _update(False, True), _update(True, True)
 
 
 # fmt: off
@@ -129,48 +190,43 @@ def forward(
                             copy(u, to + input_size, row_values, h_at + s * rows, H)
             for j in range(0, width, tile):
                 n = min(tile, width - j)
-                for i in range(H):
-                    for s in range(count):
-                        at = ((start + s) * H + i) * D + j
-                        to = (s * 5 * rows + i) * LANES
-                        fresh = t == 0 or first[(start + s) * (steps + 1) + t] != 0
-                        if fresh:
+                s = 0
+                while s < count:
+                    fresh = t == 0 or first[(start + s) * (steps + 1) + t] != 0
+                    if fresh:
+                        for i in range(H):
                             _measure_row(
                                 weights,
                                 3 * (i * width + j),
                                 F,
-                                at,
+                                ((start + s) * H + i) * D + j,
                                 D - j,
                                 u,
                                 now + s * width + j,
                                 n,
                                 sums,
-                                to,
+                                (s * 5 * rows + i) * LANES,
                                 stride,
                                 j > 0,
                                 post,
                                 measure,
                             )
-                        else:
-                            _update_row(
-                                weights,
-                                3 * (i * width + j),
-                                F,
-                                at,
-                                D - j,
-                                u,
-                                before + s * width + j,
-                                now + s * width + j,
-                                n,
-                                splat(row_values[k_at + s * rows + i]),
-                                splat(row_values[h_at + s * rows + i]),
-                                bound,
-                                sums,
-                                to,
-                                stride,
-                                j > 0,
-                                post,
-                            )
+                        s += 1
+                        continue
+                    pair = s + 1 < count and first[(start + s + 1) * (steps + 1) + t] == 0
+                    part = (
+                        weights, F, (start + s) * H * D, D, u, before + s * width, now + s * width, width, j, n,
+                        row_values, k_at + s * rows, h_at + s * rows, sums, s * 5 * rows * LANES, H, rows, bound,
+                    )  # fmt: skip
+                    if pair and post:
+                        _update_two_post(*part)
+                    elif pair:
+                        _update_two(*part)
+                    elif post:
+                        _update_one_post(*part)
+                    else:
+                        _update_one(*part)
+                    s += 2 if pair else 1
             for s in range(count):
                 b = start + s
                 fresh = t == 0 or first[b * (steps + 1) + t] != 0
@@ -228,52 +284,42 @@ def forward(
                             store_up_to(F, at, load_up_to(F, at, D - j) * q, D - j)
 
 
-@inline
-def _replay_row(
-    weights,
-    row,
-    E,
-    at,
-    u,
-    now,
-    u_stride,
-    n,
-    values,
-    values_at,
-    values_stride,
-    values_h,
-    count,
-    bound,
-    first,
-    next_step,
-    keep,
-    trace,
-    to,
-    trace_stride,
-    last,
-    last_at,
-):
-    # One row of E over `count` steps whose outputs are known: nothing to add up, so E stays in a register.
-    for j in range(0, n, LANES):
-        e = load(E, at + j)
-        lam, gam = load(weights, row + 6 * j + LANES), load(weights, row + 6 * j + 2 * LANES)
-        for t in range(count):
-            if keep:
-                store(trace, to + t * trace_stride + j, e)
-            k, h = values[values_at + t * values_stride], values[values_h + values_at + t * values_stride]
-            e = lam * splat(k) * e + gam * splat(h) * load(u, now + t * u_stride + j)
-            e = bounded(e, bound)
-            if first[next_step + t] != 0:
-                e = splat(0.0)
-        store(last, last_at + j, e)
+def _replay(keep):
+    @compiled_part
+    def replay(
+        weights, E, at, u, now, u_stride, values, values_at, values_stride, kind,
+        trace, to, trace_stride, last, last_at, rows, n, count, bound,
+    ):  # fmt: skip
+        # All rows of E over `count` steps whose outputs are known: nothing to add up, so E stays in registers.
+        for i in range(rows):
+            for j in range(0, n, 2 * LANES):
+                more = min(LANES, n - LANES - j)  # a last vector without a partner is done twice
+                row = i * n + j
+                e, e_more = load(E, at + row), load(E, at + row + more)
+                _, lam, gam = _load_weights(weights, 3 * row)
+                _, lam_more, gam_more = _load_weights(weights, 3 * (row + more))
+                for t in range(count):
+                    to_t, now_t = to + t * trace_stride + row, now + t * u_stride + j
+                    at_t = values_at + t * values_stride
+                    if keep:
+                        store(trace, to_t, e)
+                        store(trace, to_t + more, e_more)
+                    k, h = broadcast(values, at_t + i), broadcast(values, at_t + kind + i)
+                    e = bounded(lam * k * e + gam * h * load(u, now_t), bound)
+                    e_more = bounded(lam_more * k * e_more + gam_more * h * load(u, now_t + more), bound)
+                store(last, last_at + row, e)
+                store(last, last_at + row + more, e_more)
+
+    return replay
+
+
+_replay_last, _replay_all = _replay(False), _replay(True)
 
 
 @inline
-def _reverse_vector(
-    w, lam, gam, dw, dlam, dgam, E, at, dP, dp_at, u, now, before, du, du_at, scalars, a, c, limit, post
-):
-    # One vector of one sample: reads dP of this step's update, leaves that of the previous one, adds to all gradients.
-    h, k, q, ds, nu, v = scalars
+def _reverse_vector(vectors, gradients, E, at, dP, dp_at, u, now, before, du, du_at, scalars, totals, limit, post):
+    # Reads dP of this step's update, leaves that of the previous one, adds to all gradients.
+    (w, lam, gam), (dw, dlam, dgam), (h, k, q, ds, nu, v), (a, c) = vectors, gradients, scalars, totals
     e, x, p = load(E, at), load(u, now), load(dP, dp_at)
     ph, pk = p * h, p * k
     g = w + e
@@ -289,63 +335,73 @@ def _reverse_vector(
         dg = q * dg + z
     de = where_inside(e, limit, lam * pk + dg)
     store(dP, dp_at, de)
-    return dw, pk * e + dlam, ph * x + dgam, gam * load(u, before) * de + a, de * e + c
+    return (dw, pk * e + dlam, ph * x + dgam), (gam * load(u, before) * de + a, de * e + c)
 
 
 @inline
-def _reverse_row(weights, row, n, limit, sample, scalars, totals, pair, post):
-    # One row one step back, of one sample or, with `pair`, of two, which share the loads and stores of its weights.
-    E, at, dP, dp_at, u, now, before, du, du_at, room = sample
-    sums, to, size, stride = totals
-    one, more = scalars
-    a, c, a_more, c_more = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-    for j in range(0, n, LANES):
-        to_w = row + 6 * j
-        to_dw, to_dlam, to_dgam = to_w + 3 * LANES, to_w + 4 * LANES, to_w + 5 * LANES
-        w, lam, gam = load(weights, to_w), load(weights, to_w + LANES), load(weights, to_w + 2 * LANES)
-        dw, dlam, dgam = load(weights, to_dw), load(weights, to_dlam), load(weights, to_dgam)
-        dw, dlam, dgam, a, c = _reverse_vector(
-            w, lam, gam, dw, dlam, dgam,
-            E, at + j, dP, dp_at + j, u, now + j, before + j, du, du_at + j,
-            one, a, c, limit, post,
-        )  # fmt: skip
-        if pair:
-            dw, dlam, dgam, a_more, c_more = _reverse_vector(
-                w, lam, gam, dw, dlam, dgam,
-                E, at + room + j, dP, dp_at + room + j, u, now + n + j, before + n + j, du, du_at + n + j,
-                more, a_more, c_more, limit, post,
-            )  # fmt: skip
-        store(weights, to_dw, dw)
-        store(weights, to_dlam, dlam)
-        store(weights, to_dgam, dgam)
-    store(sums, to, a)
-    store(sums, to + stride, c)
-    if pair:
-        store(sums, to + size, a_more)
-        store(sums, to + size + stride, c_more)
-
-
-@inline
-def _row_scalars(values, values_h, now, row_values, at, kind):
+def _row_scalars(values, now, kind, row_values, at, row_kind):
     return (
-        splat(values[values_h + now]),
-        splat(values[now]),
-        splat(row_values[at]),
-        splat(row_values[kind + at]),
-        splat(row_values[2 * kind + at]),
-        splat(row_values[3 * kind + at]),
+        broadcast(values, kind + now),
+        broadcast(values, now),
+        broadcast(row_values, at),
+        broadcast(row_values, row_kind + at),
+        broadcast(row_values, 2 * row_kind + at),
+        broadcast(row_values, 3 * row_kind + at),
     )
 
 
+def _reverse(pair, post):
+    @compiled_part
+    def reverse(
+        weights, gradients, E, at, dP, dp_at, u, now, before, du, du_at, values, values_at, kind,
+        row_values, row_at, row_kind, sums, sums_at, rows, n, room, padded, limit,
+    ):  # fmt: skip
+        # One step back, of one sample or, with `pair`, of two, which share the loads and stores of the weights.
+        stride = padded * LANES
+        for i in range(rows):
+            one = _row_scalars(values, values_at + i, kind, row_values, row_at + i, row_kind)
+            totals = splat(0.0), splat(0.0)
+            two, more = one, totals
+            if pair:
+                two = _row_scalars(values, values_at + padded + i, kind, row_values, row_at + padded + i, row_kind)
+            for j in range(0, n, LANES):
+                row = i * n + j
+                vectors, sum_ = _load_weights(weights, 3 * row), _load_weights(gradients, 3 * row)
+                at_E, at_P, at_u, past, at_du = at + row, dp_at + row, now + j, before + j, du_at + j
+                sum_, totals = _reverse_vector(
+                    vectors, sum_, E, at_E, dP, at_P, u, at_u, past, du, at_du, one, totals, limit, post
+                )
+                if pair:
+                    at_E, at_P, at_u, past, at_du = at_E + room, at_P + room, at_u + n, past + n, at_du + n
+                    sum_, more = _reverse_vector(
+                        vectors, sum_, E, at_E, dP, at_P, u, at_u, past, du, at_du, two, more, limit, post
+                    )
+                store(gradients, 3 * row, sum_[0])
+                store(gradients, 3 * row + LANES, sum_[1])
+                store(gradients, 3 * row + 2 * LANES, sum_[2])
+            to = sums_at + i * LANES
+            store(sums, to, totals[0])
+            store(sums, to + stride, totals[1])
+            if pair:
+                store(sums, to + 2 * stride, more[0])
+                store(sums, to + 3 * stride, more[1])
+
+    return reverse
+
+
+_reverse_one, _reverse_two = _reverse(False, False), _reverse(True, False)
+_reverse_one_post, _reverse_two_post = _reverse(False, True), _reverse(True, True)
+
+
 @inline
-def _start_row(weights, row, E, at, dF, df_at, there, u, now, dP, dp_at, n, bound, post, sums, to, stride):
+def _start_row(weights, row, gradients, E, at, dF, df_at, there, u, now, dP, dp_at, n, bound, post, sums, to, stride):
     # From the gradient of the final F = q E to dP of the last update.
     q, v = splat(0.0), splat(0.0)
     if post:
         norm, dot = np.float32(0.0), np.float32(0.0)
         for j in range(0, there, LANES):
             for i in range(j, min(j + LANES, there)):
-                norm += (weights[row + 5 * j + i] + E[at + i]) ** 2
+                norm += (weights[row + 2 * j + i] + E[at + i]) ** 2
                 dot += dF[df_at + i] * E[at + i]
         scale = np.float32(1.0) / (np.sqrt(norm) + NORM_OFFSET)
         q, v = splat(scale), splat(-dot * scale * scale * scale)
@@ -353,23 +409,23 @@ def _start_row(weights, row, E, at, dF, df_at, there, u, now, dP, dp_at, n, boun
     for j in range(0, n, LANES):
         e, de = load(E, at + j), load_up_to(dF, df_at + j, there - j)
         if post:
-            z = v * (load(weights, row + 6 * j) + e)
-            store(weights, row + 6 * j + 3 * LANES, load(weights, row + 6 * j + 3 * LANES) + z)
+            z = v * (load(weights, row + 3 * j) + e)
+            store(gradients, row + 3 * j, load(gradients, row + 3 * j) + z)
             de = q * de + z
         de = where_inside(e, bound, de)
         store(dP, dp_at + j, de)
-        a = load(weights, row + 6 * j + 2 * LANES) * load(u, now + j) * de + a
+        a = load(weights, row + 3 * j + 2 * LANES) * load(u, now + j) * de + a
         c = de * e + c
     store(sums, to, a)
     store(sums, to + stride, c)
 
 
 # fmt: off
-@compiled("fffffbfffffffffffffffiiiiiiiiiis")
+@compiled("fffffbffffffffffffffffiiiiiiiiiis")
 def backward(
     out, saved, dout, dF,
     x, first, h0, F0,
-    weights, db,
+    weights, gradients, db,
     dx, dh0, dF0,
     u, values, trace, checkpoints, dP, du, sums, row_values,
     first_sample, last_sample, steps, input_size, hidden_size, recurrent,
@@ -387,7 +443,7 @@ def backward(
     """
     H = hidden_size
     rows = (H + LANES - 1) // LANES * LANES
-    width = weights.size // (6 * H)
+    width = weights.size // (3 * H)
     area = H * width
     D = input_size + H if recurrent else input_size
     bound = splat(clamp)
@@ -399,6 +455,7 @@ def backward(
     v_at, carry_at, dh_at = 3 * block * rows, 4 * block * rows, 5 * block * rows
     values_stride = block * rows
     values_h = length * values_stride
+    values_on, kind = 2 * values_h, values_h
     segments = (steps + length - 1) // length
     for start in range(first_sample, last_sample, block):
         count = min(block, last_sample - start)
@@ -440,36 +497,20 @@ def backward(
                         if rule != 0:
                             k = load(saved, ((b * steps + t) * kinds + (2 if post else 0)) * rows + i)
                         store(values, to + i, k)
-            for i in range(H):
-                for s in range(count):
-                    to = s * room + i * width
-                    end_slot = ((end - begin) * block + s) * room + i * width
-                    if not keep:
-                        end_slot = ((segment + 1) * block + s) * room + i * width
-                    _replay_row(
-                        weights,
-                        6 * i * width,
-                        checkpoints,
-                        (segment * block + s) * room + i * width,
-                        u,
-                        (block + s) * width,
-                        block * width,
-                        width,
-                        values,
-                        s * rows + i,
-                        values_stride,
-                        values_h,
-                        end - begin,
-                        bound,
-                        first,
-                        (start + s) * (steps + 1) + begin + 1,
-                        keep,
-                        trace,
-                        to,
-                        block * room,
-                        trace if keep else checkpoints,
-                        end_slot,
-                    )
+                        h = load(values, values_h + to + i)
+                        if first[b * (steps + 1) + t + 1] != 0:  # whose update is forgotten
+                            k, h = zero, zero
+                        store(values, values_on + to + i, k)
+                        store(values, values_on + kind + to + i, h)
+            for s in range(count):
+                source = (weights, checkpoints, (segment * block + s) * room, u, (block + s) * width, block * width)
+                known = (values, values_on + s * rows, values_stride, kind)
+                if keep:
+                    last = (trace, ((end - begin) * block + s) * room)
+                    _replay_all(*source, *known, trace, s * room, block * room, *last, H, width, end - begin, bound)
+                else:
+                    last = (checkpoints, ((segment + 1) * block + s) * room)
+                    _replay_last(*source, *known, trace, 0, 0, *last, H, width, end - begin, bound)
             if not keep:
                 continue
             if end == steps and dF.size > 0:
@@ -477,7 +518,8 @@ def backward(
                     for i in range(H):
                         _start_row(
                             weights,
-                            6 * i * width,
+                            3 * i * width,
+                            gradients,
                             trace,
                             ((end - begin) * block + s) * room + i * width,
                             dF,
@@ -528,37 +570,23 @@ def backward(
                         store(row_values, v_at + at_row, v)
                 clear(du, 0, du.size)
                 limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
-                for i in range(H):
-                    for s in range(0, count, 2):
-                        pair = s + 1 < count
-                        at, now = s * rows + i, ((t - begin) * block + s) * rows + i
-                        mine = _row_scalars(values, values_h, now, row_values, at, block * rows)
-                        more = mine
-                        if pair:
-                            more = _row_scalars(values, values_h, now + rows, row_values, at + rows, block * rows)
-                        sample = (
-                            trace,
-                            ((t - begin) * block + s) * room + i * width,
-                            dP,
-                            s * room + i * width,
-                            u,
-                            ((t - begin + 1) * block + s) * width,
-                            ((t - begin) * block + s) * width,
-                            du,
-                            s * width,
-                            room,
-                        )
-                        totals = (sums, (s * 2 * rows + i) * LANES, 2 * rows * LANES, stride)
-                        # Spelled out, so that each is compiled for itself.
-                        row = 6 * i * width
-                        if pair and post:
-                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, True, True)
-                        elif pair:
-                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, True, False)
-                        elif post:
-                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, False, True)
-                        else:
-                            _reverse_row(weights, row, width, limit, sample, (mine, more), totals, False, False)
+                for s in range(0, count, 2):
+                    pair = s + 1 < count
+                    slot = ((t - begin) * block + s) * width
+                    part = (
+                        weights, gradients, trace, ((t - begin) * block + s) * room, dP, s * room,
+                        u, slot + block * width, slot, du, s * width,
+                        values, ((t - begin) * block + s) * rows, kind, row_values, s * rows, block * rows,
+                        sums, s * 2 * rows * LANES, H, width, room, rows, limit,
+                    )  # fmt: skip
+                    if pair and post:
+                        _reverse_two_post(*part)
+                    elif pair:
+                        _reverse_two(*part)
+                    elif post:
+                        _reverse_one_post(*part)
+                    else:
+                        _reverse_one(*part)
                 for s in range(count):
                     b = start + s
                     copy(dx, (b * steps + t) * input_size, du, s * width, input_size)

@@ -2,12 +2,16 @@
 
 import collections
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
+
+_LINE = 16  # floats in a cache line
 
 _local = threading.local()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
@@ -63,6 +67,14 @@ def run_slices(tasks) -> None:
         future.result()
 
 
+def uninitialised(*shape: int) -> torch.Tensor:
+    """As ``torch.empty``, in float32; large ones are in huge pages, which numpy asks for, where the system has them."""
+    size = math.prod(shape)
+    memory = np.empty(size + _LINE, dtype=np.float32)
+    start = -(memory.ctypes.data // 4) % _LINE
+    return torch.from_numpy(memory[start : start + size]).view(shape)
+
+
 def workspace(slot: int, size: int) -> torch.Tensor:
     """``size`` uninitialised floats, the calling thread's own until it asks for the same slot again.
 
@@ -70,7 +82,7 @@ def workspace(slot: int, size: int) -> torch.Tensor:
     """
     buffers: dict[int, torch.Tensor] = _local.__dict__.setdefault("buffers", {})
     if slot not in buffers or buffers[slot].numel() < size:
-        buffers[slot] = torch.empty(size)
+        buffers[slot] = uninitialised(size)
     return buffers[slot][:size]
 
 
@@ -86,9 +98,9 @@ class Lease:
         try:
             self._whole = Lease._free.pop()  # in one step: no other thread gets the same
         except IndexError:
-            self._whole = torch.empty(size)
+            self._whole = uninitialised(size)
         if not size <= self._whole.numel() <= 2 * size:
-            self._whole = torch.empty(size)
+            self._whole = uninitialised(size)
         self.memory = self._whole[:size]
 
     def __del__(self) -> None:

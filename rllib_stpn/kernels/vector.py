@@ -114,6 +114,20 @@ def splat(typingctx, x):
 
 
 @intrinsic
+def broadcast(typingctx, array, offset):
+    """Sixteen copies of an element; numba's own indexing would first look whether the offset is negative."""
+
+    def codegen(context, builder, sig, args):
+        offset = context.cast(builder, args[1], sig.args[1], types.intp)
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        x = builder.load(builder.gep(data, [offset]))
+        one = builder.insert_element(ir.Constant(_floats, ir.Undefined), x, ir.Constant(_int, 0))
+        return builder.shuffle_vector(one, one, ir.Constant(_ints, [0] * LANES))
+
+    return vector(array, offset), codegen
+
+
+@intrinsic
 def absolute(typingctx, x):
     """Absolute value."""
     return vector(x), lambda context, builder, sig, args: _call(builder, "llvm.fabs.v16f32", *args)
