@@ -191,16 +191,17 @@ class _LanesSTPN(torch.autograd.Function):
         last, out = inputs.new_empty(batch, hidden_size, D), inputs.new_empty(batch, steps, hidden_size)
         ctx.lease = Lease(groups * steps * (6 if rule == POST else 3) * hidden_size * LANES) if save else None
         saved = ctx.lease.memory if save else empty
-        arrays = _flat(*starts, *weights, bias, squares, last, out, saved)
+        given, (kept,) = _flat(*starts, *weights), _flat(saved)
+        arrays = [*given, *_flat(bias, squares, last, out), kept]
         sizes = (batch, steps, input_size, hidden_size, D, rule, bound)
 
         def task(slot, begin, end):
-            scratch = workspace(slot, (hidden_size * D + 2 * D + 4 * hidden_size + 1) * LANES)
+            scratch = workspace(slot, (hidden_size * D + 2 * D + 8 * hidden_size + 1) * LANES)
             return functools.partial(stpn_lanes.forward, *arrays, *_flat(scratch), begin, end, *sizes)
 
         run_slices([task(*part) for part in slices(groups, batch * steps * weight.numel(), THREAD_WORK)])
         ctx.save_for_backward(*starts, *weights)
-        ctx.sizes, ctx.groups = sizes, groups
+        ctx.sizes, ctx.groups, ctx.arrays = sizes, groups, [*given, kept]
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
         ctx.set_materialize_grads(False)
         return out, last
@@ -208,14 +209,13 @@ class _LanesSTPN(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dF):
-        x, first, h0, F0, *weights = ctx.saved_tensors
-        saved = ctx.lease.memory
+        x, _, h0, F0, *_ = ctx.saved_tensors  # which also looks that none has changed
         batch, steps, _, hidden_size, D, *_ = ctx.sizes
         area = hidden_size * D
         dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout
         dF = x.new_empty(0) if dF is None else dF
         dx, dh0, dF0 = torch.empty_like(x), torch.empty_like(h0), torch.empty_like(F0)
-        arrays = _flat(x, first, h0, F0, *weights, saved, dout, dF, dx, dh0, dF0)
+        arrays = [*ctx.arrays, *_flat(dout, dF, dx, dh0, dF0)]
         sums = []
 
         def task(slot, begin, end):

@@ -4,7 +4,7 @@ Step t recalls output s by the weight ``w_ts = ages_ts x_t·x_s``, with s < t an
 """
 
 from rllib_stpn.kernels.lanes import compiled, episode_begins, fill, gather, inline, scatter, sigmoid
-from rllib_stpn.kernels.vector import LANES, load, splat, store, sum_each, where_inside
+from rllib_stpn.kernels.vector import LANES, broadcast, load, splat, store, sum_each, where_inside
 
 
 def forward_vectors(steps: int, D: int, H: int) -> int:
@@ -53,7 +53,7 @@ def forward(x, first, drive, ages, out, scratch, first_group, last_group, batch,
             began = splat(0.0)
             for s in range(t - 1, -1, -1):
                 began = began + episode_begins(scratch, began_at, first, sample, steps, s + 1, count)
-                w = splat(ages[t * steps + s]) * _product(scratch, t * line, s * line, D)
+                w = broadcast(ages, t * steps + s) * _product(scratch, t * line, s * line, D)
                 for i in range(0, row, LANES):
                     _add(scratch, to + i, where_inside(began, half, w * load(scratch, h_at + s * row + i)))
             for i in range(0, row, LANES):
@@ -91,7 +91,7 @@ def backward(
             began = zero
             for s in range(t - 1, -1, -1):
                 began = began + episode_begins(scratch, began_at, first, sample, steps, s + 1, count)
-                age, product = splat(ages[t * steps + s]), _product(scratch, t * line, s * line, D)
+                age, product = broadcast(ages, t * steps + s), _product(scratch, t * line, s * line, D)
                 w = where_inside(began, half, age * product)
                 dw = where_inside(began, half, _product(scratch, to, h_at + s * row, H))
                 _add(scratch, sums_at + (t * steps + s) * LANES, dw * product)

@@ -12,7 +12,17 @@ import functools
 import numpy as np
 
 from rllib_stpn.kernels.lanes import bounded, compiled, episode_begins, fill, gather, inline, scatter, tanh
-from rllib_stpn.kernels.vector import LANES, absolute, load, splat, square_root, store, sum_each, where_inside
+from rllib_stpn.kernels.vector import (
+    LANES,
+    absolute,
+    broadcast,
+    load,
+    splat,
+    square_root,
+    store,
+    sum_each,
+    where_inside,
+)
 
 CLAMPED = ("additive", "modulated", "retroactive")
 MODULATED = ("modulated", "retroactive")
@@ -109,7 +119,7 @@ def _normalize_backward(lanes, at, saved, s_at, z_at, r_at, gain, gain_at, n):
         d = load(lanes, at + i * LANES) * (splat(1.0) - s * s)
         _add(lanes, gain_at + i * LANES, d * z)
         _add(lanes, gain_at + (n + i) * LANES, d)
-        d = d * splat(gain[i])
+        d = d * broadcast(gain, i)
         total = total + d
         along = d * z + along
         store(lanes, at + i * LANES, d)
@@ -177,7 +187,7 @@ def forward(rule: str, energy: bool):
                         p0, p1 = load(scratch, p_at + i * LANES), load(scratch, p_at + i1 * LANES)
                         e0, e1 = zero, zero
                         for j in range(H):
-                            w0, w1 = splat(weight[i * H + j]), splat(weight[i1 * H + j])
+                            w0, w1 = broadcast(weight, i * H + j), broadcast(weight, i1 * H + j)
                             v = load(scratch, now + j * LANES)
                             p0 = w0 * v + p0
                             p1 = w1 * v + p1
@@ -191,7 +201,7 @@ def forward(rule: str, energy: bool):
                     r = _normalize(scratch, p_at, z_at, H)
                     for i in range(H):
                         z = load(scratch, z_at + i * LANES)
-                        s = tanh(splat(gain[i]) * z + splat(shift[i]))
+                        s = tanh(broadcast(gain, i) * z + broadcast(shift, i))
                         store(scratch, s_at + i * LANES, s)
                         if saved.size > 0:
                             store(saved, to + row + i * LANES, s)
@@ -222,8 +232,8 @@ def forward(rule: str, energy: bool):
                             scratch, at, at, trace, v, m, rho1, kappa1, began, bound, clamped, traced, False
                         )
                         if not attends:
-                            G0 = splat(alpha[i * H + j]) * G0 + splat(weight[i * H + j])
-                            G1 = splat(alpha[i1 * H + j]) * G1 + splat(weight[i1 * H + j])
+                            G0 = broadcast(alpha, i * H + j) * G0 + broadcast(weight, i * H + j)
+                            G1 = broadcast(alpha, i1 * H + j) * G1 + broadcast(weight, i1 * H + j)
                         y0 = G0 * u + y0
                         y1 = G1 * u + y1
                         if energy:
@@ -246,13 +256,13 @@ def forward(rule: str, energy: bool):
                         p = load(scratch, p_at + at)
                         if attends:
                             z = load(scratch, z_at + at)
-                            h = tanh(splat(gain[i]) * z + splat(shift[i]))
+                            h = tanh(broadcast(gain, i) * z + broadcast(shift, i))
                             if saved.size > 0:
                                 store(saved, to + 3 * row + at, z)
                         else:
                             h = tanh(p)
                         if modulated:
-                            m = splat(modulator[i]) * h + m
+                            m = broadcast(modulator, i) * h + m
                         store(scratch, h_at + at, h)
                         if saved.size > 0:
                             store(saved, to + at, h)
@@ -412,7 +422,7 @@ def backward(rule: str):
                             else:
                                 h = load(saved, at_saved + at)
                                 if modulated:
-                                    d = splat(modulator[i]) * dm + d
+                                    d = broadcast(modulator, i) * dm + d
                                     _add(scratch, dgain_at + at, dm * h)
                                 d = d * (one - h * h)
                                 _add(scratch, db_at + at, d)
@@ -458,8 +468,8 @@ def backward(rule: str):
                             at_j = j * LANES
                             u, v = load(scratch, read + at_j), load(scratch, pre + at_j)
                             if not attends:
-                                scale0, scale1 = splat(alpha[i * H + j]), splat(alpha[i1 * H + j])
-                                w0, w1 = splat(weight[i * H + j]), splat(weight[i1 * H + j])
+                                scale0, scale1 = broadcast(alpha, i * H + j), broadcast(alpha, i1 * H + j)
+                                w0, w1 = broadcast(weight, i * H + j), broadcast(weight, i1 * H + j)
                             at, to = (t - begin + 1) * matrix + i * row + at_j, d_at + i * row + at_j
                             du, dv, of_v, of_a, of_e = _synapse(
                                 scratch, at, at - matrix, to, trace, trace_d, w0, scale0, u, v,
@@ -505,7 +515,7 @@ def backward(rule: str):
                             if i1 > i:
                                 dp1 = load(scratch, dp_at + i1 * LANES)
                             for j in range(H):
-                                both = splat(weight[i * H + j]) * dp0 + splat(weight[i1 * H + j]) * dp1
+                                both = broadcast(weight, i * H + j) * dp0 + broadcast(weight, i1 * H + j) * dp1
                                 _add(scratch, dv_next + j * LANES, both)
                         scatter(ddrive, (sample * steps + t) * H, steps * H, count, scratch, dp_at, H)
                         du_at = dv_next

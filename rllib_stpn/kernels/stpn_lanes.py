@@ -10,9 +10,46 @@ lanes innermost. A group at the end of the batch leaves lanes empty: these hold 
 
 import numpy as np
 
-from rllib_stpn.kernels.lanes import bounded, clear, compiled, episode_begins, gather, scatter, tanh
+from rllib_stpn.kernels.lanes import bounded, clear, compiled, compiled_part, episode_begins, gather, scatter, tanh
 from rllib_stpn.kernels.stpn_cpu import NORM_OFFSET, POST, PRE
-from rllib_stpn.kernels.vector import LANES, at_least, load, splat, square_root, store, where_inside
+from rllib_stpn.kernels.vector import LANES, at_least, broadcast, load, splat, square_root, store, where_inside
+
+
+def _update(post, plain):
+    # Compiled for itself for each choice, as all that follows: among many inlined loops it would be slower. `plain` is
+    # without clamp and without episodes that begin in the sequence.
+    @compiled_part
+    def update(W, L, M, scratch, before, now, h_at, k_at, sums_at, began_at, H, D, t, bound):
+        # E := clamp(L k E + M h u_before), and the sums over the result for the coming step.
+        zero, half, began = splat(0.0), splat(0.5), load(scratch, began_at)
+        for i in range(H):
+            k, h = load(scratch, k_at + i * LANES), load(scratch, h_at + i * LANES)
+            gg, gu, wg, wu = zero, zero, zero, zero
+            for j in range(D):
+                at_w = i * D + j
+                w, e = broadcast(W, at_w), load(scratch, at_w * LANES)
+                if t > 0:
+                    e = broadcast(L, at_w) * k * e + broadcast(M, at_w) * h * load(scratch, before + j * LANES)
+                    if not plain:
+                        e = bounded(e, bound)
+                if not plain:
+                    e = where_inside(began, half, e)
+                store(scratch, at_w * LANES, e)
+                y, v = w + e, load(scratch, now + j * LANES)
+                gg, gu = y * y + gg, y * v + gu
+                if post:
+                    wg, wu = w * y + wg, w * v + wu
+            to = sums_at + 4 * i * LANES
+            store(scratch, to, gg)
+            store(scratch, to + LANES, gu)
+            store(scratch, to + 2 * LANES, wg)
+            store(scratch, to + 3 * LANES, wu)
+
+    return update
+
+
+_update_full, _update_plain = _update(False, False), _update(False, True)
+_update_post, _update_post_plain = _update(True, False), _update(True, True)
 
 
 # fmt: off
@@ -28,8 +65,8 @@ def forward(
     """Runs the layer: writes outputs, the final F and, where ``saved`` is not empty, what backward needs.
 
     ``first`` [B, T], ``h0`` [B, H] and ``F0`` [B, H, D] may be empty; ``W``, ``L`` (Λ) and ``M``
-    (Γ) are [H, D], ``WW`` [H] sums of W². ``saved`` [groups, T, 3 or 6, H, 16]. ``scratch`` holds (H D + 2 D + 4 H + 1)
-    vectors: E, u now and before, and per row h, k, q and the new h.
+    (Γ) are [H, D], ``WW`` [H] sums of W². ``saved`` [groups, T, 3 or 6, H, 16]. ``scratch`` holds (H D + 2 D + 8 H + 1)
+    vectors: E, u now and before, per row h, k, q and the new h, where episodes begin, and per row four sums.
     """
     H = hidden_size
     bound, one, offset, half = splat(clamp), splat(1.0), splat(NORM_OFFSET), splat(0.5)
@@ -39,6 +76,8 @@ def forward(
     h_at = u_at + 2 * D * LANES
     k_at, q_at, new_at = h_at + H * LANES, h_at + 2 * H * LANES, h_at + 3 * H * LANES
     began_at = h_at + 4 * H * LANES
+    sums_at = began_at + LANES
+    plain = first.size == 0 and clamp == np.inf
     for g in range(first_group, last_group):
         sample = g * LANES
         count = min(LANES, batch - sample)
@@ -61,29 +100,22 @@ def forward(
                 for j in range(input_size, D):
                     h = load(scratch, h_at + (j - input_size) * LANES)
                     store(scratch, now + j * LANES, where_inside(began, half, h))
+            part = (W, L, M, scratch, before, now, h_at, k_at, sums_at, began_at, H, D, t, bound)
+            if post and plain:
+                _update_post_plain(*part)
+            elif post:
+                _update_post(*part)
+            elif plain:
+                _update_plain(*part)
+            else:
+                _update_full(*part)
             for i in range(H):
-                k, h = load(scratch, k_at + i * LANES), load(scratch, h_at + i * LANES)
-                gg, gu, wg, wu = splat(0.0), splat(0.0), splat(0.0), splat(0.0)
-                for j in range(D):
-                    at, at_w = (i * D + j) * LANES, i * D + j
-                    w = splat(W[at_w])
-                    e = load(scratch, at)
-                    if t > 0:
-                        e = splat(L[at_w]) * k * e
-                        e = splat(M[at_w]) * h * load(scratch, before + j * LANES) + e
-                        e = bounded(e, bound)
-                    e = where_inside(began, half, e)
-                    store(scratch, at, e)
-                    v = load(scratch, now + j * LANES)
-                    y = w + e
-                    gg = y * y + gg
-                    gu = y * v + gu
-                    if post:
-                        wg = w * y + wg
-                        wu = w * v + wu
+                totals = sums_at + 4 * i * LANES
+                gg, gu = load(scratch, totals), load(scratch, totals + LANES)
+                wg, wu = load(scratch, totals + 2 * LANES), load(scratch, totals + 3 * LANES)
                 q, ue, ge, current = one, one, one, gu
                 if post:
-                    ww = splat(WW[i])
+                    ww = broadcast(WW, i)
                     if t > 0:  # where an episode begins E is zero, and q one
                         q = one + where_inside(began, half, one / (square_root(gg) + offset) - one)
                     p = one - q
@@ -96,7 +128,7 @@ def forward(
                     inv = one
                     if rule != 0:
                         inv = one / (square_root(gg) + offset)
-                    output = tanh(current * inv + splat(bias[i]))
+                    output = tanh(current * inv + broadcast(bias, i))
                     store(scratch, new_at + i * LANES, output)
                     store(scratch, k_at + i * LANES, inv if rule == PRE else q)
                     if saved.size > 0:
@@ -118,6 +150,102 @@ def forward(
                 for j in range(D):
                     store(scratch, (i * D + j) * LANES, load(scratch, (i * D + j) * LANES) * q)
         scatter(F, sample * H * D, H * D, count, scratch, 0, H * D)
+
+
+def _replay(plain):
+    @compiled_part
+    def replay(L, M, saved, at_saved, to_k, stride, scratch, trace_at, began_at, H, D, steps, bound):
+        row, matrix = H * LANES, H * D * LANES
+        half = splat(0.5)
+        for i in range(H):
+            for j in range(D):
+                to = trace_at + (i * D + j) * LANES
+                lam, gam = broadcast(L, i * D + j), broadcast(M, i * D + j)
+                e = load(scratch, to)
+                if not plain:
+                    e = where_inside(load(scratch, began_at), half, e)
+                store(scratch, to, e)
+                for t in range(steps):
+                    at = at_saved + t * stride + i * LANES
+                    k, h, u = load(saved, at + to_k), load(saved, at + 2 * row), load(scratch, (t * D + j) * LANES)
+                    e = lam * k * e + gam * h * u
+                    if not plain:
+                        e = where_inside(load(scratch, began_at + (t + 1) * LANES), half, bounded(e, bound))
+                    store(scratch, to + (t + 1) * matrix, e)
+
+    return replay
+
+
+_replay_full, _replay_plain = _replay(False), _replay(True)
+
+
+def _reverse(post, plain):
+    @compiled_part
+    def reverse(
+        W, L, M, saved, at_saved, gradients, scratch, trace_at, dP_at, now, before, du_at, carry_at, began_at,
+        H, D, t, rule, bound,
+    ):  # fmt: skip
+        # One step back: reads dP of this step's update, leaves that of the previous one.
+        one, zero, half = splat(1.0), splat(0.0), splat(0.5)
+        row = H * LANES
+        began = load(scratch, began_at)
+        limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
+        for i in range(H):
+            at_row = i * LANES
+            at = at_saved + at_row
+            a_at, c_at, dout_at = carry_at + row + at_row, carry_at + 2 * row + at_row, carry_at + 3 * row + at_row
+            inv, current, h = load(saved, at), load(saved, at + row), load(saved, at + 2 * row)
+            k = inv
+            a, c = load(scratch, a_at), load(scratch, c_at)
+            dh = load(scratch, dout_at) + load(scratch, carry_at + at_row) + a
+            dpre = dh * (one - h * h)
+            q, nu, v = one, zero, zero
+            if rule == PRE:
+                nu = zero - (dpre * current + (c - h * a) / k) * inv * inv * inv
+            if post:
+                q = load(saved, at + 3 * row)
+                k = q
+                nu = zero - dpre * current * inv * inv * inv
+                if t > 0:
+                    ue, ge = load(saved, at + 4 * row), load(saved, at + 5 * row)
+                    v = zero - ((c - h * a) / k + dpre * inv * ue + nu * ge) * q * q * q
+                    v = where_inside(began, half, v)
+            ds = dpre * inv
+            at_db = 3 * D * row + at_row
+            store(gradients, at_db, load(gradients, at_db) + dpre)
+            a, c = zero, zero
+            for j in range(D):
+                at_w, at_g = i * D + j, 3 * (i * D + j) * LANES
+                w, lam, gam = broadcast(W, at_w), broadcast(L, at_w), broadcast(M, at_w)
+                e, p = load(scratch, trace_at + at_w * LANES), load(scratch, dP_at + at_w * LANES)
+                u = load(scratch, now + j * LANES)
+                y = w + e
+                if post:
+                    y = w + q * e
+                dy = ds * u + nu * y
+                pk, ph = p * k, p * h
+                dw, de = dy, lam * pk + dy
+                if post:
+                    z = v * (w + e)
+                    dw, de = dy + z, lam * pk + (q * dy + z)
+                store(gradients, at_g, dw + load(gradients, at_g))
+                store(gradients, at_g + LANES, pk * e + load(gradients, at_g + LANES))
+                store(gradients, at_g + 2 * LANES, ph * u + load(gradients, at_g + 2 * LANES))
+                at_u = du_at + j * LANES
+                store(scratch, at_u, gam * ph + (ds * y + load(scratch, at_u)))
+                if not plain:
+                    de = where_inside(began, half, where_inside(e, limit, de))
+                store(scratch, dP_at + at_w * LANES, de)
+                a = gam * load(scratch, before + j * LANES) * de + a
+                c = de * e + c
+            store(scratch, a_at, a)
+            store(scratch, c_at, c)
+
+    return reverse
+
+
+_reverse_full, _reverse_plain = _reverse(False, False), _reverse(False, True)
+_reverse_post, _reverse_post_plain = _reverse(True, False), _reverse(True, True)
 
 
 # fmt: off
@@ -147,7 +275,7 @@ def backward(
     carry_at = du_at + D * LANES
     a_at, c_at, dout_at = carry_at + row, carry_at + 2 * row, carry_at + 3 * row
     began_at = carry_at + 4 * row
-    db_at = 3 * matrix
+    plain = first.size == 0 and clamp == np.inf
     for g in range(first_group, last_group):
         sample = g * LANES
         count = min(LANES, batch - sample)
@@ -178,21 +306,11 @@ def backward(
             gather(scratch, trace_at, H * D, F0, sample * H * D, H * D, count)
         if dF.size > 0:
             gather(scratch, dP_at, H * D, dF, sample * H * D, H * D, count)
-        for i in range(H):
-            for j in range(D):
-                to = trace_at + (i * D + j) * LANES
-                lam, gam = splat(L[i * D + j]), splat(M[i * D + j])
-                e = where_inside(load(scratch, began_at), half, load(scratch, to))
-                store(scratch, to, e)
-                for t in range(steps):
-                    at = (g * steps + t) * kinds * row + i * LANES
-                    k = one
-                    if rule != 0:
-                        k = load(saved, at + (3 * row if post else 0))
-                    e = lam * k * e + gam * load(saved, at + 2 * row) * load(scratch, (t * D + j) * LANES)
-                    e = bounded(e, bound)
-                    e = where_inside(load(scratch, began_at + (t + 1) * LANES), half, e)
-                    store(scratch, to + (t + 1) * matrix, e)
+        known = (saved, g * steps * kinds * row, (3 if post else 0) * row, kinds * row)
+        if plain:
+            _replay_plain(L, M, *known, scratch, trace_at, began_at, H, D, steps, bound)
+        else:
+            _replay_full(L, M, *known, scratch, trace_at, began_at, H, D, steps, bound)
         for i in range(H):  # from the gradient of the final F = q E to that of the last update
             store(scratch, carry_at + i * LANES, zero)
             a, c = zero, zero
@@ -201,7 +319,7 @@ def backward(
                 norm, dot = zero, zero
                 for j in range(D):
                     e = load(scratch, trace_at + steps * matrix + (i * D + j) * LANES)
-                    y = splat(W[i * D + j]) + e
+                    y = broadcast(W, i * D + j) + e
                     norm = y * y + norm
                     dot = load(scratch, dP_at + (i * D + j) * LANES) * e + dot
                 q = one / (square_root(norm) + splat(NORM_OFFSET))
@@ -211,74 +329,34 @@ def backward(
                     e = load(scratch, trace_at + steps * matrix + (i * D + j) * LANES)
                     de = load(scratch, dP_at + (i * D + j) * LANES)
                     if post:
-                        z = v * (splat(W[i * D + j]) + e)
+                        z = v * (broadcast(W, i * D + j) + e)
                         to = 3 * (i * D + j) * LANES
                         store(gradients, to, load(gradients, to) + z)
                         de = q * de + z
                     de = where_inside(e, bound, de)
                     store(scratch, dP_at + (i * D + j) * LANES, de)
                     u = load(scratch, ((steps - 1) * D + j) * LANES)
-                    a = splat(M[i * D + j]) * u * de + a
+                    a = broadcast(M, i * D + j) * u * de + a
                     c = de * e + c
             store(scratch, a_at + i * LANES, a)
             store(scratch, c_at + i * LANES, c)
         for t in range(steps - 1, -1, -1):
             began = load(scratch, began_at + t * LANES)
-            limit = bound if t > 0 else splat(np.inf)  # dF0 is not behind a clamp
-            now = t * D * LANES
-            before = max(t - 1, 0) * D * LANES
             gather(scratch, dout_at, H, dout, (sample * steps + t) * H, steps * H, count)
             for j in range(D):
                 store(scratch, du_at + j * LANES, zero)
-            for i in range(H):
-                at_row = i * LANES
-                at_saved = (g * steps + t) * kinds * row + at_row
-                inv, current, k = one, zero, one
-                if rule != 0:
-                    inv, current = load(saved, at_saved), load(saved, at_saved + row)
-                    k = inv
-                h = load(saved, at_saved + 2 * row)
-                a, c = load(scratch, a_at + at_row), load(scratch, c_at + at_row)
-                dh = load(scratch, dout_at + at_row) + load(scratch, carry_at + at_row) + a
-                dpre = dh * (one - h * h)
-                q, nu, v = one, zero, zero
-                if rule == PRE:
-                    nu = zero - (dpre * current + (c - h * a) / k) * inv * inv * inv
-                if post:
-                    q = load(saved, at_saved + 3 * row)
-                    k = q
-                    nu = zero - dpre * current * inv * inv * inv
-                    if t > 0:
-                        ue, ge = load(saved, at_saved + 4 * row), load(saved, at_saved + 5 * row)
-                        v = zero - ((c - h * a) / k + dpre * inv * ue + nu * ge) * q * q * q
-                        v = where_inside(began, half, v)
-                ds = dpre * inv
-                store(gradients, db_at + at_row, load(gradients, db_at + at_row) + dpre)
-                a, c = zero, zero
-                for j in range(D):
-                    at_w, at_g = i * D + j, 3 * (i * D + j) * LANES
-                    w, lam, gam = splat(W[at_w]), splat(L[at_w]), splat(M[at_w])
-                    e = load(scratch, trace_at + t * matrix + (i * D + j) * LANES)
-                    u, p = load(scratch, now + j * LANES), load(scratch, dP_at + (i * D + j) * LANES)
-                    y = w + e
-                    if post:
-                        y = w + q * e
-                    dy = ds * u + nu * y
-                    dw, de = dy, lam * p * k + dy
-                    if post:
-                        z = v * (w + e)
-                        dw, de = dy + z, lam * p * k + (q * dy + z)
-                    store(gradients, at_g, dw + load(gradients, at_g))
-                    store(gradients, at_g + LANES, p * e * k + load(gradients, at_g + LANES))
-                    store(gradients, at_g + 2 * LANES, p * u * h + load(gradients, at_g + 2 * LANES))
-                    at_u = du_at + j * LANES
-                    store(scratch, at_u, gam * p * h + (ds * y + load(scratch, at_u)))
-                    de = where_inside(began, half, where_inside(e, limit, de))
-                    store(scratch, dP_at + (i * D + j) * LANES, de)
-                    a = gam * load(scratch, before + j * LANES) * de + a
-                    c = de * e + c
-                store(scratch, a_at + at_row, a)
-                store(scratch, c_at + at_row, c)
+            part = (
+                W, L, M, saved, (g * steps + t) * kinds * row, gradients, scratch, trace_at + t * matrix, dP_at,
+                t * D * LANES, max(t - 1, 0) * D * LANES, du_at, carry_at, began_at + t * LANES, H, D, t, rule, bound,
+            )  # fmt: skip
+            if post and plain:
+                _reverse_post_plain(*part)
+            elif post:
+                _reverse_post(*part)
+            elif plain:
+                _reverse_plain(*part)
+            else:
+                _reverse_full(*part)
             scatter(dx, (sample * steps + t) * input_size, steps * input_size, count, scratch, du_at, input_size)
             for j in range(input_size, D):
                 carried = where_inside(began, half, load(scratch, du_at + j * LANES))
