@@ -55,14 +55,13 @@ def hebbff(
 
 def _chunk(x, drive, A, keep, rate, is_first):
     steps = x.shape[1]
-    ages = rate * keep ** torch.from_numpy(_lags(steps))  # [C + 1, C]
     episode = None if is_first is None else is_first.cumsum(1)  # [B, C]
     if A is not None:
         kept = keep ** torch.arange(steps + 1.0)[:, None]  # [C + 1, 1]
         read = torch.bmm(x, A.transpose(1, 2)) * kept[:-1]  # [B, C, H]
         drive = drive + (read if episode is None else torch.where(episode[:, :, None] == 0, read, 0.0))
-    h = _Attention.apply(x, drive, ages, is_first) if steps > 1 else torch.sigmoid(drive)
-    post = h * ages[-1][:, None]
+    h = _Attention.apply(x, drive, keep, rate, is_first) if steps > 1 else torch.sigmoid(drive)
+    post = h * (rate * keep ** torch.from_numpy(_lags(steps)[-1]))[:, None]
     if episode is not None:
         of_last = (episode == episode[:, -1:])[:, :, None]
         post, x = torch.where(of_last, post, 0.0), torch.where(of_last, x, 0.0)
@@ -82,41 +81,51 @@ def _lags(steps: int) -> np.ndarray:
 
 
 class _Attention(torch.autograd.Function):
-    """``h_t = sigmoid(drive_t + Σ_{s<t} ages_ts (x_t·x_s) h_s)``, over the s in the episode of t.
-
-    The last row of ``ages`` is not read.
-    """
+    """``h_t = sigmoid(drive_t + Σ_{s<t} rate keep^(t-1-s) (x_t·x_s) h_s)``, over the s in the episode of t."""
 
     @staticmethod
-    def forward(ctx, x, drive, ages, is_first):
-        from rllib_stpn.kernels import hebbff_lanes as loops
-
+    def forward(ctx, x, drive, keep, rate, is_first):
+        loops = _loops()
         first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
-        given = [tensor.detach().contiguous() for tensor in (x, first, drive, ages)]
-        out = torch.empty_like(given[2])
+        x, first, drive = (tensor.detach().contiguous() for tensor in (x, first, drive))
+        out = torch.empty_like(drive)
         ctx.sizes = *drive.shape[:2], x.shape[2], drive.shape[2]
-        arrays = [tensor.numpy().reshape(-1) for tensor in (*given, out)]
+        ctx.powers = keep.numpy(force=True) ** _lags(drive.shape[1])  # [C + 1, C]
+        ages = (rate.numpy(force=True) * ctx.powers).reshape(-1)
+        arrays = [*(tensor.numpy().reshape(-1) for tensor in (x, first, drive)), ages, out.numpy().reshape(-1)]
         _run(ctx.sizes, loops.forward_vectors, lambda slot: partial(loops.forward, *arrays))
-        ctx.save_for_backward(given[0], first, given[3], out)
+        ctx.save_for_backward(x, first, keep, rate, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout):
-        from rllib_stpn.kernels import hebbff_lanes as loops
-
-        x, first, ages, out = ctx.saved_tensors
+        loops = _loops()
+        x, first, keep, rate, out = ctx.saved_tensors
         dx, ddrive = torch.empty_like(x), torch.empty_like(out)
+        ages, lags = rate.numpy(force=True) * ctx.powers, _lags(out.shape[1])
+        before, after = (x, first), (out, dout.contiguous(), dx, ddrive)
+        arrays = [tensor.numpy().reshape(-1) for tensor in before]
+        arrays += [ages.reshape(-1), *(tensor.numpy().reshape(-1) for tensor in after)]
         dages = []
-        arrays = [tensor.numpy().reshape(-1) for tensor in (x, first, ages, out, dout.contiguous(), dx, ddrive)]
 
         def task(slot):
-            dages.append(torch.empty(loops.gradients(out.shape[1])))
-            return partial(loops.backward, *arrays, dages[slot].numpy())
+            dages.append(np.empty(loops.gradients(out.shape[1]), dtype=np.float32))
+            return partial(loops.backward, *arrays, dages[slot])
 
         _run(ctx.sizes, loops.backward_vectors, task)
         # In the order of the slices, so that equal calls give equal gradients.
-        return dx, ddrive, functools.reduce(torch.add, dages)[: ages.numel()].view(ages.shape), None
+        dage = functools.reduce(np.add, dages)[: ages.size].reshape(ages.shape)
+        dkeep = (dage * lags * rate.numpy(force=True) * keep.numpy(force=True) ** (lags - 1).clip(0)).sum()
+        return dx, ddrive, keep.new_tensor([dkeep]), rate.new_tensor([(dage * ctx.powers).sum()]), None
+
+
+@functools.cache
+def _loops():
+    """The module of the loops, which needs numba, imported no sooner than it is used."""
+    from rllib_stpn.kernels import hebbff_lanes
+
+    return hebbff_lanes
 
 
 _NO_FIRST = torch.empty(0, dtype=torch.uint8)
@@ -125,6 +134,7 @@ _NO_FIRST = torch.empty(0, dtype=torch.uint8)
 def _run(sizes, vectors, task):
     """Shares out the groups of sixteen samples; ``task`` gives a thread's loops, less scratch memory and sizes."""
     batch, steps, D, H = sizes
-    room = vectors(steps, D, H) * 16
-    parts = slices(-(-batch // 16), batch * steps * steps * (D + H), THREAD_WORK)
+    lanes = _loops().LANES
+    room = vectors(steps, D, H) * lanes
+    parts = slices(-(-batch // lanes), batch * steps * steps * (D + H), THREAD_WORK)
     run_slices([partial(task(slot), workspace(slot, room).numpy(), *part, *sizes) for slot, *part in parts])

@@ -136,7 +136,8 @@ class _Plastic(torch.autograd.Function):
         ctx.lease = Lease(groups * steps * loops.saved_vectors(rule, H) * loops.LANES) if save else None
         saved = ctx.lease.memory if save else None
         rows = (row0, None, None) if modulated else (None, row0, row1)
-        arrays = _flat(drive, first, h, A, E, weight, alpha, *rows, out, last, trace, spent, saved)
+        given, (kept,) = _flat(first, h, A, E, weight, alpha, *rows), _flat(saved)
+        arrays = [*_flat(drive), *given, *_flat(out, last, trace, spent), kept]
         scalars = _number(keep), _number(rate), _number(row1) if modulated else 0.0
         run = loops.forward(rule, energy)
 
@@ -147,6 +148,7 @@ class _Plastic(torch.autograd.Function):
         run_slices([task(*part) for part in slices(groups, batch * (steps + 4) * H * H, THREAD_WORK)])
         ctx.save_for_backward(inputs, first, h, A, E, weight_x, weight, alpha, row0, row1)
         ctx.rule, ctx.scalars, ctx.sizes = rule, scalars[:2], (batch, steps, H)
+        ctx.arrays = [*given[:-1], kept]  # the shift of a layer normalisation is not read again
         ctx.shapes = getattr(keep, "shape", ()), getattr(rate, "shape", ())
         ctx.set_materialize_grads(False)
         if spent is not None:
@@ -157,20 +159,19 @@ class _Plastic(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dout, dA, dE, _):
         loops = _loops()
-        inputs, first, h, A, E, weight_x, weight, alpha, row0, row1 = ctx.saved_tensors
-        rule, saved = ctx.rule, ctx.lease.memory
+        inputs, _, h, A, E, weight_x, _, alpha, row0, row1 = ctx.saved_tensors
+        rule = ctx.rule
         modulated = rule in loops.MODULATED
         batch, steps, H = ctx.sizes
         groups = -(-batch // loops.LANES)
-        dout = saved.new_zeros(batch, steps, H) if dout is None else dout
+        dout = torch.zeros(batch, steps, H) if dout is None else dout
         ddrive = workspace(-1, batch * steps * H).view(-1, H)
         dh, dA0, dE0 = (None if t is None else torch.empty(t.shape) for t in (h, A, E))
         # The A that gradients reach: those used by the steps and, where a gradient comes from there, the last one.
         passes = steps + 1 if rule != "fast_weights" and (dA is not None or dE is not None) else steps
         kept = loops.backward_vectors(rule, H, passes, passes) * loops.LANES * 4
         length = passes if kept <= TRACE_BYTES else max(1, round(math.sqrt(passes)))
-        rows = (row0, None) if modulated else (None, row0)
-        given = _flat(first, h, A, E, weight, alpha, *rows, saved, dout, dA, dE)
+        given = [*ctx.arrays, *_flat(dout, dA, dE)]
         results = _flat(ddrive, dh, dA0, dE0)
         run = loops.backward(rule)
         parts = slices(groups, 3 * batch * steps * H * H, THREAD_WORK)
@@ -184,18 +185,11 @@ class _Plastic(torch.autograd.Function):
 
         run_slices([task(*part) for part in parts])
         # In the order of the slices, so that equal calls give equal gradients.
-        gradients, at = functools.reduce(torch.add, sums.unbind()), 0
-
-        def next_gradient(*shape):
-            nonlocal at
-            at += math.prod(shape)
-            return gradients[at - math.prod(shape) : at].view(shape)
-
-        dweight = next_gradient(H, H)
-        dalpha = None if alpha is None else next_gradient(H, H)
-        dbias, drow0, drow1 = next_gradient(H), next_gradient(H), next_gradient(H)
+        gradients = functools.reduce(torch.add, sums.unbind())
+        matrices = H * H, 0 if alpha is None else H * H
+        sizes = *matrices, H, H, H, 1, 1, 1
+        dweight, dalpha, dbias, drow0, drow1, dkeep, drate, dbias_m = gradients[: sum(sizes)].split(sizes)
         keep_shape, rate_shape = ctx.shapes
-        dkeep, drate, dbias_m = next_gradient(1), next_gradient(1), next_gradient(1)
         dinputs = None
         if ctx.needs_input_grad[0]:
             dinputs = torch.mm(ddrive, weight_x).view(inputs.shape)
@@ -206,8 +200,8 @@ class _Plastic(torch.autograd.Function):
             dE0,
             torch.mm(ddrive.T, inputs.reshape(batch * steps, -1)),
             dbias,
-            dweight,
-            dalpha,
+            dweight.view(H, H),
+            None if alpha is None else dalpha.view(H, H),
             None if row0 is None else drow0.view(row0.shape),
             None if row1 is None else (dbias_m if modulated else drow1),
             dkeep.view(keep_shape) if ctx.needs_input_grad[10] else None,

@@ -54,7 +54,7 @@ class HebbFF(Layer):
     def run(self, inputs, state, is_first, return_energy):
         """The fused form where no energy is asked for and the tensors allow it, else ``run_steps``."""
         leaves: tuple[torch.Tensor, ...] = () if state is None else (state["A"],)
-        if return_energy or not kernels.plastic_fits(inputs, *leaves, *self.parameters()):
+        if return_energy or not kernels.plastic_fits(inputs, *leaves, self.weight):
             return self.run_steps(inputs, state, is_first, return_energy)
         if not leaves and inputs.shape[1] > CHUNK:
             leaves = tuple(self.initial_state(len(inputs)).values())

@@ -94,7 +94,7 @@ class Layer(torch.nn.Module):
         """
         plasticity = self.plasticity()
         leaves: dict = dict.fromkeys(self.state_shapes()) if state is None else state
-        if plasticity is None or not kernels.plastic_fits(inputs, *leaves.values(), *self.parameters()):
+        if plasticity is None or not kernels.plastic_fits(inputs, *leaves.values(), plasticity.weight):
             return self.run_steps(inputs, state, is_first, return_energy)
         keys = [key for key in self.state_shapes() if key != "h"]
         matrices = [leaves[key] for key in keys]
