@@ -164,7 +164,9 @@ class _FusedSTPN(torch.autograd.Function):
         run_slices([task(*part) for part in parts])
         # In the order of the slices, so that equal calls give equal gradients.
         gradients, db = (functools.reduce(torch.Tensor.add_, parts) for parts in zip(*sums, strict=True))
-        dW, dL, dM = gradients.permute(2, 0, 1, 3).reshape(3, hidden_size, width)[:, :, :D]
+        # A copy in any case: the scratch memory will be written over.
+        gradients = gradients.permute(2, 0, 1, 3).clone(memory_format=torch.contiguous_format)
+        dW, dL, dM = gradients.view(3, hidden_size, width)[:, :, :D]
         return (
             dx,
             dh0 if h0.numel() else None,
