@@ -70,6 +70,7 @@ STUDIES = {
         config={"callbacks": "energy"},
         report=("--threshold", "950"),
     ),
+    "pong": Study(("pong_stpn_ppo",), seeds=(0,), stop={"time_total_s": 7740}, report=("--threshold", "18")),
 }
 
 

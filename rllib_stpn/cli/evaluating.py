@@ -4,14 +4,13 @@ import dataclasses
 import json
 import math
 import os
-import platform
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.report import provenance
 
 if TYPE_CHECKING:
     from rllib_stpn.agent import Agent
@@ -84,7 +83,7 @@ def run(request: Request) -> None:
     results = _supervised(request, path) if is_supervised(path) else _agent(request, path)
     if request.out is not None:
         Path(request.out).expanduser().write_text(
-            json.dumps(results | {"versions": _versions()}, indent=2, default=str)
+            json.dumps(results | {"versions": provenance.versions()}, indent=2, default=str)
         )
         print(f"results     {request.out}")
 
@@ -297,8 +296,3 @@ def _supervised(request: Request, path: Path) -> dict[str, Any]:
     for name, value in metrics.items():
         print(f"{name.removeprefix('test_').replace('_', ' '):<11} {value:.6g}")
     return {"checkpoint": str(path), "task": task.name, "model": module.layer.name, **metrics}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("rllib-stpn", "ray", "torch", "gymnasium", "numpy")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -228,6 +228,15 @@ def test_fused_leaves_its_arguments_alone():
     assert all(torch.equal(tensors[k], copies[k]) for k in NAMES)
 
 
+@pytest.mark.parametrize("hidden_size", [1, 3, 20])
+def test_a_later_call_does_not_change_results(hidden_size):
+    tensors = arguments(3, 4, 5, hidden_size)
+    earlier = run(tensors, normalize="pre", clamp=None, recurrent=True, implementation="fused")
+    copies = {key: value.clone() for key, value in earlier.items()}
+    run(arguments(3, 4, 5, hidden_size, plasticity=3.0), normalize="pre", clamp=None, recurrent=True)
+    assert_near(earlier, copies, 0.0)
+
+
 def test_fused_takes_strided_tensors():
     tensors = arguments(3, 4, 5, 4, start=True)
     strided = {k: t.transpose(0, -1).contiguous().transpose(0, -1) for k, t in tensors.items()}
