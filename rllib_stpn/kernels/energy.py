@@ -1,10 +1,12 @@
 """Energy of a step on analog in-memory hardware."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 _wanted = threading.local()
 
@@ -23,7 +25,7 @@ def only_sums() -> Iterator[None]:
         _wanted.only_sums = before
 
 
-def energy(efficacy: torch.Tensor, presynaptic: torch.Tensor) -> torch.Tensor:
+def energy(efficacy: torch.Tensor, presynaptic: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
     """Energy per unit of driving ``efficacy`` with the activations ``presynaptic``.
 
     Input activation is a voltage and synaptic efficacy a conductance, so a synapse spends ``V² |G|`` and unit ``i``
@@ -34,14 +36,27 @@ def energy(efficacy: torch.Tensor, presynaptic: torch.Tensor) -> torch.Tensor:
     Args:
         efficacy: ``[units, D]``, or ``[B, units, D]`` where each sample has its own.
         presynaptic: ``[..., D]`` for a shared efficacy, ``[B, D]`` for one per sample.
+        more: Shared efficacies of the same units and what drives them, in turn.
 
     Returns:
         ``[..., units]``.
     """
-    efficacy, power = efficacy.detach(), presynaptic.detach().square()
     if efficacy.dim() == 3:
-        return torch.einsum("bhd,bd->bh", efficacy.abs(), power)
+        return torch.einsum("bhd,bd->bh", efficacy.detach().abs(), presynaptic.detach().square())
+    pairs = zip((efficacy, *more[::2]), (presynaptic, *more[1::2]), strict=True)
     if getattr(_wanted, "only_sums", False):
-        mean = power @ efficacy.abs().sum(0) / len(efficacy)
+        mean = functools.reduce(torch.add, (u.detach().square() @ _mean_row(G) for G, u in pairs))
         return mean[..., None].expand(*mean.shape, len(efficacy))
-    return power @ efficacy.abs().T
+    return functools.reduce(torch.add, (u.detach().square() @ G.detach().abs().T for G, u in pairs))
+
+
+_mean_rows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+
+def _mean_row(efficacy: torch.Tensor) -> torch.Tensor:
+    """The mean of ``|efficacy|`` over units, computed again only where it has changed, as weights seldom do."""
+    state = efficacy._version, efficacy.data_ptr()
+    kept = _mean_rows.get(efficacy)
+    if kept is None or kept[0] != state:
+        kept = _mean_rows[efficacy] = state, efficacy.detach().abs().mean(0)
+    return kept[1]

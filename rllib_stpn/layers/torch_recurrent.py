@@ -72,6 +72,13 @@ class TorchRecurrent(Layer):
         energy = None
         if return_energy:
             h = torch.cat(previous, 1)  # [B, T, H], each step's h before the step
-            weights = torch.cat([self.weight_ih, self.weight_hh], 1)
-            energy = synaptic_energy(weights, torch.cat([inputs, h], 2))
+            energy = synaptic_energy(self.weight_ih, inputs, self.weight_hh, h)
         return torch.cat(outputs, 1), state, energy
+
+    def energy_without(self, inputs, state, columns=None):
+        """As in ``Layer``, without the step itself: its energy depends on inputs and h alone."""
+        if state is None:
+            state = self.initial_state(inputs.shape[0])
+        silent = inputs.clone()
+        silent[..., slice(None) if columns is None else list(columns)] = 0
+        return synaptic_energy(self.weight_ih, silent, self.weight_hh, state["h"][:, None])
