@@ -22,7 +22,8 @@ from rllib_stpn.report.groups import needed_metrics
 from rllib_stpn.report.trials import ITERATION, at
 
 RLLIB = Path(sys.executable).with_name("rllib")
-EXAMPLES = Path(__file__).parents[1] / "tuned_examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "tuned_examples"
 ROWS = 200  # of a curve
 PATHS = ("env", "task", "seed", "lr", "model")  # of the settings that tell trainings apart
 
@@ -79,11 +80,12 @@ def train(file: str, study: Study, storage: Path) -> None:
     config = {**study.config, "seed": {"grid_search": list(study.seeds)}}
     subprocess.run(
         [
-            *(RLLIB, "train", "-f", EXAMPLES / f"{file}.yaml", "--storage-path", storage, "--resume"),
+            *(RLLIB, "train", "-f", f"tuned_examples/{file}.yaml", "--storage-path", storage.absolute(), "--resume"),
             *("--stop", json.dumps(study.stop), "--config", json.dumps(config), "--checkpoint-freq", "20"),
             *("--keep-checkpoints-num", "1"),
         ],
         check=True,
+        cwd=ROOT,  # so that the command is kept as others would type it
     )
 
 
@@ -109,6 +111,13 @@ def keep(experiment: Path, target: Path) -> None:
     (target / "started.jsonl").write_text(re.sub(r" --storage-path [^ \"]+", "", started))
 
 
+def report(study: str, out: Path) -> None:
+    """Writes the report on the kept runs of a study; without the page, which has the same in one large file."""
+    runs = [str(Path(__file__).parent / study / "runs" / file) for file in STUDIES[study].files]
+    subprocess.run([RLLIB, "report", *runs, "--out", out, *STUDIES[study].report], check=True)
+    (out / "report.html").unlink()
+
+
 def _short(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.9g}"
@@ -126,8 +135,7 @@ def main() -> None:
         print(f"== {args.study}: {file} ({number} of {len(study.files)})", flush=True)
         train(file, study, args.storage_path)
         keep(args.storage_path / file, out / "runs" / file)
-    runs = [out / "runs" / file for file in study.files]
-    subprocess.run([RLLIB, "report", *runs, "--out", out, *study.report], check=True)
+    report(args.study, out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from rllib_stpn.cli.main import main
 from rllib_stpn.report.trials import read_trials
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -16,11 +15,17 @@ STUDIES = sorted(directory.parent for directory in RESULTS.glob("*/runs"))
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_the_report_is_made_again_from_the_committed_runs(study, tmp_path):
-    options = RUN["STUDIES"][study.name].report
-    assert main(["report", str(study / "runs"), "--out", str(tmp_path), *options]) == 0
+    RUN["report"](study.name, tmp_path)
     assert (tmp_path / "report.md").read_text() == (study / "report.md").read_text()
     figures = {path.name for path in tmp_path.glob("*.png")}
     assert figures and figures == {path.name for path in study.glob("*.png")}
+
+
+def test_the_table_in_the_readme_is_a_report():
+    report = (RESULTS / "associative_retrieval/report.md").read_text()
+    table = [line for line in report.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(RUN["STUDIES"]["associative_retrieval"].files)
+    assert "\n".join(table) in (RESULTS.parent / "README.md").read_text()
 
 
 def test_studies_name_files_that_are_there():

@@ -15,7 +15,7 @@ from rllib_stpn.report.groups import ENERGY, SECONDS, STEPS, Group, Section
 # Okabe and Ito's palette, which colour-blind readers can tell apart; beyond its length dashes tell.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
-_MARKERS = "osD^vPX"
+_MARKERS = "osD^vPX*<>p"  # not a multiple of the colours, so that the pairs last
 _POINTS = 300
 Look = dict[str, Any]
 
@@ -95,7 +95,7 @@ def energy_against_performance(section: Section) -> Figure | None:
         axes.set_xlim(left=0)
     axes.set_xlabel(_energy_label(section))
     axes.set_ylabel(f"final {metric_name(section.metric)}")
-    figure.legend(loc="outside lower center", ncols=min(3, len(means)), frameon=False)
+    figure.legend(loc="outside lower center", ncols=min(2, len(means)), frameon=False)
     return figure
 
 
