@@ -116,7 +116,7 @@ class EnergyMetricsCallback(RLlibCallback):
         if reading is not None:
             spent = np.where(valid, reading.layers, 0.0)
             self._sums += spent.sum(0)
-            self._count(reading, spent.sum(1), np.count_nonzero(valid), reading.share @ valid)
+            self._count(reading, spent.sum(1), int(valid.sum()), reading.share @ valid)
         for index in np.flatnonzero(done).tolist():
             self._end_episode(index, returns[index])
 
