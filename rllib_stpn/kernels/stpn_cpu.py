@@ -43,12 +43,14 @@ def _load_weights(weights, at):
 
 
 @inline
-def _load_sums(sums, at, stride):
+def load_sums(sums, at, stride):
+    """The four sums over a row that `store_sums` kept: G², G u, W G and W u."""
     return load(sums, at), load(sums, at + stride), load(sums, at + 2 * stride), load(sums, at + 3 * stride)
 
 
 @inline
-def _store_sums(sums, at, stride, totals):
+def store_sums(sums, at, stride, totals):
+    """Keeps four sums, ``stride`` elements apart."""
     store(sums, at, totals[0])
     store(sums, at + stride, totals[1])
     store(sums, at + 2 * stride, totals[2])
@@ -60,7 +62,7 @@ def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, p
     # Adds up what the coming step needs to know of one row of G = W + E, of which `there` columns are there.
     gg, gu, wg, wu, spent = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
-        gg, gu, wg, wu = _load_sums(sums, to, stride)
+        gg, gu, wg, wu = load_sums(sums, to, stride)
         spent = load(sums, to + 4 * stride)
     for j in range(0, n, LANES):
         w, v = load(weights, row + 3 * j), load(u, now + j)
@@ -72,7 +74,7 @@ def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, p
             wu = w * v + wu
         if measure:
             spent = absolute(g) * v * v + spent
-    _store_sums(sums, to, stride, (gg, gu, wg, wu))
+    store_sums(sums, to, stride, (gg, gu, wg, wu))
     store(sums, to + 4 * stride, spent)
 
 
@@ -104,9 +106,9 @@ def _update(pair, post):
             if pair:
                 two = broadcast(row_values, at_k + padded), broadcast(row_values, at_h + padded)
             if start > 0:
-                totals = _load_sums(sums, to, stride)
+                totals = load_sums(sums, to, stride)
                 if pair:
-                    more = _load_sums(sums, to + other, stride)
+                    more = load_sums(sums, to + other, stride)
             # Whole vectors, then what is left of a row; a branch around loads would count references to the arrays.
             row, at_E, next_E = 3 * i * width, at + i * D, at + (i + rows) * D
             for j in range(start, start + whole, LANES):
@@ -126,9 +128,9 @@ def _update(pair, post):
                     e, past, v = load_first(E, next_E + j, there), before + width + j, now + width + j
                     e, more = _update_vector(vectors, e, u, past, v, two, bound, more, post)
                     store_first(E, next_E + j, e, there)
-            _store_sums(sums, to, stride, totals)
+            store_sums(sums, to, stride, totals)
             if pair:
-                _store_sums(sums, to + other, stride, more)
+                store_sums(sums, to + other, stride, more)
 
     return update
 

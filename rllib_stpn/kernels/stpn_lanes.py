@@ -11,7 +11,7 @@ lanes innermost. A group at the end of the batch leaves lanes empty: these hold 
 import numpy as np
 
 from rllib_stpn.kernels.lanes import bounded, clear, compiled, compiled_part, episode_begins, gather, scatter, tanh
-from rllib_stpn.kernels.stpn_cpu import NORM_OFFSET, POST, PRE
+from rllib_stpn.kernels.stpn_cpu import NORM_OFFSET, POST, PRE, load_sums, store_sums
 from rllib_stpn.kernels.vector import LANES, at_least, broadcast, load, splat, square_root, store, where_inside
 
 
@@ -40,10 +40,7 @@ def _update(post, plain):
                 if post:
                     wg, wu = w * y + wg, w * v + wu
             to = sums_at + 4 * i * LANES
-            store(scratch, to, gg)
-            store(scratch, to + LANES, gu)
-            store(scratch, to + 2 * LANES, wg)
-            store(scratch, to + 3 * LANES, wu)
+            store_sums(scratch, to, LANES, (gg, gu, wg, wu))
 
     return update
 
@@ -110,9 +107,7 @@ def forward(
             else:
                 _update_full(*part)
             for i in range(H):
-                totals = sums_at + 4 * i * LANES
-                gg, gu = load(scratch, totals), load(scratch, totals + LANES)
-                wg, wu = load(scratch, totals + 2 * LANES), load(scratch, totals + 3 * LANES)
+                gg, gu, wg, wu = load_sums(scratch, sums_at + 4 * i * LANES, LANES)
                 q, ue, ge, current = one, one, one, gu
                 if post:
                     ww = broadcast(WW, i)
