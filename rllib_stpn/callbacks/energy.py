@@ -116,7 +116,8 @@ class EnergyMetricsCallback(RLlibCallback):
         if reading is not None:
             spent = np.where(valid, reading.layers, 0.0)
             self._sums += spent.sum(0)
-            self._count(reading, spent.sum(1), int(valid.sum()), reading.share @ valid)
+            share = None if reading.share is None else reading.share @ valid
+            self._count(reading, spent.sum(1), np.count_nonzero(valid), share)
         for index in np.flatnonzero(done).tolist():
             self._end_episode(index, returns[index])
 
@@ -131,7 +132,7 @@ class EnergyMetricsCallback(RLlibCallback):
             return
         spent = reading.layers[:, env_index]
         self._sums[env_index] += spent.sum()
-        self._count(reading, spent, 1, reading.share[:, env_index])
+        self._count(reading, spent, 1, None if reading.share is None else reading.share[:, env_index])
 
     def on_episode_end(
         self,
@@ -179,11 +180,12 @@ class EnergyMetricsCallback(RLlibCallback):
         self._names: list[str] = []
         self._share = np.zeros(2)  # recurrent, all
 
-    def _count(self, reading: Reading, by_layer: np.ndarray, steps: int, share: np.ndarray) -> None:
+    def _count(self, reading: Reading, by_layer: np.ndarray, steps: int, share: np.ndarray | None) -> None:
         self._names = reading.names
         self._by_layer = self._by_layer + by_layer
         self._steps += steps
-        self._share += share
+        if share is not None:
+            self._share += share
 
     def _end_episode(self, index: int, reward: float) -> None:
         # Episodes without a measured step count, too: the short ones among them would be missing from the mean.

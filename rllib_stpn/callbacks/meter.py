@@ -27,12 +27,12 @@ class Reading(NamedTuple):
         names: Of the layers.
         layers: ``[layers, B]``, summed over units.
         share: ``[2, B]``, of all layers: what recurrent synapses spent, and what all did; zeros where they were not
-            told apart.
+            told apart, None if nowhere.
     """
 
     names: list[str]
     layers: np.ndarray
-    share: np.ndarray
+    share: np.ndarray | None
 
 
 class Meter:
@@ -75,25 +75,23 @@ class Meter:
             return
         if module is not self._module:
             self._module, self._layers = module, acting_layers(module)
+            self._depths = [getattr(layer, "num_layers", 1) for layer in self._layers]  # a stack has several
+            self._names = _names(self._layers, self._depths)
             self._check_ignored(module, self._layers[0])
         layers = self._layers
         drawn = self._random.randrange(_SHARE_STEPS * _SHARE_PARTS)
         part = (drawn, _SHARE_PARTS) if drawn < _SHARE_PARTS else None
         with energies_of(layers, self.ignore_inputs, part) as energies, only_sums():
             yield
-        parts = [
-            part.sum((1, 2))
-            for layer, energy in zip(layers, energies, strict=True)
-            for part in energy.total.chunk(_depth(layer), -1)
-        ]
-        spent = _numpy(torch.stack(parts))
-        share = np.zeros((2, spent.shape[1]))
+        spent = np.concatenate([_sums(energy.total, depth) for energy, depth in zip(energies, self._depths, strict=True)])
+        share = None
         if part is not None:
+            share = np.zeros((2, spent.shape[1]))
             rows = rows_of(spent.shape[1], part)
-            recurrent = [energy.recurrent.sum((1, 2)) for energy in energies if energy.recurrent is not None]
-            share[0, rows] = _numpy(torch.stack(recurrent).sum(0))
+            recurrent = [_sums(energy.recurrent, 1) for energy in energies if energy.recurrent is not None]
+            share[0, rows] = np.sum(recurrent, axis=(0, 1))
             share[1, rows] = spent[:, rows].sum(0)
-        self.reading = Reading(_names(layers), spent, share)
+        self.reading = Reading(self._names, spent, share)
 
     def _check_ignored(self, module: Any, layer: Layer) -> None:
         if not self.ignore_inputs:
@@ -112,16 +110,16 @@ class Meter:
             )
 
 
-def _depth(layer: Layer) -> int:
-    """How many layers, of as many units each, a stack has."""
-    return getattr(layer, "num_layers", 1)
-
-
-def _names(layers: Sequence[Layer]) -> list[str]:
+def _names(layers: Sequence[Layer], depths: Sequence[int]) -> list[str]:
     """The layers' names, numbered where there are several."""
-    names = [layer.name for layer in layers for _ in range(_depth(layer))]
+    names = [layer.name for layer, depth in zip(layers, depths, strict=True) for _ in range(depth)]
     return names if len(names) == 1 else [f"{name}_{index}" for index, name in enumerate(names)]
 
 
-def _numpy(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.cpu().numpy().astype(np.float64)
+def _sums(energy: torch.Tensor, depth: int) -> np.ndarray:
+    """Over steps and each layer's units, ``[N, T, depth * units]`` to ``[depth, N]``."""
+    if energy.stride(-1) == 0:  # all units have the mean, under only_sums
+        sums = energy[..., 0].numpy(force=True).sum(1)[None] * energy.shape[-1]
+    else:
+        sums = energy.unflatten(-1, (depth, -1)).sum((1, 3)).numpy(force=True).T
+    return sums.astype(np.float64)

@@ -31,7 +31,8 @@ class EpisodeEnergy:
         """Counts one step."""
         self.steps += 1
         self.layers.update(dict(zip(reading.names, reading.layers[:, row].tolist(), strict=True)))
-        self.share += reading.share[:, row]
+        if reading.share is not None:
+            self.share += reading.share[:, row]
 
     def total(self) -> float:
         """The energy of all steps, measured or not."""

@@ -3,10 +3,12 @@
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Iterator
 
+
+import numpy as np
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
 _wanted = threading.local()
 
@@ -45,18 +47,28 @@ def energy(efficacy: torch.Tensor, presynaptic: torch.Tensor, *more: torch.Tenso
         return torch.einsum("bhd,bd->bh", efficacy.detach().abs(), presynaptic.detach().square())
     pairs = zip((efficacy, *more[::2]), (presynaptic, *more[1::2]), strict=True)
     if getattr(_wanted, "only_sums", False):
-        mean = functools.reduce(torch.add, (u.detach().square() @ _mean_row(G) for G, u in pairs))
-        return mean[..., None].expand(*mean.shape, len(efficacy))
+        mean = functools.reduce(np.add, (_squared(u) @ _mean_row(G) for G, u in pairs))
+        shape = presynaptic.shape[:-1]
+        return torch.from_numpy(mean).to(efficacy.device).view(*shape, 1).expand(*shape, len(efficacy))
     return functools.reduce(torch.add, (u.detach().square() @ G.detach().abs().T for G, u in pairs))
 
 
-_mean_rows: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+def _squared(presynaptic: torch.Tensor) -> np.ndarray:
+    # In numpy, whose calls take less time than torch's: that is all that products of this size cost.
+    u = presynaptic.numpy(force=True).reshape(-1, presynaptic.shape[-1])
+    return u * u
 
 
-def _mean_row(efficacy: torch.Tensor) -> torch.Tensor:
+# By the id of a tensor: itself, its contents' version and place, the mean.
+_mean_rows: dict[int, tuple[weakref.ref, tuple[int, int], np.ndarray]] = {}
+
+
+def _mean_row(efficacy: torch.Tensor) -> np.ndarray:
     """The mean of ``|efficacy|`` over units, computed again only where it has changed, as weights seldom do."""
+    key = id(efficacy)
+    kept = _mean_rows.get(key)
     state = efficacy._version, efficacy.data_ptr()
-    kept = _mean_rows.get(efficacy)
-    if kept is None or kept[0] != state:
-        kept = _mean_rows[efficacy] = state, efficacy.detach().abs().mean(0)
-    return kept[1]
+    if kept is None or kept[0]() is not efficacy or kept[1] != state:
+        row = efficacy.detach().abs().mean(0).numpy(force=True)
+        kept = _mean_rows[key] = weakref.ref(efficacy, lambda _: _mean_rows.pop(key, None)), state, row
+    return kept[2]

@@ -41,8 +41,8 @@ class Plasticity(NamedTuple):
         bias: ``[H]``.
         weight: ``[H, H]``.
         alpha: ``[H, H]``; None for "fast_weights".
-        keep: A number or a tensor of one element.
-        rate: Likewise.
+        keep: A number or a tensor of one element; None is ``1 - rate``.
+        rate: A number or a tensor of one element.
         modulator: ``[1, H]`` and ``[1]``, weight and bias of the unit that computes M.
         norm: ``[H]`` and ``[H]``, gain and bias of the layer normalisation.
     """
@@ -52,7 +52,7 @@ class Plasticity(NamedTuple):
     bias: torch.Tensor
     weight: torch.Tensor
     alpha: torch.Tensor | None = None
-    keep: torch.Tensor | float = 1.0
+    keep: torch.Tensor | float | None = 1.0
     rate: torch.Tensor | float = 0.0
     modulator: tuple[torch.Tensor, torch.Tensor] | None = None
     norm: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -138,7 +138,8 @@ class _Plastic(torch.autograd.Function):
         rows = (row0, None, None) if modulated else (None, row0, row1)
         given, (kept,) = _flat(first, h, A, E, weight, alpha, *rows), _flat(saved)
         arrays = [*_flat(drive), *given, *_flat(out, last, trace, spent), kept]
-        scalars = _number(keep), _number(rate), _number(row1) if modulated else 0.0
+        rated = _number(rate)
+        scalars = 1.0 - rated if keep is None else _number(keep), rated, _number(row1) if modulated else 0.0
         run = loops.forward(rule, energy)
 
         def task(slot, begin, end):
@@ -149,7 +150,7 @@ class _Plastic(torch.autograd.Function):
         ctx.save_for_backward(inputs, first, h, A, E, weight_x, weight, alpha, row0, row1)
         ctx.rule, ctx.scalars, ctx.sizes = rule, scalars[:2], (batch, steps, H)
         ctx.arrays = [*given[:-1], kept]  # the shift of a layer normalisation is not read again
-        ctx.shapes = getattr(keep, "shape", ()), getattr(rate, "shape", ())
+        ctx.shapes = keep is None, getattr(keep, "shape", ()), getattr(rate, "shape", ())
         ctx.set_materialize_grads(False)
         if spent is not None:
             ctx.mark_non_differentiable(spent)
@@ -189,7 +190,9 @@ class _Plastic(torch.autograd.Function):
         matrices = H * H, 0 if alpha is None else H * H
         sizes = *matrices, H, H, H, 1, 1, 1
         dweight, dalpha, dbias, drow0, drow1, dkeep, drate, dbias_m = gradients[: sum(sizes)].split(sizes)
-        keep_shape, rate_shape = ctx.shapes
+        tied, keep_shape, rate_shape = ctx.shapes
+        if tied:  # keep = 1 - rate
+            drate = drate - dkeep
         dinputs = None
         if ctx.needs_input_grad[0]:
             dinputs = torch.mm(ddrive, weight_x).view(inputs.shape)

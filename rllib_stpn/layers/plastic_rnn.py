@@ -49,7 +49,7 @@ class PlasticRNN(PlasticRecurrence):
 
     def plasticity(self):
         """The rule by its name."""
-        return self._plasticity(self.rule, keep=1 - self.eta if self.rule == "decaying" else 1.0, rate=self.eta)
+        return self._plasticity(self.rule, keep=None if self.rule == "decaying" else 1.0, rate=self.eta)
 
     def update(self, state, output):
         """The rule's equation."""

@@ -48,7 +48,7 @@ class RetroactivePlasticRNN(PlasticRecurrence):
     def plasticity(self):
         """The rule, its rates and its modulator."""
         modulator = self.weight_m, self.bias_m
-        return self._plasticity("retroactive", keep=1 - self.eta, rate=self.eta, modulator=modulator)
+        return self._plasticity("retroactive", keep=None, rate=self.eta, modulator=modulator)
 
     def update(self, state, output):
         """P takes M times the trace, then the trace is updated."""

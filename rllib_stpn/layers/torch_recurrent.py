@@ -66,14 +66,15 @@ class TorchRecurrent(Layer):
                 state = reset(state, is_first[:, begin])
             start = tuple(state[key][None].contiguous() for key in self.keys)
             output, *ends = self.sequence(inputs[:, begin:end], start, parameters)
-            previous += [state["h"][:, None], output[:, :-1]]
+            if return_energy:
+                previous += [state["h"][:, None], output[:, :-1]][: end - begin]
             outputs.append(output)
             state = {key: leaf[0] for key, leaf in zip(self.keys, ends, strict=True)}
         energy = None
         if return_energy:
-            h = torch.cat(previous, 1)  # [B, T, H], each step's h before the step
+            h = _joined(previous)  # [B, T, H], each step's h before the step
             energy = synaptic_energy(self.weight_ih, inputs, self.weight_hh, h)
-        return torch.cat(outputs, 1), state, energy
+        return _joined(outputs), state, energy
 
     def energy_without(self, inputs, state, columns=None):
         """As in ``Layer``, without the step itself: its energy depends on inputs and h alone."""
@@ -82,3 +83,8 @@ class TorchRecurrent(Layer):
         silent = inputs.clone()
         silent[..., slice(None) if columns is None else list(columns)] = 0
         return synaptic_energy(self.weight_ih, silent, self.weight_hh, state["h"][:, None])
+
+
+def _joined(stretches: list[torch.Tensor]) -> torch.Tensor:
+    """One after the other along time."""
+    return torch.cat(stretches, 1) if len(stretches) > 1 else stretches[0]
