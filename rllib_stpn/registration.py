@@ -14,10 +14,10 @@ def register() -> None:
 
     Scripts on the old API stack need it. Those on the new one do not: ``recurrent_spec`` and ``A2CConfig`` register
     what goes with them. The driver alone calls it, before or after ``ray.init()``: Ray carries the registrations to its
-    actors. Calling it again changes nothing; after ``ray.shutdown()``, a new Ray needs a new call.
+    actors. Calling it again changes nothing, and names that are taken keep what they have; after ``ray.shutdown()``, a
+    new Ray needs a new call.
     """
     from ray.rllib.models import ModelCatalog
-    from ray.tune.registry import register_trainable
 
     from rllib_stpn.algorithms import A2C
     from rllib_stpn.layers import LAYERS
@@ -32,6 +32,14 @@ def register() -> None:
     for name, distribution in OLD_STACK_ACTION_DISTRIBUTIONS.items():
         ModelCatalog.register_custom_action_dist(name, distribution)
     register_environments()
+
+
+def register_trainable(name: str, trainable: type) -> None:
+    """Registers a class with Tune unless the name is taken, such as by the subclass that ``rllib train`` runs."""
+    from ray.tune import registry
+
+    if not registry._global_registry.contains(registry.TRAINABLE_CLASS, name):
+        registry.register_trainable(name, trainable)
 
 
 def register_environments() -> None:

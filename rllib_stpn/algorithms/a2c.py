@@ -22,11 +22,10 @@ from ray.rllib.utils.lambda_defaultdict import LambdaDefaultDict
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
-from ray.tune import registry
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import MemoryRLModule, spec_from_model_dict
-from rllib_stpn.registration import register_environments
+from rllib_stpn.registration import register_environments, register_trainable
 from rllib_stpn.rollouts import BatchedEnvRunner, ThinStates, use_batched_rollouts
 from rllib_stpn.rollouts.setup import fragments_to_batch
 
@@ -70,7 +69,7 @@ class A2CConfig(AlgorithmConfig):
         self.train_batch_size: int | None = None
         self.num_env_runners = 2
         use_batched_rollouts(self)
-        registry.register_trainable("A2C", A2C)
+        register_trainable("A2C", A2C)
         register_environments()
 
     def training(

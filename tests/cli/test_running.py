@@ -97,6 +97,26 @@ sweep:
     assert rates == {0.001, 0.002}
 
 
+def test_a_trial_of_our_own_algorithm_takes_what_yaml_alone_has(capsys, write, tmp_path):
+    path = write("""
+own:
+  run: A2C
+  env: CartPole-v1
+  stop: {training_iteration: 1}
+  checkpoint_config: {checkpoint_at_end: false}
+  config:
+    num_env_runners: 0
+    callbacks: {energy: {every_n_steps: 2}}
+    seed: {grid_search: [0, 1]}
+    model: {custom_model: stpn, custom_model_config: {hidden_size: 4}}
+""")
+    code = main(["train", str(path), "--storage-path", str(tmp_path / "results")])
+    assert code == 0, capsys.readouterr().out
+    results = [json.loads(result.read_text()) for result in (tmp_path / "results").glob("own/*/result.json")]
+    assert [result["config"]["callbacks_class"] for result in results] == [{"energy": {"every_n_steps": 2}}] * 2
+    assert all(result["env_runners"]["energy"]["per_step"] > 0 for result in results)
+
+
 def _tell_threads(algorithm, metrics_logger, result):
     result["torch_threads"] = torch.get_num_threads()
     result["environments"] = algorithm.env_runner.num_envs
