@@ -117,7 +117,7 @@ class EnergyMetricsCallback(RLlibCallback):
             spent = np.where(valid, reading.layers, 0.0)
             self._sums += spent.sum(0)
             share = None if reading.share is None else reading.share @ valid
-            self._count(reading, spent.sum(1), np.count_nonzero(valid), share)
+            self._count(reading, spent.sum(1), int(np.count_nonzero(valid)), share)
         for index in np.flatnonzero(done).tolist():
             self._end_episode(index, returns[index])
 

@@ -83,7 +83,8 @@ class Meter:
         part = (drawn, _SHARE_PARTS) if drawn < _SHARE_PARTS else None
         with energies_of(layers, self.ignore_inputs, part) as energies, only_sums():
             yield
-        spent = np.concatenate([_sums(energy.total, depth) for energy, depth in zip(energies, self._depths, strict=True)])
+        pairs = zip(energies, self._depths, strict=True)
+        spent = np.concatenate([_sums(energy.total, depth) for energy, depth in pairs])
         share = None
         if part is not None:
             share = np.zeros((2, spent.shape[1]))

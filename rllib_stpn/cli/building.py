@@ -76,7 +76,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
-    - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback.
+    - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback,
+      also in ``evaluation_config``.
 
     Without a ``base``, what a single agent observes is flattened (numbers one-hot) unless it is a ``Box``, and pixels
     are scaled for RLlib's own modules, as the old stack did.
@@ -100,6 +101,10 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     callbacks = settings.pop("callbacks_class", None)
     if callbacks is not None:
         config.callbacks(callbacks_class=_callbacks(callbacks))
+    evaluation = settings.get("evaluation_config") or {}
+    if "callbacks_class" in evaluation:
+        evaluation = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
+        settings["evaluation_config"] = evaluation
     if not new_stack:
         return config.update_from_dict(settings)
 

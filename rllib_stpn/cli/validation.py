@@ -37,6 +37,8 @@ _AT_LEAST_ONE = {
     "minibatch_size",
 }
 _AT_LEAST_ONE |= {"num_epochs", "rollout_fragment_length", "evaluation_duration"}
+#: Numbers without which nothing is learned; others are switched off by None.
+_NEVER_NONE = {"lr", "gamma"}
 #: Attributes of an AlgorithmConfig that are no settings.
 _NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
 _MOST_POINTS_TO_BUILD = 64
@@ -115,7 +117,7 @@ def _value(where: str, key: str, value: Any, default: Any) -> Any:
     kind = _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
     where = f"{where}: {key}"
     if value is None:
-        if key.startswith("num_") or kind is bool:
+        if key.startswith("num_") or key in _NEVER_NONE or kind is bool:
             raise _wrong(where, value, kind)
         return value
     if key in _AUTO and value == "auto":

@@ -6,7 +6,6 @@ import threading
 import weakref
 from collections.abc import Iterator
 
-
 import numpy as np
 import torch
 

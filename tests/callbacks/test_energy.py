@@ -396,6 +396,26 @@ def test_results_of_training_and_evaluation_have_it(stack, ray_session):
     )
 
 
+def test_evaluation_alone_may_have_it(ray_session):
+    settings = {
+        "env": "CartPole-v1",
+        "num_env_runners": 0,
+        "num_envs_per_env_runner": 4,
+        "rollout_fragment_length": 10,
+        "evaluation_interval": 1,
+        "evaluation_duration": 4,
+        "model": {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}, "fcnet_hiddens": []},
+        "evaluation_config": {"callbacks_class": "energy"},
+    }
+    algorithm = build_config("A2C", settings).build_algo()
+    try:
+        results = algorithm.train()
+    finally:
+        algorithm.stop()
+    assert "energy" not in results["env_runners"]
+    assert results["evaluation"]["env_runners"]["energy"]["per_step"] > 0
+
+
 def test_off_it_computes_nothing(ray_session, monkeypatch):
     made = runner("batched", callbacks=RLlibCallback)
     calls = []

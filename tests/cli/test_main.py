@@ -145,6 +145,7 @@ CONFIG_MISTAKES = {
     "a-schedule-of-numbers": ("{lr: [0.1, 0.2]}", ["lr", "[[step, value], ...]", "0.1"]),
     "a-schedule-from-later": ("{lr: [[5, 0.1], [6, 0.2]]}", ["RLlib refuses it", "lr"]),
     "in-a-grid": ("{num_epochs: {grid_search: [1, two]}}", ["num_epochs: got 'two'", "whole number"]),
+    "no-rate": ("{lr: null}", ["lr: got None", "a number"]),
     "in-evaluation": ("{evaluation_config: {explor: false}}", ["evaluation_config", "'explor'", "explore"]),
     "a-minibatch-larger-than-the-batch": ("{train_batch_size: 10, minibatch_size: 20}", ["minibatch_size"]),
     "fragments-that-do-not-add-up": (
