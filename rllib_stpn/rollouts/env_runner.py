@@ -25,7 +25,14 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.metrics import RLMODULE_INFERENCE_TIMER, WEIGHTS_SEQ_NO
+from ray.rllib.utils.metrics import (
+    EPISODE_LEN_MAX,
+    EPISODE_LEN_MIN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MIN,
+    RLMODULE_INFERENCE_TIMER,
+    WEIGHTS_SEQ_NO,
+)
 from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.spaces.space_utils import unbatch
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
@@ -448,8 +455,13 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         In training these are the last ``metrics_num_episodes_for_smoothing``. RLlib's logger would forget them after
         each iteration, and its means are of as few as ended in the last one.
         """
-        for episode in self._finished:
-            self._log_episode_metrics(*episode)
+        if self._finished:
+            episodes = np.array(self._finished)
+            self._log_episode_metrics(*episodes.mean(0).tolist())  # one call for hundreds of episodes
+            names = ((EPISODE_LEN_MIN, EPISODE_LEN_MAX), (EPISODE_RETURN_MIN, EPISODE_RETURN_MAX))
+            for (least, most), values in zip(names, episodes.T[:2], strict=True):
+                self.metrics.log_value(least, float(values.min()), reduce="min")
+                self.metrics.log_value(most, float(values.max()), reduce="max")
         if self.config.in_evaluation:
             self._finished.clear()
         return self.metrics.reduce()

@@ -238,7 +238,10 @@ def test_means_are_over_the_last_episodes_even_if_few_ended_in_this_iteration():
         lengths = [ScriptedEnv(number).length(episode) for number, episode in ended[-5:]]
         metrics = runner.get_metrics()
         assert metrics["episode_len_mean"].peek() == pytest.approx(np.mean(lengths))
+        assert metrics["episode_len_min"].peek() == min(lengths)
         assert metrics["episode_len_max"].peek() == max(lengths)
+        returns = [metrics[f"episode_return_{which}"].peek() for which in ("min", "mean", "max")]
+        assert returns == sorted(returns)
 
 
 @pytest.mark.parametrize("images", [False, True])
