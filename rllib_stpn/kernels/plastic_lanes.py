@@ -158,6 +158,7 @@ def forward(rule: str, energy: bool):
         p_at, s_at, z_at = h_at + row, h_at + 2 * row, h_at + 3 * row
         spent_at, began_at = h_at + 4 * row, h_at + 5 * row
         kinds = (4 * H + 2 if attends else H + 1) * LANES
+        blank = not attends and h0.size == 0 and A0.size == 0 and E0.size == 0
         for g in range(first_group, last_group):
             sample = g * LANES
             count = min(LANES, batch - sample)
@@ -213,7 +214,7 @@ def forward(rule: str, energy: bool):
                 if t < lag:
                     kappa, eta, bound = one, zero, splat(INFINITY)
                 kappa0, kappa1 = kappa, kappa
-                for i in range(0, H, 2):
+                for i in range(0, 0 if blank and t == 0 else H, 2):  # zeros that zeros drive stay zeros
                     i1 = min(i + 1, H - 1)
                     post0, post1 = load(scratch, post_at + i * LANES), load(scratch, post_at + i1 * LANES)
                     by = m if modulated and not traced else eta
@@ -347,6 +348,8 @@ def backward(rule: str):
         dgain_at = db_at + row
         fill(scratch, dw_at, gradients.size, zero)
         dkeep, drate, dbias = zero, zero, zero
+        used = 1 if h0.size == 0 else 0  # the first step whose weights are not driven by zeros
+        blank = not attends and h0.size == 0 and A0.size == 0 and E0.size == 0  # nothing to pass back beyond step 0
         for g in range(first_group, last_group):
             sample = g * LANES
             count = min(LANES, batch - sample)
@@ -451,7 +454,7 @@ def backward(rule: str):
                         du_at, dv_next = dv_next, du_at
                     fill(scratch, dv_next, H, zero)
                     kappa0, kappa1, scale0, scale1, w0, w1 = kappa, kappa, one, one, zero, zero
-                    for i in range(0, H, 2):
+                    for i in range(0, 0 if blank and t == 0 else H, 2):
                         i1 = min(i + 1, H - 1)
                         at0, at1 = i * LANES, i1 * LANES
                         dp0, dp1 = load(scratch, dp_at + at0), zero
@@ -527,7 +530,7 @@ def backward(rule: str):
                         for j in range(H):
                             at = i * row + j * LANES
                             dw, dalpha = zero, zero
-                            for t in range(begin, min(end, steps)):
+                            for t in range(max(begin, used), min(end, steps)):
                                 du = load(scratch, dps_at + (t - begin) * row + i * LANES)
                                 du = du * load(scratch, v_at + t * row + j * LANES)
                                 dw = dw + du
