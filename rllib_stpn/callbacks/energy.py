@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 from ray.rllib.callbacks.callbacks import RLlibCallback
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 
 from rllib_stpn.callbacks import old_stack
 from rllib_stpn.callbacks.meter import Meter, Reading
 from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
+
+
+_RETURN = "return_per_episode"
 
 
 class EnergyMetricsCallback(RLlibCallback):
@@ -32,9 +35,9 @@ class EnergyMetricsCallback(RLlibCallback):
 
     - ``per_step``: mean over environment steps of the sum over units of all layers that lead to the action;
     - ``per_episode``: mean over the episodes that ended last, in training ``metrics_num_episodes_for_smoothing``;
-    - ``per_reward``: their energy by their returns; left out where these do not sum up to more than 0;
+    - ``per_reward``: that by their mean return; left out where this is not above 0;
     - ``recurrent_share``: the part of the energy that recurrent synapses spend, the rest being that of input synapses;
-      from one of 32 measured steps of each environment, drawn at random;
+      from one of 32 steps of each environment, or one of four measured ones if these are fewer, drawn at random;
     - ``layers/<name>``: ``per_step`` of each layer.
 
     On the old stack all of them are of those episodes, since it knows no other metrics; on the new one ``per_step`` and
@@ -98,12 +101,13 @@ class EnergyMetricsCallback(RLlibCallback):
         old_stack.watch(policy, self._meter)
 
     def on_train_result(self, *, result: dict, **kwargs: Any) -> None:
-        """Sums up the episodes."""
-        old_stack.summarise(result.get(ENV_RUNNER_RESULTS, {}))
+        """Sums up the old stack's episodes, and puts the energy of the new one's in proportion to their returns."""
+        _sum_up(result)
+        _sum_up(result.get(EVALUATION_RESULTS) or {})
 
     def on_evaluate_end(self, *, evaluation_metrics: dict, **kwargs: Any) -> None:
-        """Sums up the episodes."""
-        old_stack.summarise(evaluation_metrics.get(ENV_RUNNER_RESULTS, {}))
+        """The same for those of an evaluation."""
+        _sum_up(evaluation_metrics)
 
     # --- what was spent, by step and by episode -----------------------------------------------------------------
 
@@ -165,10 +169,9 @@ class EnergyMetricsCallback(RLlibCallback):
         if self._share[1] > 0:
             log(float(self._share[0] / self._share[1]), "recurrent_share")
         if self._episodes:
-            energy, reward = np.sum(self._episodes, axis=0)
-            log(float(energy / len(self._episodes)), "per_episode")
-            if reward > 0:
-                log(float(energy / reward), "per_reward")
+            energy, reward = np.mean(self._episodes, axis=0)
+            log(float(energy), "per_episode")
+            log(float(reward), _RETURN)  # for the proportion of the means over all env runners
         if env_runner.config.in_evaluation:
             self._episodes.clear()
         self._clear()
@@ -190,3 +193,12 @@ class EnergyMetricsCallback(RLlibCallback):
     def _end_episode(self, index: int, reward: float) -> None:
         # Episodes without a measured step count, too: the short ones among them would be missing from the mean.
         self._episodes.append((float(self._sums[index]) * self._meter.every_n_steps, float(reward)))
+
+
+def _sum_up(results: dict) -> None:
+    metrics = results.get(ENV_RUNNER_RESULTS, {})
+    old_stack.summarise(metrics)
+    energy = metrics.get("energy", {})
+    reward = energy.pop(_RETURN, 0.0)
+    if reward > 0:
+        energy["per_reward"] = energy["per_episode"] / reward

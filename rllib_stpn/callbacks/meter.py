@@ -16,8 +16,8 @@ from rllib_stpn.layers import Layer
 from rllib_stpn.models.energy import acting_layers, energies_of, rows_of
 
 _SHARE_STEPS, _SHARE_PARTS = 8, 4
-"""One of so many measured steps has its recurrent synapses told apart, in one of so many parts of the environments,
-which takes another pass. Which ones is drawn, not to meet the same step of every episode."""
+"""One of so many steps, or each measured one if these are fewer, has its recurrent synapses told apart, in one of so
+many parts of the environments, which takes another pass."""
 
 
 class Reading(NamedTuple):
@@ -33,6 +33,19 @@ class Reading(NamedTuple):
     names: list[str]
     layers: np.ndarray
     share: np.ndarray | None
+
+
+class _OneOf:
+    """True once in each so many calls; which one is drawn, or episodes of one length would be met at the same steps."""
+
+    def __init__(self, calls: int, drawn: random.Random) -> None:
+        self._calls, self._random, self._left = calls, drawn, 0
+
+    def __call__(self) -> bool:
+        if not self._left:
+            self._left, self._chosen = self._calls, self._random.randint(1, self._calls)
+        self._left -= 1
+        return self._left == self._chosen - 1
 
 
 class Meter:
@@ -57,9 +70,10 @@ class Meter:
         self.ignore_inputs = list(ignore_inputs)
         self.every_n_steps = every_n_steps
         self.reading: Reading | None = None
-        self._passes = 0
         self._module: Any = None
         self._random = random.Random(0)  # of its own: measuring must not change what is sampled
+        self._measures = _OneOf(every_n_steps, self._random)
+        self._tells_apart = _OneOf(max(1, _SHARE_STEPS // every_n_steps), self._random)
 
     @contextlib.contextmanager
     def measuring(self, module: Any) -> Iterator[None]:
@@ -69,8 +83,7 @@ class Meter:
             UsageError: A module without layers of this package, or inputs to ignore that it does not have.
         """
         self.reading = None
-        self._passes += 1
-        if self._passes % self.every_n_steps:
+        if not self._measures():
             yield
             return
         if module is not self._module:
@@ -79,8 +92,7 @@ class Meter:
             self._names = _names(self._layers, self._depths)
             self._check_ignored(module, self._layers[0])
         layers = self._layers
-        drawn = self._random.randrange(_SHARE_STEPS * _SHARE_PARTS)
-        part = (drawn, _SHARE_PARTS) if drawn < _SHARE_PARTS else None
+        part = (self._random.randrange(_SHARE_PARTS), _SHARE_PARTS) if self._tells_apart() else None
         with energies_of(layers, self.ignore_inputs, part) as energies, only_sums():
             yield
         pairs = zip(energies, self._depths, strict=True)

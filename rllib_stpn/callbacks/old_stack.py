@@ -83,7 +83,8 @@ def summarise(results: dict[str, Any]) -> None:
     steps = sum(episode.steps for episode in episodes)
     if not steps:
         return
-    layers = {name: sum(episode.layers[name] for episode in episodes) / steps for name in episodes[0].layers}
+    names = dict.fromkeys(name for episode in episodes for name in episode.layers)
+    layers = {name: sum(episode.layers[name] for episode in episodes) / steps for name in names}
     energy, reward = np.sum([(episode.total(), episode.reward) for episode in episodes], axis=0)
     recurrent, of = np.sum([episode.share for episode in episodes], axis=0)
     metrics = {"per_step": sum(layers.values()), "per_episode": energy / len(episodes), "layers": layers}

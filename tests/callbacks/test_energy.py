@@ -1,6 +1,7 @@
 """Energy metrics against sums worked by hand, the agent, and each other, with both env runners."""
 
 import functools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ray.tune.registry import register_env
 import rllib_stpn
 from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.callbacks import EnergyMetricsCallback, old_stack
+from rllib_stpn.callbacks.meter import Reading
 from rllib_stpn.cli import evaluating
 from rllib_stpn.cli.building import build_config
 from rllib_stpn.kernels import energy
@@ -34,7 +36,9 @@ def runner(
     register_env("scripted", make_scripted)
     config = (
         use_batched_rollouts(PPOConfig())
-        .environment(env, env_config={} if mode == "sync" else {"autoreset": mode})
+        .environment(
+            env, env_config={} if mode == "sync" else {"autoreset" if env == "scripted" else "autoreset_mode": mode}
+        )
         .env_runners(
             num_env_runners=0,
             num_envs_per_env_runner=NUM_ENVS,
@@ -215,7 +219,7 @@ def test_steps_and_episodes_of_a_script(kind, mode, layer, ray_session):
         assert len(episodes) > NUM_ENVS
         assert metrics["per_episode"] == pytest.approx(np.mean(episodes), rel=1e-5)
         if fragment == 0:  # RLlib's runner forgets earlier returns
-            assert metrics["per_reward"] == pytest.approx(np.mean(episodes) / metrics["return"], rel=1e-5)
+            assert metrics["return_per_episode"] == pytest.approx(metrics["return"], rel=1e-5)
         shares.append(metrics.get("recurrent_share", np.nan))
     assert (np.nanmax(shares) > 0) == (layer != "mlp")
 
@@ -326,6 +330,40 @@ def test_measuring_every_third_step_estimates_episodes(kind, ray_session):
         assert estimated[name] == pytest.approx(measured[name], rel=0.1)
 
 
+class NotesSteps(EnergyMetricsCallback):
+    measured = Counter()
+
+    def on_vector_step(self, *, lengths, **kwargs):
+        super().on_vector_step(lengths=lengths, **kwargs)
+        type(self).measured[int(lengths[0])] += self._meter.reading is not None
+
+
+def test_episodes_of_one_length_are_not_met_at_the_same_steps(ray_session):
+    callback = functools.partial(NotesSteps, every_n_steps=5)
+    made = runner("batched", callbacks=callback, mode="SameStep", env="stpn_envs:stpn/MazeSmall-v0")
+    made.sample(num_timesteps=NUM_ENVS * 100 * 20)  # 20 episodes of 100 steps, in phase
+    counts = NotesSteps.measured
+    assert sum(counts.values()) == 400  # one in each five
+    assert sorted(counts) == list(range(1, 101)) and sum(count > 0 for count in counts.values()) > 90
+
+
+def test_returns_around_zero_are_summed_before_energy_is_divided_by_them():
+    # Two env runners' means, as RLlib merges them; one has negative returns.
+    for returns, expected in (([0.1, -5.0], None), ([3.0, -1.0], 8.0)):
+        results = {"energy": {"per_episode": 8.0, "return_per_episode": np.mean(returns)}}
+        EnergyMetricsCallback().on_train_result(result={"env_runners": results})
+        assert results["energy"].get("per_reward") == expected
+
+
+def test_old_stack_episodes_too_short_to_be_measured_count():
+    short, long = (old_stack.EpisodeEnergy(every_n_steps=5, reward=1.0) for _ in range(2))
+    long.add(Reading(["stpn"], np.array([[10.0]]), None), row=0)
+    results = {"hist_stats": {"energy": [short, long]}}
+    old_stack.summarise(results)
+    assert results["energy"]["per_step"] == results["energy"]["layers"]["stpn"] == 10
+    assert results["energy"]["per_episode"] == 25
+
+
 @pytest.mark.parametrize("kind", RUNNERS)
 def test_ignored_inputs_cost_nothing_and_change_nothing(kind, ray_session):
     callback = functools.partial(EnergyMetricsCallback, ignore_inputs=[0, 1, 2])
@@ -390,6 +428,7 @@ def test_results_of_training_and_evaluation_have_it(stack, ray_session):
         assert energy["per_step"] > 0 and 0 < energy["recurrent_share"] < 1
         assert energy["layers"]["stpn"] == pytest.approx(energy["per_step"])
         assert "energy" not in part["env_runners"].get("hist_stats", {})
+        assert "return_per_episode" not in energy
     assert energy["per_episode"] > energy["per_step"]
     assert energy["per_reward"] == pytest.approx(
         energy["per_episode"] / results["evaluation"]["env_runners"]["episode_return_mean"], rel=1e-4
