@@ -16,7 +16,6 @@ from rllib_stpn.callbacks.meter import Meter, Reading
 from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
 
-
 _RETURN = "return_per_episode"
 
 

@@ -49,9 +49,7 @@ def learning_curves(section: Section, threshold: float | None) -> Figure:
         look = {"color": "0.4", "linewidth": 1, "linestyle": (0, (6, 3)), "zorder": 0}
         by_steps.axhline(threshold, label=f"threshold {threshold:g}", **look)
         by_time.axhline(threshold, **look)
-    entries = len(section.groups) + (threshold is not None)
-    columns = 2 if max(len(group.label) for group in section.groups) > 20 else 5
-    figure.legend(loc="outside lower center", ncols=min(columns, entries), frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -95,7 +93,7 @@ def energy_against_performance(section: Section) -> Figure | None:
         axes.set_xlim(left=0)
     axes.set_xlabel(_energy_label(section))
     axes.set_ylabel(f"final {metric_name(section.metric)}")
-    figure.legend(loc="outside lower center", ncols=min(2, len(means)), frameon=False)
+    _legend(figure)
     return figure
 
 
@@ -109,6 +107,16 @@ def count(number: float) -> str:
 
 def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def _legend(figure: Figure) -> None:
+    """Below the plots, in as many columns as fit; rows beyond the second make the figure higher."""
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    width, height = figure.get_size_inches()
+    columns = min(len(labels), max(1, int(width / (0.65 + 0.078 * max(map(len, labels))))))
+    rows = -(-len(labels) // columns)
+    figure.set_size_inches(width, height + 0.22 * max(0, rows - 2))
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _colour(index: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ PARAMETERS = (
 )
 ENERGY = ("env_runners/energy/per_step", "evaluation/env_runners/energy/per_step", "energy_per_sequence")
 _NOT_COMPARED = ("seed", "num_cpus_for_main_process")  # the second is the machine's
+_LONGEST_SETTING = 30  # characters of one in a label
 
 
 @dataclasses.dataclass
@@ -133,25 +135,40 @@ def make_sections(trials: Sequence[Trial], metric: str | None, notes: list[str])
 
 
 def _compared(trial: Trial) -> dict[str, Any]:
-    return {key: value for key, value in trial.settings.items() if key not in _NOT_COMPARED}
+    """The settings by their paths, without those that differ between seeds."""
+    return {key: value for key, value in _flat(trial.settings) if key not in _NOT_COMPARED}
 
 
 def _set_labels(groups: list[Group]) -> None:
-    """The layer; if several groups have it, the experiment; if that is not enough, the settings that differ too."""
+    """The layer; with its experiment where several have it, and with the settings that differ within one.
+
+    An experiment that is one group is called by its name alone.
+    """
     for group in groups:
         same_layer = [g for g in groups if g.layer == group.layer]
         same = [g for g in same_layer if g.experiment == group.experiment]
-        group.label = group.layer if len(same_layer) == 1 else group.experiment
+        group.label = group.layer
+        if len(same) < len(same_layer):
+            alone = sum(g.experiment == group.experiment for g in groups) == 1
+            group.label = group.experiment if alone else f"{group.layer} ({group.experiment})"
         if len(same) > 1:
-            flat = [dict(_flat(_compared(g.trials[0]))) for g in same]
-            own = dict(_flat(_compared(group.trials[0])))
+            flat, own = [_compared(g.trials[0]) for g in same], _compared(group.trials[0])
             differing = [key for key in own if any(other.get(key) != own[key] for other in flat)]
-            group.label += "".join(f", {key.split('/')[-1]} {own[key]}" for key in differing)
+            group.label += "".join(f", {key.split('/')[-1]} {_short(own[key])}" for key in differing)
+    labels = [group.label for group in groups]
+    for index, group in enumerate(groups):
+        if labels.count(group.label) > 1:
+            group.label += f" #{labels[: index + 1].count(group.label)}"
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _LONGEST_SETTING else f"{text[:_LONGEST_SETTING]}..."
 
 
 def _flat(settings: dict[str, Any], prefix: str = ""):
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
+        else:  # an object of Python stands as text, with an address that is another one in each process
+            yield f"{prefix}{key}", re.sub(r" at 0x[0-9a-f]+", "", value) if isinstance(value, str) else value

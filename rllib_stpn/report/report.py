@@ -111,7 +111,8 @@ def _table(section: Section, threshold: float | None) -> Table:
     if threshold is not None:
         headings += [f"{section.unit_of_steps} to {threshold:g}", f"minutes to {threshold:g}"]
     energies = [group.last(*ENERGY) for group in section.groups]
-    measured = [_mean(values) for values in energies if np.isfinite(values).any()]
+    measured = any(np.isfinite(values).any() for values in energies)
+    first = _mean(energies[0])
     if measured:
         headings += [f"energy per {section.unit_of_energy}", "energy ratio to the first"]
     rows = []
@@ -135,23 +136,23 @@ def _table(section: Section, threshold: float | None) -> Table:
                 _pm(seconds / 60, "{:.3g}".format) if there else "-",
             ]
         if measured:
-            row += [_pm(spent), f"{_mean(spent) / measured[0]:.3g}" if np.isfinite(spent).any() else "-"]
+            row += [_pm(spent), f"{_mean(spent) / first:.3g}" if first > 0 and np.isfinite(spent).any() else "-"]
         rows.append(row)
     return Table(headings, rows)
 
 
 def _how(section: Section, out: Path) -> list[Block]:
     """The commands, versions and machines; of trainings that kept none, their settings as a file to train from."""
-    started: dict[str, dict[str, Any]] = {}
+    started: list[dict[str, Any]] = []
     silent = []
     for group in section.groups:
         lines = [line for trial in group.trials for line in provenance.recorded(trial.path.parent)]
-        started |= {line["command"]: line for line in lines}
+        started += lines
         if not lines:
             silent.append(group)
     blocks: list[Block] = [Heading("How to run it again", 3)]
     if started:
-        blocks.append(Code("\n".join(started)))
+        blocks.append(Code("\n".join(dict.fromkeys(line["command"] for line in started))))
     files = {group.label: _write_settings(group, out) for group in silent}
     if any(files.values()):
         blocks += [
@@ -166,7 +167,7 @@ def _how(section: Section, out: Path) -> list[Block]:
         for label, file in files.items()
         if file is None
     ]
-    machines = {_machine(line) for line in started.values()} or {"Versions and machine of the trainings: not recorded."}
+    machines = {_machine(line) for line in started} or {"Versions and machine of the trainings: not recorded."}
     blocks.append(Items(sorted(machines)))
     return blocks
 
@@ -197,7 +198,8 @@ def _write_settings(group: Group, out: Path) -> Path | None:
 
 
 def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values))
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def _pm(values: np.ndarray, form: Callable[[float], str] = "{:.4g}".format) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,15 @@ class Trial:
 
     @property
     def layer(self) -> str:
-        """The layer that ``custom_model`` names; otherwise what RLlib's own model is."""
+        """The layer that ``custom_model`` or ``recurrent_spec`` names; otherwise what RLlib's own model is."""
         model = self.settings.get("model")
         model = model if isinstance(model, dict) else {}
-        return model.get("custom_model") or f"RLlib {'LSTM' if model.get('use_lstm') else 'default'}"
+        if model.get("custom_model"):
+            return model["custom_model"]
+        if spec := self.settings.get("_rl_module_spec"):  # of a training from Python, as text
+            named = re.search(r"'custom_model': '([^']+)'", str(spec))
+            return named[1] if named else "unknown layer"
+        return f"RLlib {'LSTM' if model.get('use_lstm') else 'default'}"
 
     def column(self, *paths: str) -> np.ndarray:
         """The first of these metrics that has a finite value, ``[iterations]``; otherwise NaNs."""
@@ -74,7 +80,7 @@ def read_trials(directories: Sequence[Path], metrics: Iterable[str]) -> tuple[li
         that is missing or broken.
 
     Raises:
-        UsageError: A directory that does not exist or has no trial in it.
+        UsageError: A directory that does not exist, or no trial in any of them.
     """
     wanted = sorted({*metrics, ITERATION})
     trials: dict[Path, Trial | None] = {}
@@ -84,12 +90,14 @@ def read_trials(directories: Sequence[Path], metrics: Iterable[str]) -> tuple[li
             raise UsageError(f"report: {directory}: no such directory")
         found = {file.parent.resolve() for name in _FILES for file in directory.rglob(name)}
         if not found:
-            raise UsageError(
-                f"report: {directory}: no results of Tune; allowed are directories with a trial's result.json in or "
-                "below them"
-            )
+            notes.append(f"{directory}: no results of Tune in or below it: skipped")
         for path in sorted(found - trials.keys()):
             trials[path] = _read_trial(path, wanted, notes)
+    if not trials:
+        raise UsageError(
+            f"report: {', '.join(map(str, directories))}: no results of Tune; allowed are directories with a trial's "
+            "result.json in or below them"
+        )
     return [trial for trial in trials.values() if trial is not None], notes
 
 

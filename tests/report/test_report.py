@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -14,7 +15,9 @@ from PIL import Image
 
 from rllib_stpn.cli import experiments
 from rllib_stpn.cli.main import main
-from rllib_stpn.report.groups import make_sections, needed_metrics
+from rllib_stpn.report import figures
+from rllib_stpn.report.groups import ENERGY, make_sections, needed_metrics
+from rllib_stpn.report.report import _table
 from rllib_stpn.report.trials import read_trials
 
 DATA = Path(__file__).parent / "data"
@@ -155,7 +158,67 @@ def test_points_of_a_grid_are_not_taken_for_seeds(runs):
         settings = json.loads((trial / "params.json").read_text())
         (trial / "params.json").write_text(json.dumps(settings | {"lr": rate}))
     rows = table(report(runs))
-    assert list(rows) == ["inverted_pendulum_mlp, lr 0.001", "inverted_pendulum_mlp, lr 0.01", "rnn", "stpn"]
+    assert list(rows) == ["mlp, lr 0.001", "mlp, lr 0.01", "rnn", "stpn"]
+
+
+def set_params(trial: Path, **settings) -> None:
+    old = json.loads((trial / "params.json").read_text())
+    (trial / "params.json").write_text(json.dumps(old | settings))
+
+
+def labels(runs: Path) -> list[str]:
+    read, notes = read_trials([runs], needed_metrics(None))
+    (section,) = make_sections(read, None, notes)
+    return [group.label for group in section.groups]
+
+
+def test_layers_and_rates_of_a_sweep_are_told_apart(runs):
+    (sweep := runs / "sweep").mkdir()
+    found = [t for name in ("mlp", "stpnf") for t in trials(runs, name)[:2]]
+    for number, trial in enumerate(found):
+        set_params(trial, lr=(0.1, 0.0001157912357382645)[number % 2])
+        shutil.move(trial, sweep / trial.name)
+    shutil.rmtree(runs / "inverted_pendulum_mlp")
+    of_sweep = ["mlp, lr 0.0001158", "mlp, lr 0.1", "stpn (sweep), lr 0.0001158", "stpn (sweep), lr 0.1"]
+    assert sorted(labels(runs)) == sorted(["rnn", "inverted_pendulum_stpnf", *of_sweep])
+
+
+def test_trainings_from_python_have_their_layer(runs):
+    spec = "RLModuleSpec(module_class=<class 'm'>, model_config={{'custom_model': '{}', 'on': <f at 0x{}>}})"
+    for number, trial in enumerate(trials(runs, "stpnf")):
+        set_params(trial, model={}, _rl_module_spec=spec.format("gru", f"7f{number}"))
+    set_params(trials(runs, "rnn")[0], model={}, _rl_module_spec="RLModuleSpec(<class 'Mine'>)")
+    rows = table(report(runs))
+    assert list(rows) == ["mlp", "unknown layer", "gru"]
+    assert rows["gru"]["seeds"] == "3"  # another address is not another setting
+
+
+def test_directories_without_results_are_named_and_skipped(runs, capsys):
+    (empty := runs.parent / "empty").mkdir()
+    assert main(["report", str(empty), str(runs), "--out", str(runs.parent / "report")]) == 0
+    assert f"note: {empty}: no results of Tune in or below it: skipped" in capsys.readouterr().out
+
+
+def test_energy_is_in_proportion_to_that_of_the_first_row(runs):
+    read, notes = read_trials([runs], needed_metrics(None))
+    spent = {"mlp": np.nan, "rnn": 2.0, "stpn": 4.0}
+    for ratios in ([("mlp", "-"), ("rnn", "-"), ("stpn", "-")], [("mlp", "1"), ("rnn", "2"), ("stpn", "4")]):
+        for trial in read:
+            trial.metrics[ENERGY[0]] = np.full_like(trial.metrics[RETURN], spent[trial.layer])
+        (section,) = make_sections(read, None, notes)
+        assert [(row[0], row[-1]) for row in _table(section, None).rows] == ratios
+        spent["mlp"] = 1.0
+
+
+def test_legends_of_many_lines_fit(runs):
+    read, notes = read_trials([runs], needed_metrics(None))
+    (section,) = make_sections(read, None, notes)
+    section.groups = [dataclasses.replace(section.groups[0], label=f"a layer's name {i:05}") for i in range(9)]
+    figure = figures.learning_curves(section, None)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+    assert figure.axes[0].get_position().height > 0.5
 
 
 def test_other_tasks_get_sections_of_their_own(runs):
