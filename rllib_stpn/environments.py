@@ -10,7 +10,7 @@ import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.registration import register_environments
+from rllib_stpn.registration import register_class, register_environments
 
 
 def make_env(
@@ -20,7 +20,7 @@ def make_env(
 
     Args:
         env: An id of gymnasium's registry, ``module:id``, a name registered with ``ray.tune.register_env`` in this
-            process, or a class or function of RLlib's ``EnvContext``.
+            process, or a class or function of RLlib's ``EnvContext``, the class also by its path.
         env_config: Its arguments.
         num_envs: None for one environment, else the size of a vector environment. It resets in the step that ends an
             episode (same-step autoreset) and each of its environments by a seed of its own.
@@ -55,7 +55,8 @@ def _one(env: Any, arguments: Mapping[str, Any], render_mode: str | None) -> gym
     from ray.rllib.env.env_context import EnvContext
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
-    if isinstance(env, str) and not _global_registry.contains(ENV_CREATOR, env):
+    known = not isinstance(env, str) or _global_registry.contains(ENV_CREATOR, env) or register_class(env)
+    if not known:
         made = gym.make(env, **arguments)
     else:
         creator = _global_registry.get(ENV_CREATOR, env) if isinstance(env, str) else env

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import re
+
 import gymnasium as gym
+
+from rllib_stpn.errors import UsageError
 
 
 def register() -> None:
@@ -55,6 +60,37 @@ def register_environments() -> None:
     for name, creator in {"StatelessCartPole": _stateless_cartpole, **creators}.items():
         if not registry._global_registry.contains(registry.ENV_CREATOR, name):
             registry.register_env(name, creator)
+
+
+def register_class(path: str) -> bool:
+    """Registers an environment's class in RLlib's style, which takes the ``env_config``, by its path.
+
+    Args:
+        path: Such as ``"my_package.MyEnv"``.
+
+    Returns:
+        Whether that is the path of a class.
+
+    Raises:
+        UsageError: It is, but cannot be imported.
+    """
+    from ray.tune.registry import register_env
+
+    if not re.fullmatch(r"(\w+\.)+[A-Z]\w*", path):
+        return False
+    module, _, name = path.rpartition(".")
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{path!r} cannot be imported: {error}") from error
+
+    def create(context):
+        arguments = dict(context)
+        num_envs = arguments.pop("num_envs", None)
+        return kind(arguments) if num_envs is None else gym.vector.SyncVectorEnv([lambda: kind(arguments)] * num_envs)
+
+    register_env(path, create)
+    return True
 
 
 def _stateless_cartpole(context):

@@ -145,7 +145,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if prepared or filtered:
         from rllib_stpn.cli import observations
 
-        scaled = prepared and not layer and run != "A2C" and runner != "batched"
+        scaled = prepared and not layer
         config.env_runners(env_to_module_connector=observations.connectors(prepared, scaled, filtered))
     if bootstrap is not None and runner != "batched":
         raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")

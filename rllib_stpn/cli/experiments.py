@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rllib_stpn.cli import grid, old_names
+from rllib_stpn.cli import grid, old_names, old_values
 from rllib_stpn.errors import UsageError, one_of
 
 if TYPE_CHECKING:
@@ -146,6 +146,9 @@ class Overrides:
             changed.notes += notes
         if self.env is not None:
             changed.config = {**changed.config, subject(changed.run): self.env}
+        if old_names.on_new_stack(changed.config):
+            changed.config, notes = old_values.move_clip_rewards(changed.config)
+            changed.notes += notes
         return changed
 
 
@@ -269,7 +272,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         run=block["run"],
         config=config,
         stop=stop,
-        checkpoint=_checkpoint(f"{where}: checkpoint_config", block.get("checkpoint_config")),
+        checkpoint=_checkpoint(f"{where}: checkpoint_config", block.get("checkpoint_config"), block["run"]),
         num_samples=_integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
         max_failures=_integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
         storage_path=storage_path,
@@ -307,7 +310,7 @@ def _stop(where: str, stop: Any, run: str) -> tuple[dict[str, float], list[str]]
     return criteria, notes
 
 
-def _checkpoint(where: str, block: Any) -> dict[str, Any]:
+def _checkpoint(where: str, block: Any, run: str) -> dict[str, Any]:
     if block is None:
         return {}
     if not isinstance(block, dict):
@@ -326,7 +329,17 @@ def _checkpoint(where: str, block: Any) -> dict[str, Any]:
     order = block.get("checkpoint_score_order")
     if order not in (None, "min", "max"):
         raise UsageError(f"{where}: checkpoint_score_order: got {order!r}, allowed are 'min', 'max'")
-    return {key: value for key, value in block.items() if value is not None}
+    block = {key: value for key, value in block.items() if value is not None}
+    score = block.get("checkpoint_score_attribute")
+    if score and subject(run) == "env":
+        if score.startswith("min-"):  # as Tune wrote it once
+            score, block["checkpoint_score_order"] = score.removeprefix("min-"), "min"
+        ((score, _),) = old_names.translate_stop(where, {score: 0.0})[0].items()
+        if "/" not in score and score not in TOP_METRICS:
+            known = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS)
+            raise unknown_key(f"{where}: checkpoint_score_attribute", score, known, noun="metric", list_all=True)
+        block["checkpoint_score_attribute"] = score
+    return block
 
 
 def _check_grids(where: str, config: dict[str, Any]) -> None:

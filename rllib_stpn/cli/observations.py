@@ -27,6 +27,23 @@ class ScalePixels(SingleAgentObservationPreprocessor):
         return observations.astype(np.float32) / 128 - 1
 
 
+class AsFloats(SingleAgentObservationPreprocessor):
+    """Whole numbers to float32: RLlib's ``MeanStdFilter`` keeps the kind, and cuts off what is behind the point."""
+
+    def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> gym.Space:
+        """The same Box of float32."""
+        space = input_observation_space
+        return gym.spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32), dtype=np.float32)
+
+    def preprocess(self, observation: np.ndarray, episode: Any) -> np.ndarray:
+        """One observation."""
+        return self.batched(observation)
+
+    def batched(self, observations: np.ndarray) -> np.ndarray:
+        """Observations ``[B, ...]``."""
+        return observations.astype(np.float32)
+
+
 def connectors(prepared: bool, scaled: bool, filtered: bool) -> Callable[..., list[Any]]:
     """What RLlib calls for a list of env-to-module connectors.
 
@@ -46,6 +63,8 @@ def _connectors(
         space = spaces[INPUT_ENV_SINGLE_SPACES][0] if env is None else env.single_observation_space
         if not isinstance(space, gym.spaces.Box):
             pieces.append(FlattenObservations())
-        elif scaled and space.dtype == np.uint8 and len(space.shape) == 3:
+        elif (scaled or filtered) and space.dtype == np.uint8 and len(space.shape) == 3:
             pieces.append(ScalePixels())
+        elif filtered and not np.issubdtype(space.dtype, np.floating):
+            pieces.append(AsFloats())
     return [*pieces, MeanStdFilter()] if filtered else pieces

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rllib_stpn.cli import old_values
+from rllib_stpn.cli import grid, old_values
 from rllib_stpn.errors import UsageError
 
 #: Old -> new name of an experiment's keys. A dot means a key inside the block before it.
@@ -228,14 +228,25 @@ def translate_config(where: str, config: dict[str, Any], run: str) -> tuple[dict
     if isinstance(framework, str) and framework in ("tf", "tf2", "tfe"):
         config["framework_str"] = "torch"
         notes.append(f"{where}: framework: {framework} -> torch, the only one left")
-    if new_stack and isinstance(config.get("model"), dict):
-        config["model"], more = _translate(f"{where}.model", config["model"], MODEL, MODEL_DROPPED)
-        notes += more
-    evaluation = config.get("evaluation_config")
-    if isinstance(evaluation, dict):
-        config["evaluation_config"], more = translate_config(f"{where}.evaluation_config", evaluation, run)
-        notes += more
-    return config, notes
+
+    def model(block: Any) -> Any:
+        if not isinstance(block, dict):
+            return block
+        block, more = _translate(f"{where}.model", block, MODEL, MODEL_DROPPED)
+        notes.extend(more)
+        return block
+
+    def evaluation(block: Any) -> Any:
+        if not isinstance(block, dict):
+            return block
+        block, more = translate_config(f"{where}.evaluation_config", block, run)
+        notes.extend(more)
+        return block
+
+    for key, translate in (("model", model if new_stack else None), ("evaluation_config", evaluation)):
+        if key in config and translate:
+            config[key] = grid.change(config[key], translate)
+    return config, list(dict.fromkeys(notes))
 
 
 def translate_stop(where: str, stop: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -34,6 +34,7 @@ REPLAY_TYPES = {
     "MultiAgentPrioritizedReplayBuffer": "PrioritizedEpisodeReplayBuffer",
 }
 ENVS = {"Pendulum-v0": "Pendulum-v1", "FrozenLake-v0": "FrozenLake-v1", "LunarLander-v2": "LunarLander-v3"}
+_CLIPPING = ("stpn_envs:stpn/Atari-v0", "stpn_envs:stpn/Pong-v0", "stpn/Atari-v0", "stpn/Pong-v0")
 _MODULES = ("ray.rllib.examples.env.", "ray.rllib.examples.envs.classes.")
 _ATARI = re.compile(r"(?:ALE/(?P<v5>[A-Z]\w+)-v5|(?P<game>[A-Z]\w+?)(?P<kind>NoFrameskip|Deterministic)-v[04])")
 
@@ -50,6 +51,27 @@ def translate(where: str, config: dict[str, Any]) -> tuple[dict[str, Any], list[
         note for change in (_blocks, _exploration, _replay, _fragments, _environment, _atari) for note in change(config)
     ]
     return config, [f"{where}: {note}" for note in notes]
+
+
+def move_clip_rewards(config: dict[str, Any], env: str | None = None) -> tuple[dict[str, Any], list[str]]:
+    """``clip_rewards``, which the new API stack ignores, into the arguments of the environments here that clip.
+
+    Args:
+        config: All settings of an experiment, or its ``evaluation_config``. Not modified.
+        env: The environment, where the settings name none.
+    """
+    config = dict(config)
+    notes: list[str] = []
+    env = config.get("env", env)
+    if isinstance(config.get("evaluation_config"), dict):
+        config["evaluation_config"], notes = move_clip_rewards(config["evaluation_config"], env)
+    if isinstance(env, str) and config.get("clip_rewards") is not None:
+        clips = config.pop("clip_rewards")
+        if env in _CLIPPING:
+            config["env_config"] = {**(config.get("env_config") or {}), "clip_rewards": clips}
+        elif clips:
+            notes.append(f"clip_rewards no longer means anything with {env}: have the environment clip its rewards")
+    return config, notes
 
 
 def _blocks(config: dict[str, Any]) -> Iterator[str]:
@@ -126,4 +148,6 @@ def _atari(config: dict[str, Any]) -> Iterator[str]:
         "full_action_space": arguments.get("full_action_space", False),
         "clip_rewards": config.pop("clip_rewards", None) is not False,
     }
+    for key in sorted(arguments.keys() - {"frameskip", "repeat_action_probability", "full_action_space"}):
+        yield f"env_config.{key} means nothing to {config['env']}: left out"
     yield f"env: {env} -> {config['env']}, {game}: grey frames of 84 x 84 as RLlib's wrappers made them, one at a time"

@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
 from ray.tune.result import TRIAL_INFO
+from ray.tune.utils import flatten_dict
 
 from rllib_stpn.cli.building import TRAINABLES, algorithm_class, build_config
 
@@ -23,6 +26,7 @@ else:
 
 
 _SECONDS_TO_ANSWER = 60.0
+_SCORED = (ENV_RUNNER_RESULTS, EVALUATION_RESULTS)
 
 
 @functools.cache
@@ -84,6 +88,16 @@ class _Trial(_Base):
         self._sampled = sampled
         return result
 
+    def _before_evaluate(self) -> None:
+        """Hands what connectors have learned, such as a filter's statistics, to a local runner of evaluation.
+
+        RLlib hands it to remote ones alone.
+        """
+        super()._before_evaluate()
+        runner = self.eval_env_runner
+        if runner is not None and self.env_runner is not None and self.config.enable_env_runner_and_connector_v2:
+            runner.set_state(self.env_runner.get_state(not_components=COMPONENT_RL_MODULE))
+
     def _ask_env_runners(self) -> None:
         """Has them sample: RLlib restarts those that fail, again and again, and tells the error to its log alone."""
         import ray
@@ -112,6 +126,13 @@ class _Trial(_Base):
         if self._settings is not None and "config" in metrics:
             metrics["config"] = self._settings
         return metrics
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """A checkpoint with its result, whose metrics have their paths, too: Tune looks for a score nowhere else."""
+        saved = super().save(checkpoint_dir)
+        paths = flatten_dict({key: saved.metrics[key] for key in _SCORED if key in saved.metrics})
+        saved.metrics |= {path: value for path, value in paths.items() if isinstance(value, (int, float))}
+        return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Writes the algorithm's checkpoint, with the algorithm's class in place of this one."""

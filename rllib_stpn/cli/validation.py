@@ -4,7 +4,6 @@ import difflib
 import functools
 import importlib
 import itertools
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from rllib_stpn.cli import grid, old_names
 from rllib_stpn.cli.building import TRAINABLES, build_config, default_config
 from rllib_stpn.cli.experiments import Experiment, as_number, unknown_key
 from rllib_stpn.errors import UsageError
+from rllib_stpn.registration import register_class
 
 #: Attributes that stand at None until set, and what they then are.
 _KINDS_BEHIND_NONE: dict[str, type] = {
@@ -104,11 +104,18 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any) -> dict[str
         if key not in known:
             raise unknown_key(where, key, [name for name in known if not name.startswith("_")])
         checked[key] = grid.change(value, functools.partial(_value, where, key, default=known[key]))
-    if isinstance(checked.get("model"), dict) and not grid.is_grid(checked["model"]):
-        _check_model(f"{where}.model", checked["model"], old_names.on_new_stack(dict(settings)))
-    evaluation = checked.get("evaluation_config")
-    if isinstance(evaluation, dict) and not grid.is_grid(evaluation):
-        checked["evaluation_config"] = _checked(f"{where}.evaluation_config", evaluation, defaults)
+    new_stack = old_names.on_new_stack(dict(settings))
+
+    def block(key: str, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if key == "model":
+            return _check_model(f"{where}.model", value, new_stack)
+        return _checked(f"{where}.evaluation_config", value, defaults)
+
+    for key in ("model", "evaluation_config"):
+        if key in checked:
+            checked[key] = grid.change(checked[key], functools.partial(block, key))
     return checked
 
 
@@ -160,9 +167,9 @@ def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError
     return UsageError(f"{where}: got {value!r}, allowed is {names[kind]}{' or auto' if auto else ''}")
 
 
-def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> None:
+def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mapping[str, Any]:
     if model.get("custom_model") and new_stack:
-        return  # The model's own check, when the settings are built, names keys and options.
+        return model  # The model's own check, when the settings are built, names keys and options.
     if new_stack:
         import dataclasses
 
@@ -177,12 +184,13 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> None:
     for key in model:
         if key not in known:
             raise unknown_key(where, key, sorted(known))
+    return model
 
 
 def _env(where: str, env: Any) -> str:
     """The environment's id, if gymnasium or Tune knows it, as far as that can be told without making one.
 
-    The path of a class becomes the id it is registered by, since RLlib's new env runners take no paths.
+    A class is registered by its path, since RLlib's new env runners take no paths.
     """
     import gymnasium
     import stpn_envs
@@ -192,8 +200,11 @@ def _env(where: str, env: Any) -> str:
         raise UsageError(f"{where}: expected the id of an environment, got {env!r}")
     if _global_registry.contains(ENV_CREATOR, env):
         return env
-    if re.fullmatch(r"(\w+\.)+[A-Z]\w*", env):
-        return _register_class(where, env)
+    try:
+        if register_class(env):
+            return env
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
     module, _, env_id = env.rpartition(":")
     if module:
         try:
@@ -210,27 +221,6 @@ def _env(where: str, env: Any) -> str:
         hint = f"; did you mean {' or '.join(close)}?" if close and "Did you mean" not in str(error) else ""
         raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
     return env
-
-
-def _register_class(where: str, path: str) -> str:
-    import gymnasium
-    from ray.tune.registry import register_env
-
-    module, _, name = path.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{where}: {path!r} cannot be imported: {error}") from error
-
-    def create(context: Any) -> Any:
-        arguments = dict(context)
-        num_envs = arguments.pop("num_envs", None)
-        if num_envs is None:
-            return kind(arguments)
-        return gymnasium.vector.SyncVectorEnv([lambda: kind(arguments)] * num_envs)
-
-    register_env(name, create)
-    return name
 
 
 def _first_sentences(error: Exception, limit: int = 400) -> str:

@@ -185,8 +185,12 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         return [fragment]
 
     def _reset_envs_and_episodes(self, explore: bool) -> None:
-        # Only seed (if seed provided) upon initial reset.
-        observations, infos = self._try_env_reset(seed=self._seed if self._needs_initial_reset else None)
+        # Only seed (if seed provided) upon initial reset. Environment i of a runner takes the seed plus i, and RLlib's
+        # seed of a runner is one more than that of the runner before.
+        seed = self._seed if self._needs_initial_reset else None
+        if seed is not None:
+            seed += max((self.worker_index or 0) - 1, 0) * (self.num_envs - 1)
+        observations, infos = self._try_env_reset(seed=seed)
         self._needs_initial_reset = False
         self._is_first = np.ones(self.num_envs, dtype=bool)  # an episode begins with the current observation
         self._only_resets = np.zeros(self.num_envs, dtype=bool)  # the coming step only resets this environment

@@ -1,11 +1,16 @@
 """From plain settings to an AlgorithmConfig. No Ray cluster."""
 
+import types
+
+import gymnasium
+import numpy as np
 import pytest
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rllib_stpn.cli.building import build_config
 from rllib_stpn.cli.experiments import load
 from rllib_stpn.cli.grid import points
+from rllib_stpn.cli.observations import AsFloats
 from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
 
@@ -87,3 +92,26 @@ def test_numbers_written_as_text_are_numbers_after_the_check(write):
     assert (first["lr"], first["train_batch_size"], first["gamma"]) == (1e-4, 4000, 0.9)
     assert first["entropy_coeff"] == [[0, 0.01], [1_000_000, 0]]
     assert second["gamma"] == 0.99
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        (gymnasium.spaces.Box(0, 255, (4, 4, 1), np.uint8), ["ScalePixels", "MeanStdFilter"]),
+        (gymnasium.spaces.Box(0, 255, (128,), np.uint8), ["AsFloats", "MeanStdFilter"]),
+        (gymnasium.spaces.Box(-1, 1, (4,), np.float32), ["MeanStdFilter"]),
+        (gymnasium.spaces.Discrete(3), ["FlattenObservations", "MeanStdFilter"]),
+    ],
+)
+def test_whole_numbers_are_floats_before_they_are_filtered(space, expected):
+    config = build_config("PPO", {"model": STPN, "observation_filter": "MeanStdFilter"})
+    env = types.SimpleNamespace(single_observation_space=space)
+    assert [type(piece).__name__ for piece in config._env_to_module_connector(env)] == expected
+
+
+def test_filtered_bytes_keep_their_fractions():
+    cast = AsFloats()
+    observations = np.array([[0, 1], [2, 255]], np.uint8)
+    assert cast.batched(observations).dtype == np.float32
+    space = cast.recompute_output_observation_space(gymnasium.spaces.Box(0, 255, (2,), np.uint8), None)
+    assert space == gymnasium.spaces.Box(0, 255, (2,), np.float32)

@@ -1,6 +1,7 @@
 """Loading YAML files: today's format, the old names, and what is told about mistakes. No Ray."""
 
 import pytest
+import yaml
 
 from rllib_stpn.cli import experiments
 from rllib_stpn.cli.experiments import Overrides
@@ -122,6 +123,56 @@ old:
 def test_every_spelling_of_the_return_is_one_criterion(write, stop):
     experiment = load_one(write(f"x: {{run: PPO, env: E-v0, stop: {stop}}}"))
     assert experiment.stop == {"env_runners/episode_return_mean": 10}
+
+
+@pytest.mark.parametrize(
+    ("given", "order", "found"),
+    [
+        ("episode_return_mean", None, "env_runners/episode_return_mean"),
+        ("min-episode_reward_mean", "min", "env_runners/episode_return_mean"),
+        ("evaluation/episode_reward_mean", None, "evaluation/env_runners/episode_return_mean"),
+        ("time_total_s", None, "time_total_s"),
+    ],
+)
+def test_checkpoints_are_scored_by_any_spelling_of_a_metric(write, given, order, found):
+    block = f"{{checkpoint_score_attribute: {given}}}"
+    checkpoint = load_one(write(f"x: {{run: PPO, env: E-v0, checkpoint_config: {block}}}")).checkpoint
+    assert (checkpoint["checkpoint_score_attribute"], checkpoint.get("checkpoint_score_order")) == (found, order)
+
+
+def test_a_score_that_no_result_has_is_refused(write):
+    with pytest.raises(UsageError, match="unknown metric 'episode_retrun_mean'"):
+        load_one(write("x: {run: PPO, env: E, checkpoint_config: {checkpoint_score_attribute: episode_retrun_mean}}"))
+
+
+def test_models_in_a_grid_are_translated(write):
+    model = "{grid_search: [{post_fcnet_hiddens: [8]}, {custom_model: stpn}]}"
+    config = load_one(write(f"x: {{run: PPO, env: E-v0, config: {{model: {model}}}}}")).config
+    assert config["model"] == {"grid_search": [{"head_fcnet_hiddens": [8]}, {"custom_model": "stpn"}]}
+
+
+@pytest.mark.parametrize(
+    ("config", "over", "expected"),
+    [
+        ({"env": "ALE/Pong-v5"}, {"clip_rewards": False}, {"clip_rewards": False}),
+        ({"env": "ALE/Pong-v5", "clip_rewards": False}, {}, {"clip_rewards": False}),
+        ({"env": "stpn_envs:stpn/Pong-v0", "clip_rewards": True}, {}, {"clip_rewards": True}),
+        ({"env": "CartPole-v1", "clip_rewards": False}, {}, None),
+    ],
+)
+def test_rewards_are_clipped_by_the_environment(write, config, over, expected):
+    experiment = Overrides(config=over).apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
+    assert (experiment.config.get("env_config") or {}).get("clip_rewards") is (expected or {}).get("clip_rewards")
+    assert expected is None or "clip_rewards" not in experiment.config
+
+
+def test_evaluation_has_its_own_clipping_and_others_are_told_of_theirs(write):
+    config = {"env": "ALE/Pong-v5", "evaluation_config": {"clip_rewards": False}}
+    experiment = Overrides().apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
+    assert experiment.config["evaluation_config"] == {"env_config": {"clip_rewards": False}}
+    config = {"env": "CartPole-v1", "clip_rewards": True}
+    experiment = Overrides().apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
+    assert any("clip_rewards no longer means anything with CartPole-v1" in note for note in experiment.notes)
 
 
 def test_the_command_line_goes_over_the_file(cartpole):

@@ -146,6 +146,10 @@ CONFIG_MISTAKES = {
     "a-schedule-from-later": ("{lr: [[5, 0.1], [6, 0.2]]}", ["RLlib refuses it", "lr"]),
     "in-a-grid": ("{num_epochs: {grid_search: [1, two]}}", ["num_epochs: got 'two'", "whole number"]),
     "no-rate": ("{lr: null}", ["lr: got None", "a number"]),
+    "in-a-grid-of-models": (
+        "{model: {grid_search: [{fcnet_hiddens: [8]}, {fcnet_hiddns: [8]}]}}",
+        ["model: unknown key 'fcnet_hiddns'", "fcnet_hiddens"],
+    ),
     "in-evaluation": ("{evaluation_config: {explor: false}}", ["evaluation_config", "'explor'", "explore"]),
     "a-minibatch-larger-than-the-batch": ("{train_batch_size: 10, minibatch_size: 20}", ["minibatch_size"]),
     "fragments-that-do-not-add-up": (

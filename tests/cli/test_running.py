@@ -117,6 +117,52 @@ own:
     assert all(result["env_runners"]["energy"]["per_step"] > 0 for result in results)
 
 
+def test_the_best_checkpoint_is_kept(capsys, write, tmp_path):
+    path = write("""
+best:
+  run: PPO
+  env: CartPole-v1
+  stop: {training_iteration: 4}
+  checkpoint_config:
+    checkpoint_frequency: 1
+    checkpoint_at_end: false
+    num_to_keep: 1
+    checkpoint_score_attribute: episode_reward_mean
+    checkpoint_score_order: min
+  config: {num_env_runners: 0, train_batch_size: 128, minibatch_size: 64, num_epochs: 4, lr: 0.01, seed: 0}
+""")
+    assert main(["train", str(path), "--storage-path", str(tmp_path / "results")]) == 0, capsys.readouterr().out
+    (trial,) = (tmp_path / "results").glob("best/*/result.json")
+    results = [json.loads(line)["env_runners"]["episode_return_mean"] for line in trial.read_text().splitlines()]
+    kept = sorted(int(each.name[-1]) for each in trial.parent.glob("checkpoint_*"))
+    assert np.argmin(results) < 3  # so that the newest, which is kept, too, is another one
+    assert kept == [np.argmin(results), 3]
+
+
+@pytest.mark.parametrize("runner", ["single_agent", "batched"])
+def test_evaluation_filters_observations_as_training_does(ray_session, runner):
+    settings = {
+        "env": "CartPole-v1",
+        "num_env_runners": 0,
+        "env_runner_cls": runner,
+        "observation_filter": "MeanStdFilter",
+        "train_batch_size": 200,
+        "minibatch_size": 100,
+        "num_epochs": 1,
+        "evaluation_interval": 1,
+        "evaluation_duration": 1,
+    }
+    trial = trial_class("PPO")(settings)
+    try:
+        trial.train()
+        runners = (trial.env_runner, trial.eval_env_runner)
+        seen = [r.get_state()["env_to_module_connector"]["MeanStdFilter"][None]["running_stats"] for r in runners]
+    finally:
+        trial.stop()
+    training, evaluation = (stats["num_pushes"] for (stats,) in seen)
+    assert evaluation > training >= 200  # what training has seen, then its own episode
+
+
 def _tell_threads(algorithm, metrics_logger, result):
     result["torch_threads"] = torch.get_num_threads()
     result["environments"] = algorithm.env_runner.num_envs

@@ -369,3 +369,15 @@ def test_an_observation_that_is_not_finite_ends_the_run(algorithm, remote):
                 algo.train()
     finally:
         algo.stop()
+
+
+def test_runners_have_environments_with_seeds_of_their_own():
+    seen = set()
+    for worker in (1, 2, 3):
+        config = runner_config("mlp", steps=40).environment("stpn_envs:stpn/AssociativeRetrieval-v0", env_config={})
+        config.env_runners(gym_env_vectorize_mode="vector_entry_point").debugging(seed=0)
+        runner = BatchedEnvRunner(config=config, worker_index=worker)
+        fragment = runner.sample(num_timesteps=40 * NUM_ENVS)[0]
+        seen |= {row.tobytes() for row in fragment.columns["obs"]}
+        runner.stop()
+    assert len(seen) == 3 * NUM_ENVS
