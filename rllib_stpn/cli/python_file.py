@@ -1,5 +1,6 @@
 """Experiments as Python files: a script that makes an ``AlgorithmConfig`` and calls it ``config``."""
 
+import copy
 import runpy
 import sys
 import traceback
@@ -57,9 +58,11 @@ def _on_top(path: Path, config: "AlgorithmConfig") -> dict[str, Any]:
                 f"{path}: config: {key}: got {type(value).__name__}; a Python file searches by tune.grid_search, "
                 f'random search goes into --config: {{"{key}": {{"uniform": [0, 1]}}}}'
             )
-        if isinstance(value, dict) and grid.is_grid(value):
+        if isinstance(value, dict) and any(grid.grids(value)):
+            if key not in defaults or key.startswith("_"):
+                raise UsageError(f"{path}: config: {key.lstrip('_')}: a search in it goes into --config")
             settings[key] = value
-            setattr(config, key, defaults[key])
+            setattr(config, key, copy.deepcopy(defaults[key]))
     if isinstance(config.env, str):
         settings["env"] = config.env
     elif config.env is None and "env" not in settings and config.input_ in (None, "sampler"):

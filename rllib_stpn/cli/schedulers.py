@@ -43,7 +43,13 @@ def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> 
     if experiment.scheduler == "fifo":
         return kind()
     metric, mode = _goal(experiment)
-    arguments = {"metric": metric, "mode": mode, **tune_space(experiment.scheduler_config)}
+    given = dict(experiment.scheduler_config)
+    if "hyperparam_mutations" in given:
+        given["hyperparam_mutations"] = _numbers(given["hyperparam_mutations"])
+    try:
+        arguments = {"metric": metric, "mode": mode, **tune_space(given)}
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: {error}") from error
     if experiment.scheduler == "asha":
         # Tune's own default ends every trial at iteration 100.
         last = int(experiment.stop.get("training_iteration", 1_000_000))
@@ -54,6 +60,16 @@ def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> 
         return kind(**arguments)
     except Exception as error:  # They check by assertions, ValueError, TypeError and TuneError.
         raise UsageError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _numbers(value: Any) -> Any:
+    """With numbers in place of their texts, as YAML reads 1e-4."""
+    if isinstance(value, dict):
+        return {key: _numbers(below) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_numbers(below) for below in value]
+    number = as_number(value)
+    return value if number is None or not isinstance(value, str) else number
 
 
 def _goal(experiment: Experiment) -> tuple[str, str]:

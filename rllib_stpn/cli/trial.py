@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core import COMPONENT_RL_MODULE
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRIAL_INFO
 from ray.tune.utils import flatten_dict
 
@@ -49,6 +49,14 @@ def trial_class(run: str, defaults: "AlgorithmConfig | None" = None) -> "type[Al
         (_Trial, base),
         {"__module__": __name__, "__doc__": base.__doc__, "base": base, "run": run, "defaults": defaults},
     )
+
+
+def _set_schedules(steps: int, learner: Any) -> None:
+    for optimizer, schedule in learner._optimizer_lr_schedules.items():
+        learner._set_optimizer_lr(optimizer, lr=schedule.update(timestep=steps))
+    for name in ("_entropy_coeffs", "entropy_coeff_schedulers_per_module"):  # A2C's and PPO's
+        for module_id in learner.module.keys() if hasattr(learner, name) else ():
+            getattr(learner, name)[module_id].update(timestep=steps)
 
 
 class _Trial(_Base):
@@ -126,6 +134,16 @@ class _Trial(_Base):
         if self._settings is not None and "config" in metrics:
             metrics["config"] = self._settings
         return metrics
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restores a checkpoint, and puts the schedules of these settings in place of the rates it was written at.
+
+        RLlib does so only after the first update.
+        """
+        super().load_checkpoint(checkpoint_dir)
+        if self.config.enable_rl_module_and_learner and self.learner_group is not None:
+            steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+            self.learner_group.foreach_learner(functools.partial(_set_schedules, steps))
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """A checkpoint with its result, whose metrics have their paths, too: Tune looks for a score nowhere else."""

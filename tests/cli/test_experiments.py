@@ -1,4 +1,4 @@
-"""Loading YAML files: today's format, the old names, and what is told about mistakes. No Ray."""
+"""Loading files: today's format, the old names, and what is told about mistakes. No Ray session."""
 
 import pytest
 import yaml
@@ -284,3 +284,16 @@ def test_a_binary_file_is_no_yaml(tmp_path):
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UsageError, match="not a text file"):
         experiments.load(path)
+
+
+def test_a_search_inside_a_setting_of_a_python_file_is_found(write):
+    path = write(
+        "from ray import tune\n"
+        "from ray.rllib.algorithms.ppo import PPOConfig\n"
+        'config = PPOConfig().environment("E-v0", env_config={"size": tune.grid_search([5, 9]), "reward": 1})\n',
+        "search.py",
+    )
+    assert load_one(path).config["env_config"] == {"size": {"grid_search": [5, 9]}, "reward": 1}
+    path.write_text(path.read_text() + 'config.rl_module(model_config={"fcnet_hiddens": tune.grid_search([[8], [9]])})')
+    with pytest.raises(UsageError, match="model_config: a search in it goes into --config"):
+        load_one(path)

@@ -163,6 +163,28 @@ def test_evaluation_filters_observations_as_training_does(ray_session, runner):
     assert evaluation > training >= 200  # what training has seen, then its own episode
 
 
+@pytest.mark.parametrize("run", ["A2C", "PPO"])
+def test_a_restored_trial_begins_with_its_own_rates(ray_session, tmp_path, run):
+    settings = {"env": "CartPole-v1", "num_env_runners": 0, "train_batch_size": 100, "lr": 0.1}
+    settings |= {"minibatch_size": 50, "num_epochs": 1} if run == "PPO" else {}
+    first = trial_class(run)(settings)
+    first.train()
+    first.save_checkpoint(str(tmp_path))
+    first.stop()
+    again = trial_class(run)(settings | {"lr": [[0, 0.5], [200, 0.3]], "entropy_coeff": [[0, 0.0], [200, 0.2]]})
+    try:
+        again.load_checkpoint(str(tmp_path))
+        steps = again.metrics.peek(("env_runners", "num_env_steps_sampled_lifetime"))
+        learner = again.learner_group._learner
+        (optimizer,) = learner._named_optimizers.values()
+        assert learner._get_optimizer_lr(optimizer) == pytest.approx(0.5 - steps / 1000)
+        name = "_entropy_coeffs" if run == "A2C" else "entropy_coeff_schedulers_per_module"
+        coefficient = getattr(learner, name)["default_policy"].get_current_value()
+        assert float(coefficient) == pytest.approx(steps / 1000)
+    finally:
+        again.stop()
+
+
 def _tell_threads(algorithm, metrics_logger, result):
     result["torch_threads"] = torch.get_num_threads()
     result["environments"] = algorithm.env_runner.num_envs

@@ -47,6 +47,15 @@ def test_mistakes_name_the_file(write, block, parts):
         assert part in str(error.value)
 
 
+def test_texts_of_numbers_are_numbers_in_mutations(write):
+    mutations = "{lr: [1e-4, 1e-3], model: [lstm, stpn], gamma: {uniform: [9e-1, 0.99]}}"
+    path = write(FILE.format(f"scheduler: pbt, scheduler_config: {{hyperparam_mutations: {mutations}}}"))
+    (experiment,) = load(path)
+    found = make_scheduler(experiment)._hyperparam_mutations
+    assert (found["lr"], found["model"]) == ([0.0001, 0.001], ["lstm", "stpn"])
+    assert (found["gamma"].lower, found["gamma"].upper) == (0.9, 0.99)
+
+
 @pytest.mark.slow
 def test_the_tuned_example_sweeps_layers_seeds_and_rates(capsys, ray_session, tmp_path):
     small = {"num_envs_per_env_runner": 4, "train_batch_size": 800}
