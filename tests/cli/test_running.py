@@ -163,6 +163,23 @@ def test_evaluation_filters_observations_as_training_does(ray_session, runner):
     assert evaluation > training >= 200  # what training has seen, then its own episode
 
 
+def test_rllibs_own_models_see_scaled_pixels_in_batched_rollouts(ray_session):
+    settings = {
+        "env": "stpn_envs:stpn/Pong-v0",
+        "num_env_runners": 0,
+        "num_envs_per_env_runner": 2,
+        "rollout_fragment_length": 4,
+        "model": {"conv_filters": [[4, 8, 8], [4, 8, 8]], "fcnet_hiddens": []},
+    }
+    trial = trial_class("A2C")(settings)
+    try:
+        assert trial.train()["num_env_steps_sampled_lifetime"] == 8
+        observations = trial.env_runner.sample()[0].columns["obs"]
+        assert observations.dtype == np.float32 and -1 <= observations.min() < 0
+    finally:
+        trial.stop()
+
+
 @pytest.mark.parametrize("run", ["A2C", "PPO"])
 def test_a_restored_trial_begins_with_its_own_rates(ray_session, tmp_path, run):
     settings = {"env": "CartPole-v1", "num_env_runners": 0, "train_batch_size": 100, "lr": 0.1}
