@@ -53,6 +53,7 @@ def fold(
     defaults: Any,
     *,
     cpus: int,
+    cluster_cpus: int | None = None,
     gpus: int = 0,
     strict: bool = False,
     alone: bool = True,
@@ -62,7 +63,8 @@ def fold(
     Args:
         settings: Plain settings, ``grid_search`` still in them. Not modified.
         defaults: The algorithm's default ``AlgorithmConfig``.
-        cpus: The CPUs a trial can have.
+        cpus: The CPUs that one process can have.
+        cluster_cpus: The CPUs that all processes of a trial can have, on several machines; None, the same.
         gpus: The GPUs a trial can have.
         strict: Change nothing, and refuse what does not fit.
         alone: Whether it is the only trial: then its own process gets what nobody asked for, too.
@@ -76,27 +78,28 @@ def fold(
     folded = dict(settings)
     notes: list[str] = []
     needs = Resources(folded, defaults)
+    there = cpus if cluster_cpus is None else cluster_cpus
     if strict:
-        if needs.cpus > cpus:
-            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, the machine has {cpus}")
+        if needs.cpus > there:
+            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, there are {there}")
         if needs.gpus_per_learner * max(1, needs.learners) > gpus:
-            raise UsageError(f"--strict-resources: a trial asks for GPUs, the machine has {gpus}")
+            raise UsageError(f"--strict-resources: a trial asks for GPUs, there are {gpus}")
         return folded, notes
 
     if needs.gpus_per_learner * max(1, needs.learners) > gpus:
-        notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: the machine has {gpus} GPUs")
+        notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: there are {gpus} GPUs")
         folded["num_gpus_per_learner"] = 0
-    too_much = Resources(folded, defaults).cpus > cpus
+    too_much = Resources(folded, defaults).cpus > there
     if too_much and needs.env_runners:
-        notes.append(_fold_env_runners(folded, defaults, needs, cpus))
-    if Resources(folded, defaults).cpus > cpus and needs.evaluation_env_runners:
+        notes.append(_fold_env_runners(folded, defaults, needs, there))
+    if Resources(folded, defaults).cpus > there and needs.evaluation_env_runners:
         notes.append(f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: in the trial's own process")
         folded["evaluation_num_env_runners"] = 0
         folded["evaluation_parallel_to_training"] = False
-    if Resources(folded, defaults).cpus > cpus and needs.learners:
+    if Resources(folded, defaults).cpus > there and needs.learners:
         notes.append(_fold_learners(folded, needs))
     needs = Resources(folded, defaults)
-    spare = max(1, math.floor(cpus - needs.beside_main_process))
+    spare = max(1, math.floor(min(cpus, there - needs.beside_main_process)))
     if too_much or (alone and "num_cpus_for_main_process" not in folded):
         folded["num_cpus_for_main_process"] = spare
     return folded, notes

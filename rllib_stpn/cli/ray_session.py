@@ -65,14 +65,14 @@ def silence() -> None:
 
 
 @contextlib.contextmanager
-def ray_running(machine: Machine) -> Iterator[tuple[int, int]]:
+def ray_running(machine: Machine) -> Iterator[tuple[int, int, int]]:
     """Starts (or joins) Ray, and ends it afterwards.
 
     Args:
         machine: Where.
 
     Yields:
-        The CPUs and the GPUs of the largest machine there is, which is what one trial's own process can have.
+        The CPUs of the largest machine, which is what a trial's own process can have, and the CPUs and GPUs of all.
 
     Raises:
         UsageError: No cluster answers at the address.
@@ -108,7 +108,8 @@ def ray_running(machine: Machine) -> Iterator[tuple[int, int]]:
         silence()
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield max(int(node.get("CPU", 0)) for node in nodes), max(int(node.get("GPU", 0)) for node in nodes)
+        cpus = [int(node.get("CPU", 0)) for node in nodes]
+        yield max(cpus), sum(cpus), sum(int(node.get("GPU", 0)) for node in nodes)
     finally:
         if not already:
             ray.shutdown()

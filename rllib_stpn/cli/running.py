@@ -38,10 +38,10 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
             _fit(experiment, machine.cpus_before_start(), _gpus(), strict_resources, own_machine=True)
     interruption = Interruption()
     code = 0
-    with ray_running(machine) as (cpus, gpus), interruption.listening():
+    with ray_running(machine) as (cpus, cluster_cpus, gpus), interruption.listening():
         for experiment in experiments:
             if machine.address is not None:
-                _fit(experiment, cpus, gpus, strict_resources, own_machine=False)
+                _fit(experiment, cpus, gpus, strict_resources, own_machine=False, cluster_cpus=cluster_cpus)
             try:
                 code = max(code, _run_one(experiment, interruption, machine.verbosity))
             except KeyboardInterrupt:
@@ -52,12 +52,15 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
     return code
 
 
-def _fit(experiment: Experiment, cpus: int, gpus: int, strict: bool, own_machine: bool) -> None:
+def _fit(
+    experiment: Experiment, cpus: int, gpus: int, strict: bool, own_machine: bool, cluster_cpus: int | None = None
+) -> None:
     try:
         experiment.config, notes = fold(
             experiment.config,
             default_config(experiment.run, experiment.base),
             cpus=cpus,
+            cluster_cpus=cluster_cpus,
             gpus=gpus,
             strict=strict,
             alone=own_machine and experiment.num_trials == 1,

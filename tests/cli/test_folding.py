@@ -68,9 +68,17 @@ def test_a_main_process_larger_than_the_machine_shrinks():
 
 
 def test_strict_refuses():
-    with pytest.raises(UsageError, match="65 CPUs, the machine has 2"):
+    with pytest.raises(UsageError, match="65 CPUs, there are 2"):
         fold(CLUSTER, DEFAULTS, cpus=2, strict=True)
     assert fold({"num_env_runners": 1}, DEFAULTS, cpus=2, strict=True) == ({"num_env_runners": 1}, [])
+
+
+def test_env_runners_spread_over_the_machines_of_a_cluster():
+    assert fold(CLUSTER, DEFAULTS, cpus=32, cluster_cpus=128, alone=False) == (CLUSTER, [])
+    assert fold(CLUSTER, DEFAULTS, cpus=32, cluster_cpus=128, strict=True) == (CLUSTER, [])
+    folded, (note,) = fold(CLUSTER, DEFAULTS, cpus=16, cluster_cpus=32)
+    assert (folded["num_env_runners"], folded["num_cpus_for_main_process"]) == (0, 16)  # one process, one machine
+    assert "65 CPUs asked for, 32 there" in note
 
 
 def test_a_sweep_over_environments_is_folded_point_by_point():

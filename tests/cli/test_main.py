@@ -221,7 +221,7 @@ def test_an_unknown_algorithm_or_environment(capsys, write, run, env, parts):
 def test_what_the_machine_cannot_hold_is_refused_with_strict_resources(capsys, cartpole, tmp_path):
     arguments = ["train", cartpole, "--strict-resources", "--ray-num-cpus", 2, "--storage-path", tmp_path]
     error = error_of(capsys, *arguments)
-    assert re.search(r"cartpole.*5 CPUs, the machine has 2", error)
+    assert re.search(r"cartpole.*5 CPUs, there are 2", error)
 
 
 def test_a_storage_path_that_is_a_file(capsys, cartpole):
