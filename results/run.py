@@ -108,7 +108,8 @@ def keep(experiment: Path, target: Path) -> None:
         kept = {key: settings[key] for key in PATHS if key in settings}
         (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n")
     started = (experiment / "started.jsonl").read_text()
-    (target / "started.jsonl").write_text(re.sub(r" --storage-path [^ \"]+", "", started))
+    started = re.sub(r" --storage-path [^ \"]+", "", started)
+    (target / "started.jsonl").write_text(re.sub(r" -f [^ \"]*/(?=tuned_examples/)", " -f ", started))
 
 
 def report(study: str, out: Path) -> None:
