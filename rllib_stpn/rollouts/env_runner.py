@@ -33,7 +33,6 @@ from ray.rllib.utils.metrics import (
     RLMODULE_INFERENCE_TIMER,
     WEIGHTS_SEQ_NO,
 )
-from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.spaces.space_utils import unbatch
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
@@ -251,7 +250,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         batch = {Columns.OBS: convert_to_torch_tensor(observations, device=self._device)}
         if state is not None:
             batch = {
-                Columns.OBS: tree.map_structure(lambda o: o[:, None], batch[Columns.OBS]),
+                Columns.OBS: _map(lambda o: o[:, None], batch[Columns.OBS]),
                 Columns.STATE_IN: state,
             }
         with self.metrics.log_time(RLMODULE_INFERENCE_TIMER):
@@ -264,7 +263,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                 outputs[Columns.VF_PREDS] = self.module.compute_values(batch)
         if state is not None:
             outputs = {
-                key: value if key == Columns.STATE_OUT else tree.map_structure(lambda v: v[:, 0], value)
+                key: value if key == Columns.STATE_OUT else _map(lambda v: v[:, 0], value)
                 for key, value in outputs.items()
             }
         return outputs
@@ -294,14 +293,14 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             episode; None if the environments failed and were made again.
         """
         outputs = self._act(explore, random_actions)
-        actions = convert_to_numpy(outputs[Columns.ACTIONS])
+        actions = _to_numpy(outputs[Columns.ACTIONS])
         if not self.config.in_evaluation:  # before the environment steps: it may write into its observations
             recorder.put(
                 t,
                 {
                     Columns.OBS: self._observations,
                     Columns.ACTIONS: actions,
-                    **{column: convert_to_numpy(outputs[column]) for column in _RECORDED_OUTPUTS},
+                    **{column: _to_numpy(outputs[column]) for column in _RECORDED_OUTPUTS},
                 },
             )
         actions_for_env = actions
@@ -373,7 +372,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     def _values(self, observations: Any, rows: torch.Tensor | slice, explore: bool) -> np.ndarray:
         """V of the module's observations ``[len(rows), ...]``, seen with the current state of these environments."""
         state = None if self._state is None else tree.map_structure(lambda s: s[rows], self._state)
-        return convert_to_numpy(self._forward(observations, state, explore)[Columns.VF_PREDS])
+        return _to_numpy(self._forward(observations, state, explore)[Columns.VF_PREDS])
 
     def _end_episodes(self, ended: np.ndarray) -> None:
         now = time.perf_counter()
@@ -487,7 +486,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     def _update_episodes(self, step: _Step) -> None:
         kept = {
-            column: convert_to_numpy(step.outputs[column]) for column in _RECORDED_OUTPUTS if column in step.outputs
+            column: _to_numpy(step.outputs[column]) for column in _RECORDED_OUTPUTS if column in step.outputs
         }
         for index in range(self.num_envs):
             ends = index in step.ended
@@ -552,8 +551,8 @@ class _Recorder:
             self.capacity = grown
         for name, value in record.items():
             if name not in self._arrays:
-                self._arrays[name] = tree.map_structure(self._allocate, value)
-            tree.map_structure(lambda array, v: array.__setitem__((slice(None), t), v), self._arrays[name], value)
+                self._arrays[name] = _map(self._allocate, value)
+            _map(lambda array, v: array.__setitem__((slice(None), t), v), self._arrays[name], value)
 
     def columns(self, steps: int) -> dict[str, Any]:
         return {name: tree.map_structure(lambda a: a[:, :steps], arrays) for name, arrays in self._arrays.items()}
@@ -566,6 +565,17 @@ class _Recorder:
         grown = np.empty((self._num_envs, capacity, *array.shape[2:]), dtype=array.dtype)
         grown[:, : array.shape[1]] = array
         return grown
+
+
+def _map(function: Callable, value: Any, *others: Any) -> Any:
+    """``tree.map_structure``, at no cost for what most values are: one array."""
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return function(value, *others)
+    return tree.map_structure(function, value, *others)
+
+
+def _to_numpy(value: Any) -> Any:
+    return _map(lambda leaf: leaf.detach().cpu().numpy() if isinstance(leaf, torch.Tensor) else leaf, value)
 
 
 def _final_observations(observations: Any, infos: dict, ended: np.ndarray) -> Any:
