@@ -46,11 +46,13 @@ def test_of_a_training_is_kept_what_its_report_needs(tmp_path):
     ]
     (trial / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
     (trial / "params.json").write_text(json.dumps({"env": "Somewhere-v0", "seed": 3, "callbacks": "a path"}))
-    started = {"command": "rllib train -f /home/me/tuned_examples/x.yaml --storage-path /home/me --seed 3", "versions": {}, "machine": "one"}
+    command = "rllib train -f /home/me/tuned_examples/x.yaml --storage-path /home/me --seed 3"
+    started = {"command": command, "versions": {}, "machine": "one"}
     (trial.parent / "started.jsonl").write_text(json.dumps(started) + "\n")
     RUN["keep"](trial.parent, tmp_path / "kept")
     (kept,), notes = read_trials([tmp_path / "kept"], ["env_runners/episode_return_mean"])
     curve = kept.metrics["env_runners/episode_return_mean"]
     assert (len(curve), curve[1] > 1, curve[-1], notes) == (RUN["ROWS"], True, 1000.0, [])
     assert kept.settings == {"env": "Somewhere-v0", "seed": 3}
-    assert json.loads((tmp_path / "kept/started.jsonl").read_text())["command"] == "rllib train -f tuned_examples/x.yaml --seed 3"
+    command = json.loads((tmp_path / "kept/started.jsonl").read_text())["command"]
+    assert command == "rllib train -f tuned_examples/x.yaml --seed 3"

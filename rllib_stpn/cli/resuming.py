@@ -1,6 +1,7 @@
 """Going on with an experiment whose run was interrupted or killed, or whose goal has been moved."""
 
 import csv
+import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -60,6 +61,19 @@ def can_go_on(experiment: Experiment) -> bool:
     if "://" in directory:
         return Tuner.can_restore(directory)
     return any(Path(directory).glob("experiment_state-*.json"))
+
+
+def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
+    """An experiment that goes on, which Tune does with the settings of its first run, and those it had otherwise."""
+    try:
+        first = recall(experiment.storage_path, experiment.name)
+    except UsageError:  # What it was made of is gone, or was not written by us. Tune needs none of it.
+        return experiment, []
+    if experiment.base is not None:  # The objects of a Python file are made anew.
+        return experiment, []
+    before, now = first.config | first.checkpoint, experiment.config | experiment.checkpoint
+    changed = [key for key in before | now if repr(before.get(key)) != repr(now.get(key))]
+    return dataclasses.replace(experiment, config=first.config, checkpoint=first.checkpoint), changed
 
 
 class Finished(Callback):

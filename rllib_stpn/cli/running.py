@@ -13,7 +13,7 @@ from rllib_stpn.cli.failures import root_error
 from rllib_stpn.cli.folding import fold
 from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
-from rllib_stpn.cli.resuming import Finished, can_go_on, remember
+from rllib_stpn.cli.resuming import Finished, as_begun, can_go_on, remember
 from rllib_stpn.cli.schedulers import make_scheduler, tune_space
 from rllib_stpn.cli.stopping import Interruption, StopWhen, abort
 from rllib_stpn.errors import UsageError
@@ -104,6 +104,12 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
         print("note: no stop criterion: it runs until interrupted (Ctrl-C)", flush=True)
     if "://" not in experiment.storage_path:
         provenance.record(Path(experiment.storage_path) / experiment.name)
+        if experiment.resume and can_go_on(experiment):
+            experiment, changed = as_begun(experiment)
+            if changed:
+                print(
+                    f"note: --resume: goes on as begun, not with what is now given for {', '.join(changed)}", flush=True
+                )
         remember(experiment)
     stopper = StopWhen(experiment.stop, interruption)
     finished = Finished(stopper)

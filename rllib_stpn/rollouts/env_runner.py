@@ -485,9 +485,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._make_on_episode_callback("on_episode_created", env_index, episodes)
 
     def _update_episodes(self, step: _Step) -> None:
-        kept = {
-            column: _to_numpy(step.outputs[column]) for column in _RECORDED_OUTPUTS if column in step.outputs
-        }
+        kept = {column: _to_numpy(step.outputs[column]) for column in _RECORDED_OUTPUTS if column in step.outputs}
         for index in range(self.num_envs):
             ends = index in step.ended
             if step.valid[index]:

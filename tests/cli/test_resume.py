@@ -81,7 +81,12 @@ def test_an_interrupted_run_goes_on_a_finished_one_does_not_and_a_later_goal_ext
     before = file.read_bytes()
     assert main([*begin, "--stop", '{"training_iteration": 5}', "--resume"]) == 0
     assert file.read_bytes() == before
-    assert "5 iterations, 320 env steps" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "5 iterations, 320 env steps" in told and "note" not in told
+
+    begin[begin.index(config)] = json.dumps({**json.loads(config), "lr": 0.1})
+    assert main([*begin, "--stop", '{"training_iteration": 5}', "--resume", "--checkpoint-freq", "2"]) == 0
+    assert "goes on as begun, not with what is now given for lr, checkpoint_frequency" in capsys.readouterr().out
 
     assert main(["train", "--resume", "-n", "x", *storage, "--stop", '{"training_iteration": 7}']) == 0
     assert curve(tmp_path / "results" / "x") == [(i, 64 * i) for i in range(1, 8)]
