@@ -101,12 +101,11 @@ class EnergyMetricsCallback(RLlibCallback):
 
     def on_train_result(self, *, result: dict, **kwargs: Any) -> None:
         """Sums up the old stack's episodes, and puts the energy of the new one's in proportion to their returns."""
-        _sum_up(result)
-        _sum_up(result.get(EVALUATION_RESULTS) or {})
+        sum_up_training(result=result)
 
     def on_evaluate_end(self, *, evaluation_metrics: dict, **kwargs: Any) -> None:
         """The same for those of an evaluation."""
-        _sum_up(evaluation_metrics)
+        sum_up_evaluation(evaluation_metrics=evaluation_metrics)
 
     # --- what was spent, by step and by episode -----------------------------------------------------------------
 
@@ -192,6 +191,17 @@ class EnergyMetricsCallback(RLlibCallback):
     def _end_episode(self, index: int, reward: float) -> None:
         # Episodes without a measured step count, too: the short ones among them would be missing from the mean.
         self._episodes.append((float(self._sums[index]) * self._meter.every_n_steps, float(reward)))
+
+
+def sum_up_training(*, result: dict, **kwargs: Any) -> None:
+    """``on_train_result`` as a function, for a config that has the callback in its ``evaluation_config`` alone."""
+    _sum_up(result)
+    _sum_up(result.get(EVALUATION_RESULTS) or {})
+
+
+def sum_up_evaluation(*, evaluation_metrics: dict, **kwargs: Any) -> None:
+    """``on_evaluate_end`` as a function, likewise."""
+    _sum_up(evaluation_metrics)
 
 
 def _sum_up(results: dict) -> None:

@@ -102,9 +102,17 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if callbacks is not None:
         config.callbacks(callbacks_class=_callbacks(callbacks))
     evaluation = settings.get("evaluation_config") or {}
-    if "callbacks_class" in evaluation:
+    if evaluation.get("callbacks_class") is not None:
         evaluation = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
         settings["evaluation_config"] = evaluation
+        if callbacks is None:  # RLlib has the callbacks of training sum results up, and there are none
+            from rllib_stpn.callbacks.energy import sum_up_evaluation, sum_up_training
+
+            config.callbacks(on_train_result=sum_up_training, on_evaluate_end=sum_up_evaluation)
+    elif "callbacks_class" in evaluation:  # none, where training has some
+        from ray.rllib.callbacks.callbacks import RLlibCallback
+
+        settings["evaluation_config"] = {**evaluation, "callbacks_class": RLlibCallback}
     if not new_stack:
         return config.update_from_dict(settings)
 

@@ -66,6 +66,7 @@ class Experiment:
         resume: Whether to go on with the run before.
         scheduler: ``fifo``, ``asha`` or ``pbt``.
         scheduler_config: The scheduler's arguments, as Tune's class has them.
+        given: The settings before they were fitted to the machine.
     """
 
     where: str
@@ -83,6 +84,7 @@ class Experiment:
     resume: bool = False
     scheduler: str = "fifo"
     scheduler_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    given: dict[str, Any] | None = None
 
     @property
     def num_trials(self) -> int:

@@ -47,6 +47,16 @@ class Resources:
         """CPUs in all."""
         return self.main_process + self.beside_main_process
 
+    @property
+    def largest_actor(self) -> float:
+        """CPUs of the largest of the remote actors, each of which is on one machine."""
+        runners = self.env_runners + self.evaluation_env_runners
+        return max(self.cpus_per_env_runner if runners else 0, self.cpus_per_learner if self.learners else 0)
+
+    def exceed(self, cpus: float, cluster_cpus: float) -> bool:
+        """Whether machines of ``cpus``, together of ``cluster_cpus``, have too few CPUs for it."""
+        return self.cpus > cluster_cpus or max(self.main_process, self.largest_actor) > cpus
+
 
 def fold(
     settings: dict[str, Any],
@@ -80,8 +90,9 @@ def fold(
     needs = Resources(folded, defaults)
     there = cpus if cluster_cpus is None else cluster_cpus
     if strict:
-        if needs.cpus > there:
-            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, there are {there}")
+        if needs.exceed(cpus, there):
+            machines = f", at most {cpus} on one machine" if there > cpus else ""
+            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, there are {there}{machines}")
         if needs.gpus_per_learner * max(1, needs.learners) > gpus:
             raise UsageError(f"--strict-resources: a trial asks for GPUs, there are {gpus}")
         return folded, notes
@@ -89,14 +100,16 @@ def fold(
     if needs.gpus_per_learner * max(1, needs.learners) > gpus:
         notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: there are {gpus} GPUs")
         folded["num_gpus_per_learner"] = 0
-    too_much = Resources(folded, defaults).cpus > there
-    if too_much and needs.env_runners:
+    too_much = needs.exceed(cpus, there)
+    if needs.main_process > cpus:
+        folded["num_cpus_for_main_process"] = cpus
+    if Resources(folded, defaults).exceed(cpus, there) and needs.env_runners:
         notes.append(_fold_env_runners(folded, defaults, needs, there))
-    if Resources(folded, defaults).cpus > there and needs.evaluation_env_runners:
+    if Resources(folded, defaults).exceed(cpus, there) and needs.evaluation_env_runners:
         notes.append(f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: in the trial's own process")
         folded["evaluation_num_env_runners"] = 0
         folded["evaluation_parallel_to_training"] = False
-    if Resources(folded, defaults).cpus > there and needs.learners:
+    if Resources(folded, defaults).exceed(cpus, there) and needs.learners:
         notes.append(_fold_learners(folded, needs))
     needs = Resources(folded, defaults)
     spare = max(1, math.floor(min(cpus, there - needs.beside_main_process)))

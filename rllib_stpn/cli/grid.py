@@ -37,9 +37,10 @@ def choices(value: Any) -> list[Any]:
 
 
 def change(value: Any, function: Callable[[Any], Any]) -> Any:
-    """``function`` applied to a value, or to every one in its search."""
+    """``function`` applied to a value, or to every one in its search, if that is one as it should be."""
     found = kind(value)
-    return function(value) if found is None else {found: [function(each) for each in value[found]]}
+    searched = value[found] if found else None
+    return {found: [function(each) for each in searched]} if isinstance(searched, list | tuple) else function(value)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

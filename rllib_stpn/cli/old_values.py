@@ -68,7 +68,9 @@ def move_clip_rewards(config: dict[str, Any], env: str | None = None) -> tuple[d
     if isinstance(env, str) and config.get("clip_rewards") is not None:
         clips = config.pop("clip_rewards")
         if env in _CLIPPING:
-            config["env_config"] = {**(config.get("env_config") or {}), "clip_rewards": clips}
+            config["env_config"] = grid.change(
+                config.get("env_config"), lambda block: {**(block or {}), "clip_rewards": clips}
+            )
         elif clips:
             notes.append(f"clip_rewards no longer means anything with {env}: have the environment clip its rewards")
     return config, notes

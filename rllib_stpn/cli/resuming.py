@@ -63,17 +63,40 @@ def can_go_on(experiment: Experiment) -> bool:
     return any(Path(directory).glob("experiment_state-*.json"))
 
 
+def goes_on(experiment: Experiment) -> bool:
+    """Whether there is something that the experiment was asked to go on with."""
+    return experiment.resume and can_go_on(experiment)
+
+
 def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
-    """An experiment that goes on, which Tune does with the settings of its first run, and those it had otherwise."""
+    """An experiment that goes on, which Tune does with the settings of its first run, and those it had otherwise.
+
+    Raises:
+        UsageError: It was begun with another algorithm.
+    """
     try:
         first = recall(experiment.storage_path, experiment.name)
     except UsageError:  # What it was made of is gone, or was not written by us. Tune needs none of it.
         return experiment, []
+    if first.run != experiment.run:
+        raise UsageError(
+            f"--resume: {experiment.name} in {experiment.storage_path} was begun with {first.run}, and this is "
+            f"{experiment.run}: allowed are another --experiment-name and no --resume"
+        )
     if experiment.base is not None:  # The objects of a Python file are made anew.
         return experiment, []
-    before, now = first.config | first.checkpoint, experiment.config | experiment.checkpoint
-    changed = [key for key in before | now if repr(before.get(key)) != repr(now.get(key))]
-    return dataclasses.replace(experiment, config=first.config, checkpoint=first.checkpoint), changed
+    before, now = (
+        {
+            **(each.given or each.config),
+            **each.checkpoint,
+            "num_samples": each.num_samples,
+            "max_failures": each.max_failures,
+        }
+        for each in (first, experiment)
+    )
+    changed = [key for key in before | now if before.get(key) != now.get(key)]
+    kept = ("config", "given", "checkpoint", "num_samples", "max_failures")
+    return dataclasses.replace(experiment, **{name: getattr(first, name) for name in kept}), changed
 
 
 class Finished(Callback):

@@ -10,10 +10,10 @@ from typing import Any
 from rllib_stpn.cli.building import TRAINABLES, default_config
 from rllib_stpn.cli.experiments import Experiment, subject
 from rllib_stpn.cli.failures import root_error
-from rllib_stpn.cli.folding import fold
+from rllib_stpn.cli.folding import Resources, fold
 from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
-from rllib_stpn.cli.resuming import Finished, as_begun, can_go_on, remember
+from rllib_stpn.cli.resuming import Finished, as_begun, goes_on, remember
 from rllib_stpn.cli.schedulers import make_scheduler, tune_space
 from rllib_stpn.cli.stopping import Interruption, StopWhen, abort
 from rllib_stpn.errors import UsageError
@@ -31,9 +31,8 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
     Returns:
         The exit code, see :func:`rllib_stpn.cli.main.main`.
     """
+    experiments = [_prepared(experiment) for experiment in experiments]
     for experiment in experiments:
-        make_scheduler(experiment)  # Wrong arguments are told before Ray starts.
-        experiment.storage_path = _storage(experiment)
         if machine.address is None:
             _fit(experiment, machine.cpus_before_start(), _gpus(), strict_resources, own_machine=True)
     interruption = Interruption()
@@ -52,9 +51,29 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
     return code
 
 
+def _prepared(experiment: Experiment) -> Experiment:
+    """With what can be told to be wrong before Ray starts, and, going on, with the settings it was begun with."""
+    make_scheduler(experiment)
+    experiment.storage_path = _storage(experiment)
+    if "://" in experiment.storage_path or not goes_on(experiment):
+        return experiment
+    experiment, changed = as_begun(experiment)
+    if changed:
+        print(f"note: --resume: goes on as begun, not with what is now given for {', '.join(changed)}", flush=True)
+    return experiment
+
+
 def _fit(
     experiment: Experiment, cpus: int, gpus: int, strict: bool, own_machine: bool, cluster_cpus: int | None = None
 ) -> None:
+    if experiment.given is not None:  # It goes on, and Tune's trials ask for what they asked for before.
+        needs = Resources(experiment.config, default_config(experiment.run, experiment.base))
+        if needs.exceed(cpus, cluster_cpus or cpus):
+            raise UsageError(
+                f"--resume: {experiment.name} was begun with {needs.cpus:g} CPUs a trial, there are {cpus}"
+            )
+        return
+    experiment.given = experiment.config
     try:
         experiment.config, notes = fold(
             experiment.config,
@@ -104,12 +123,6 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
         print("note: no stop criterion: it runs until interrupted (Ctrl-C)", flush=True)
     if "://" not in experiment.storage_path:
         provenance.record(Path(experiment.storage_path) / experiment.name)
-        if experiment.resume and can_go_on(experiment):
-            experiment, changed = as_begun(experiment)
-            if changed:
-                print(
-                    f"note: --resume: goes on as begun, not with what is now given for {', '.join(changed)}", flush=True
-                )
         remember(experiment)
     stopper = StopWhen(experiment.stop, interruption)
     finished = Finished(stopper)
@@ -141,7 +154,7 @@ def _beginning(experiment: Experiment) -> dict[str, Any]:
     from ray.tune import ResumeConfig
 
     if experiment.resume:
-        if can_go_on(experiment):
+        if goes_on(experiment):
             every = ResumeConfig.ResumeType.RESUME  # `Finished` leaves out those that are.
             return {"resume_config": ResumeConfig(finished=every, unfinished=every, errored=every)}
         print("note: --resume: nothing there to go on with: it starts", flush=True)

@@ -8,11 +8,12 @@ import functools
 import os
 import pickle
 import time
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core import COMPONENT_RL_MODULE
-from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, EVALUATION_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRIAL_INFO
 from ray.tune.utils import flatten_dict
 
@@ -26,7 +27,6 @@ else:
 
 
 _SECONDS_TO_ANSWER = 60.0
-_SCORED = (ENV_RUNNER_RESULTS, EVALUATION_RESULTS)
 
 
 @functools.cache
@@ -148,8 +148,8 @@ class _Trial(_Base):
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """A checkpoint with its result, whose metrics have their paths, too: Tune looks for a score nowhere else."""
         saved = super().save(checkpoint_dir)
-        paths = flatten_dict({key: saved.metrics[key] for key in _SCORED if key in saved.metrics})
-        saved.metrics |= {path: value for path, value in paths.items() if isinstance(value, (int, float))}
+        nested = {key: value for key, value in saved.metrics.items() if isinstance(value, dict) and key != "config"}
+        saved.metrics |= {path: value for path, value in flatten_dict(nested).items() if isinstance(value, Number)}
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -99,11 +99,13 @@ def _checkpoint(where: str, path: str, run: str) -> str:
 def _checked(where: str, settings: Mapping[str, Any], defaults: Any) -> dict[str, Any]:
     known = {"bootstrap_truncated": True, "model": {}, "train_batch_size_per_learner": None, **vars(defaults)}
     known = {key: default for key, default in known.items() if key not in _NOT_SETTINGS}
+    needed = _NEVER_NONE - ({"lr"} if "actor_lr" in known else set())  # SAC and its like have several rates instead
     checked = {}
     for key, value in settings.items():
         if key not in known:
             raise unknown_key(where, key, [name for name in known if not name.startswith("_")])
-        checked[key] = grid.change(value, functools.partial(_value, where, key, default=known[key]))
+        check_value = functools.partial(_value, where, key, default=known[key], needed=key in needed)
+        checked[key] = grid.change(value, check_value)
     new_stack = old_names.on_new_stack(dict(settings))
 
     def block(key: str, value: Any) -> Any:
@@ -119,12 +121,12 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any) -> dict[str
     return checked
 
 
-def _value(where: str, key: str, value: Any, default: Any) -> Any:
+def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
     """The value, a number where it is a number's text; or an error where it cannot be the setting's."""
     kind = _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
     where = f"{where}: {key}"
     if value is None:
-        if key.startswith("num_") or key in _NEVER_NONE or kind is bool:
+        if (key.startswith("num_") or needed or kind is bool) and default is not None:
             raise _wrong(where, value, kind)
         return value
     if key in _AUTO and value == "auto":

@@ -452,7 +452,8 @@ def test_evaluation_alone_may_have_it(ray_session):
     finally:
         algorithm.stop()
     assert "energy" not in results["env_runners"]
-    assert results["evaluation"]["env_runners"]["energy"]["per_step"] > 0
+    energy = results["evaluation"]["env_runners"]["energy"]
+    assert energy["per_step"] > 0 and energy["per_reward"] > 0 and "return_per_episode" not in energy
 
 
 def test_off_it_computes_nothing(ray_session, monkeypatch):

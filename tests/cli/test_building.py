@@ -8,7 +8,7 @@ import pytest
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rllib_stpn.cli.building import build_config
-from rllib_stpn.cli.experiments import load
+from rllib_stpn.cli.experiments import from_flags, load
 from rllib_stpn.cli.grid import points
 from rllib_stpn.cli.observations import AsFloats
 from rllib_stpn.cli.validation import check
@@ -115,3 +115,13 @@ def test_filtered_bytes_keep_their_fractions():
     assert cast.batched(observations).dtype == np.float32
     space = cast.recompute_output_observation_space(gymnasium.spaces.Box(0, 255, (2,), np.uint8), None)
     assert space == gymnasium.spaces.Box(0, 255, (2,), np.float32)
+
+
+def test_algorithms_with_several_rates_do_without_the_one():
+    experiment = from_flags("SAC", "Pendulum-v1")
+    experiment.config |= {"lr": None, "actor_lr": 0.001}
+    check(experiment)
+    experiment = from_flags("PPO", "CartPole-v1")
+    experiment.config |= {"lr": None}
+    with pytest.raises(UsageError, match="lr: got None, allowed is a number"):
+        check(experiment)

@@ -166,6 +166,22 @@ def test_rewards_are_clipped_by_the_environment(write, config, over, expected):
     assert expected is None or "clip_rewards" not in experiment.config
 
 
+def test_each_environment_of_a_sweep_clips(write):
+    sweep = {"grid_search": [{"frame_skip": 1}, None]}
+    config = {"env": "stpn_envs:stpn/Pong-v0", "clip_rewards": True, "env_config": sweep}
+    experiment = Overrides().apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
+    assert experiment.config["env_config"] == {
+        "grid_search": [{"frame_skip": 1, "clip_rewards": True}, {"clip_rewards": True}]
+    }
+
+
+@pytest.mark.parametrize("search", ["{grid_search: null}", "{choice: 3}"])
+@pytest.mark.parametrize("block", ["model", "evaluation_config"])
+def test_a_search_of_no_list_is_told(write, block, search):
+    with pytest.raises(UsageError, match=f"{block}: .*: expected a list of values"):
+        load_one(write(f"x: {{run: PPO, env: E-v0, config: {{{block}: {search}}}}}"))
+
+
 def test_evaluation_has_its_own_clipping_and_others_are_told_of_theirs(write):
     config = {"env": "ALE/Pong-v5", "evaluation_config": {"clip_rewards": False}}
     experiment = Overrides().apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))

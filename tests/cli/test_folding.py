@@ -120,3 +120,19 @@ def test_gpus_that_are_not_there_are_not_asked_for():
     folded, notes = fold({"num_env_runners": 0, "num_gpus_per_learner": 1}, DEFAULTS, cpus=2, gpus=0)
     assert folded["num_gpus_per_learner"] == 0
     assert "0 GPUs" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"num_env_runners": 0, "num_cpus_for_main_process": 4}, {"num_env_runners": 0}),
+        ({"num_env_runners": 1, "num_cpus_per_env_runner": 3}, {"num_env_runners": 0}),
+        ({"num_env_runners": 0, "num_learners": 1, "num_cpus_per_learner": 3}, {"num_learners": 0}),
+        ({"num_env_runners": 2, "num_cpus_for_main_process": 4}, {"num_env_runners": 2}),
+    ],
+)
+def test_no_process_is_larger_than_a_machine_of_the_cluster(settings, expected):
+    folded, _ = fold(settings, DEFAULTS, cpus=2, cluster_cpus=4, alone=False)
+    assert {key: folded[key] for key in expected} == expected and folded["num_cpus_for_main_process"] <= 2
+    with pytest.raises(UsageError, match="there are 8, at most 2 on one machine"):
+        fold(settings, DEFAULTS, cpus=2, cluster_cpus=8, strict=True)

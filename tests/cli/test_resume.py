@@ -143,6 +143,22 @@ def test_files_forget_what_came_after_the_checkpoint_in_place(tmp_path):
     assert csv_file.read_text() == 'note,training_iteration\n"a\nb",1\n"a\nb",2\n'
 
 
+@pytest.mark.usefixtures("ray_session")
+def test_what_cannot_go_on_is_told(capsys, tmp_path):
+    common = ["--storage-path", str(tmp_path), "-n", "x", "--env", "CartPole-v1"]
+    begin = ["train", "--run", "PPO", "--config", json.dumps(SMALL), *common]
+    assert main([*begin, "--stop", '{"training_iteration": 1}']) == 0
+    (pickled,) = tmp_path.glob("x/rllib_experiment.pkl")
+    before = pickled.read_bytes()
+    assert main(["train", "--run", "A2C", *common, "--resume"]) == 2
+    assert "was begun with PPO, and this is A2C" in capsys.readouterr().err
+    first = cloudpickle.loads(before)
+    first.config["num_cpus_for_main_process"] = 99
+    pickled.write_bytes(cloudpickle.dumps(first))
+    assert main([*begin, "--stop", '{"training_iteration": 2}', "--resume"]) == 2
+    assert "was begun with 99 CPUs a trial, there are" in capsys.readouterr().err
+
+
 def test_nothing_to_resume_is_told_with_what_there_is(capsys, tmp_path):
     for arguments, told in (
         (["--storage-path", str(tmp_path)], "no experiment of rllib train in"),

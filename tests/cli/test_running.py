@@ -13,6 +13,7 @@ from rllib_stpn.cli.folding import fold
 from rllib_stpn.cli.main import main
 from rllib_stpn.cli.trial import trial_class
 from rllib_stpn.errors import UsageError
+from rllib_stpn.report.trials import at
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -117,26 +118,34 @@ own:
     assert all(result["env_runners"]["energy"]["per_step"] > 0 for result in results)
 
 
-def test_the_best_checkpoint_is_kept(capsys, write, tmp_path):
-    path = write("""
+@pytest.mark.parametrize(
+    ("score", "path"),
+    [
+        ("episode_reward_mean", "env_runners/episode_return_mean"),
+        ("learners/default_policy/vf_loss", "learners/default_policy/vf_loss"),
+    ],
+)
+def test_the_best_checkpoint_is_kept(capsys, write, tmp_path, score, path):
+    order, best = ("min", np.argmin) if score == "episode_reward_mean" else ("max", np.argmax)
+    file = write(f"""
 best:
   run: PPO
   env: CartPole-v1
-  stop: {training_iteration: 4}
+  stop: {{training_iteration: 4}}
   checkpoint_config:
     checkpoint_frequency: 1
     checkpoint_at_end: false
     num_to_keep: 1
-    checkpoint_score_attribute: episode_reward_mean
-    checkpoint_score_order: min
-  config: {num_env_runners: 0, train_batch_size: 128, minibatch_size: 64, num_epochs: 4, lr: 0.01, seed: 0}
+    checkpoint_score_attribute: {score}
+    checkpoint_score_order: {order}
+  config: {{num_env_runners: 0, train_batch_size: 128, minibatch_size: 64, num_epochs: 4, lr: 0.01, seed: 0}}
 """)
-    assert main(["train", str(path), "--storage-path", str(tmp_path / "results")]) == 0, capsys.readouterr().out
+    assert main(["train", str(file), "--storage-path", str(tmp_path / "results")]) == 0, capsys.readouterr().out
     (trial,) = (tmp_path / "results").glob("best/*/result.json")
-    results = [json.loads(line)["env_runners"]["episode_return_mean"] for line in trial.read_text().splitlines()]
+    results = [at(json.loads(line), path) for line in trial.read_text().splitlines()]
     kept = sorted(int(each.name[-1]) for each in trial.parent.glob("checkpoint_*"))
-    assert np.argmin(results) < 3  # so that the newest, which is kept, too, is another one
-    assert kept == [np.argmin(results), 3]
+    assert best(results) < 3, results  # so that the newest, which is kept, too, is another one
+    assert kept == [best(results), 3]
 
 
 @pytest.mark.parametrize("runner", ["single_agent", "batched"])
