@@ -106,9 +106,14 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         evaluation = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
         settings["evaluation_config"] = evaluation
         if callbacks is None:  # RLlib has the callbacks of training sum results up, and there are none
+            from ray.rllib.utils import force_list
+
             from rllib_stpn.callbacks.energy import sum_up_evaluation, sum_up_training
 
-            config.callbacks(on_train_result=sum_up_training, on_evaluate_end=sum_up_evaluation)
+            config.callbacks(  # beside those that a Python file may have
+                on_train_result=[*force_list(config.callbacks_on_train_result), sum_up_training],
+                on_evaluate_end=[*force_list(config.callbacks_on_evaluate_end), sum_up_evaluation],
+            )
     elif "callbacks_class" in evaluation:  # none, where training has some
         from ray.rllib.callbacks.callbacks import RLlibCallback
 

@@ -58,6 +58,11 @@ class Resources:
         return self.cpus > cluster_cpus or max(self.main_process, self.largest_actor) > cpus
 
 
+def there(cpus: float, cluster_cpus: float) -> str:
+    """What machines of ``cpus``, together of ``cluster_cpus``, have, in words."""
+    return f"there are {cluster_cpus:g}" + (f", at most {cpus:g} on one machine" if cluster_cpus > cpus else "")
+
+
 def fold(
     settings: dict[str, Any],
     defaults: Any,
@@ -88,11 +93,10 @@ def fold(
     folded = dict(settings)
     notes: list[str] = []
     needs = Resources(folded, defaults)
-    there = cpus if cluster_cpus is None else cluster_cpus
+    in_all = cpus if cluster_cpus is None else cluster_cpus
     if strict:
-        if needs.exceed(cpus, there):
-            machines = f", at most {cpus} on one machine" if there > cpus else ""
-            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, there are {there}{machines}")
+        if needs.exceed(cpus, in_all):
+            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, {there(cpus, in_all)}")
         if needs.gpus_per_learner * max(1, needs.learners) > gpus:
             raise UsageError(f"--strict-resources: a trial asks for GPUs, there are {gpus}")
         return folded, notes
@@ -100,19 +104,19 @@ def fold(
     if needs.gpus_per_learner * max(1, needs.learners) > gpus:
         notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: there are {gpus} GPUs")
         folded["num_gpus_per_learner"] = 0
-    too_much = needs.exceed(cpus, there)
+    too_much = needs.exceed(cpus, in_all)
     if needs.main_process > cpus:
         folded["num_cpus_for_main_process"] = cpus
-    if Resources(folded, defaults).exceed(cpus, there) and needs.env_runners:
-        notes.append(_fold_env_runners(folded, defaults, needs, there))
-    if Resources(folded, defaults).exceed(cpus, there) and needs.evaluation_env_runners:
+    if Resources(folded, defaults).exceed(cpus, in_all) and needs.env_runners:
+        notes.append(_fold_env_runners(folded, defaults, needs, in_all))
+    if Resources(folded, defaults).exceed(cpus, in_all) and needs.evaluation_env_runners:
         notes.append(f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: in the trial's own process")
         folded["evaluation_num_env_runners"] = 0
         folded["evaluation_parallel_to_training"] = False
-    if Resources(folded, defaults).exceed(cpus, there) and needs.learners:
+    if Resources(folded, defaults).exceed(cpus, in_all) and needs.learners:
         notes.append(_fold_learners(folded, needs))
     needs = Resources(folded, defaults)
-    spare = max(1, math.floor(min(cpus, there - needs.beside_main_process)))
+    spare = max(1, math.floor(min(cpus, in_all - needs.beside_main_process)))
     if too_much or (alone and "num_cpus_for_main_process" not in folded):
         folded["num_cpus_for_main_process"] = spare
     return folded, notes

@@ -63,11 +63,6 @@ def can_go_on(experiment: Experiment) -> bool:
     return any(Path(directory).glob("experiment_state-*.json"))
 
 
-def goes_on(experiment: Experiment) -> bool:
-    """Whether there is something that the experiment was asked to go on with."""
-    return experiment.resume and can_go_on(experiment)
-
-
 def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
     """An experiment that goes on, which Tune does with the settings of its first run, and those it had otherwise.
 

@@ -1,6 +1,7 @@
 """Running experiments with Tune, and telling how they went."""
 
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -10,10 +11,10 @@ from typing import Any
 from rllib_stpn.cli.building import TRAINABLES, default_config
 from rllib_stpn.cli.experiments import Experiment, subject
 from rllib_stpn.cli.failures import root_error
-from rllib_stpn.cli.folding import Resources, fold
+from rllib_stpn.cli.folding import Resources, fold, there
 from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
-from rllib_stpn.cli.resuming import Finished, as_begun, goes_on, remember
+from rllib_stpn.cli.resuming import Finished, as_begun, can_go_on, remember
 from rllib_stpn.cli.schedulers import make_scheduler, tune_space
 from rllib_stpn.cli.stopping import Interruption, StopWhen, abort
 from rllib_stpn.errors import UsageError
@@ -55,8 +56,9 @@ def _prepared(experiment: Experiment) -> Experiment:
     """With what can be told to be wrong before Ray starts, and, going on, with the settings it was begun with."""
     make_scheduler(experiment)
     experiment.storage_path = _storage(experiment)
-    if "://" in experiment.storage_path or not goes_on(experiment):
-        return experiment
+    if not experiment.resume or "://" in experiment.storage_path or not can_go_on(experiment):
+        # `--resume` alone recalls settings that were fitted to a machine, which may be another one.
+        return dataclasses.replace(experiment, config=experiment.given or experiment.config, given=None)
     experiment, changed = as_begun(experiment)
     if changed:
         print(f"note: --resume: goes on as begun, not with what is now given for {', '.join(changed)}", flush=True)
@@ -70,7 +72,8 @@ def _fit(
         needs = Resources(experiment.config, default_config(experiment.run, experiment.base))
         if needs.exceed(cpus, cluster_cpus or cpus):
             raise UsageError(
-                f"--resume: {experiment.name} was begun with {needs.cpus:g} CPUs a trial, there are {cpus}"
+                f"--resume: {experiment.name} was begun with {needs.cpus:g} CPUs a trial, "
+                f"{there(cpus, cluster_cpus or cpus)}"
             )
         return
     experiment.given = experiment.config
@@ -154,7 +157,7 @@ def _beginning(experiment: Experiment) -> dict[str, Any]:
     from ray.tune import ResumeConfig
 
     if experiment.resume:
-        if goes_on(experiment):
+        if can_go_on(experiment):
             every = ResumeConfig.ResumeType.RESUME  # `Finished` leaves out those that are.
             return {"resume_config": ResumeConfig(finished=every, unfinished=every, errored=every)}
         print("note: --resume: nothing there to go on with: it starts", flush=True)
