@@ -71,6 +71,17 @@ def _add(lanes, at, value):
 
 
 @inline
+def _add_four(lanes, at0, at1, j0, j1, x00, x01, x10, x11):
+    # To two rows and two columns. All loads come first: a row or column that is its own partner is added up once.
+    x00, x01 = load(lanes, at0 + j0) + x00, load(lanes, at0 + j1) + x01
+    x10, x11 = load(lanes, at1 + j0) + x10, load(lanes, at1 + j1) + x11
+    store(lanes, at0 + j0, x00)
+    store(lanes, at0 + j1, x01)
+    store(lanes, at1 + j0, x10)
+    store(lanes, at1 + j1, x11)
+
+
+@inline
 def _updated(lanes, at, to, trace, v, m, rho, kappa, began, bound, clamped, traced, unclamped):
     # Stores and returns the next A of one synapse, and its next E `trace` further on. With `unclamped`, as backward
     # needs it to know where gradients pass, the clamp is not applied to what is stored but to what is loaded.
@@ -285,10 +296,11 @@ def forward(rule: str, energy: bool):
 @inline
 def _synapse(
     lanes, at, prev, at_d, trace, trace_d, w, scale, u, v, dp, rho, kappa, m, began, limit, bound,
-    clamped, traced, forgets,
+    clamped, traced, forgets, oja,
 ):  # fmt: skip
     # Backward through the use of A_t by one synapse and through the update into it. Stores the gradients of A_t and
-    # E_t; returns what is added to those of u and v, and to the sums of the gradient times v, A_{t-1} and E_{t-1}.
+    # E_t; returns what is added to those of u and v, and to the sums of the gradient times v, times what κ multiplies
+    # and times E_{t-1}.
     raw, d = load(lanes, at), load(lanes, at_d)
     a = bounded(raw, bound) if clamped else raw
     da = scale * dp * u + (d if clamped else kappa * d)
@@ -303,9 +315,22 @@ def _synapse(
         da = where_inside(began, splat(0.5), m * d + kappa * load(lanes, at_d + trace_d))
         store(lanes, at_d + trace_d, da)
         along_a = da * e
-    elif forgets:
+    elif oja:
         along_a = da * load(lanes, prev)
+    elif forgets:  # out of A_t, which is at hand
+        along_a = d * raw
     return dp * (scale * a + w), rho * da, da * v, along_a, along_e
+
+
+@inline
+def _used(lanes, at, d, dw, dalpha, bound, clamped, attends):
+    # Adds d, of the use of a synapse, to the gradients of its weight and α.
+    if not attends:
+        a = load(lanes, at)
+        if clamped:
+            a = bounded(a, bound)
+        dalpha = d * a + dalpha
+    return dw + d, dalpha
 
 
 @functools.cache
@@ -331,11 +356,13 @@ def backward(rule: str):
     ):
         # fmt: on
         zero, one, half = splat(0.0), splat(1.0), splat(0.5)
-        row, trace, trace_d = H * LANES, H * H * LANES, (H + 1) * H * LANES
-        matrix = (2 if traced else 1) * trace
+        row, square, trace_d = H * LANES, H * H * LANES, (H + 1) * H * LANES
+        matrix = (2 if traced else 1) * square
+        block = (length + 1) * row  # row i of all A of a segment, in order of time
+        trace = H * block
         kinds = (4 * H + 2 if attends else H + 1) * LANES
         segments = (passes + length - 1) // length
-        starts_at = (length + 1) * matrix
+        starts_at = (2 if traced else 1) * trace
         d_at = starts_at + segments * matrix
         v_at = d_at + (2 if traced else 1) * trace_d
         began_at = v_at + (passes + 1) * row
@@ -343,8 +370,8 @@ def backward(rule: str):
         dh_at = dv_at + 2 * row
         s_at, dps_at = dh_at + row, dh_at + 2 * row
         dw_at = dps_at + length * row
-        dalpha_at = dw_at + trace
-        db_at = dalpha_at + (0 if attends else trace)
+        dalpha_at = dw_at + square
+        db_at = dalpha_at + (0 if attends else square)
         dgain_at = db_at + row
         fill(scratch, dw_at, gradients.size, zero)
         dkeep, drate, dbias = zero, zero, zero
@@ -359,7 +386,7 @@ def backward(rule: str):
             if A0.size > 0:
                 gather(scratch, starts_at, H * H, A0, sample * H * H, H * H, count)
             if traced and E0.size > 0:
-                gather(scratch, starts_at + trace, H * H, E0, sample * H * H, H * H, count)
+                gather(scratch, starts_at + square, H * H, E0, sample * H * H, H * H, count)
             if dA.size > 0:
                 gather(scratch, d_at, H * H, dA, sample * H * H, H * H, count)
             if traced and dE.size > 0:
@@ -381,10 +408,14 @@ def backward(rule: str):
                 segment = n if sweeping else 2 * segments - 2 - n
                 begin = segment * length
                 end = min(begin + length, passes)
-                stride = 0 if sweeping else matrix
-                for j in range(0, matrix, LANES):
-                    store(scratch, j, load(scratch, starts_at + segment * matrix + j))
+                stride = 0 if sweeping else row
+                start_at = starts_at + segment * matrix
                 for i in range(H):
+                    for j in range(0, row, LANES):
+                        at, to = start_at + i * row + j, i * block + j
+                        store(scratch, to, load(scratch, at))
+                        if traced:
+                            store(scratch, to + trace, load(scratch, at + square))
                     for t in range(begin, end):
                         began = load(scratch, began_at + t * LANES)
                         kappa, eta, bound, m = splat(keep), splat(rate), splat(CLAMP), zero
@@ -398,13 +429,17 @@ def backward(rule: str):
                         rho = (m if modulated and not traced else eta) * post
                         if oja:
                             kappa = one - rho * post
-                        pre, at = v_at + max(t - lag, 0) * row, (t - begin) * stride + i * row
+                        pre, at = v_at + max(t - lag, 0) * row, i * block + (t - begin) * stride
                         for j in range(0, row, LANES):
                             v, to = load(scratch, pre + j), at + stride + j
                             _updated(scratch, at + j, to, trace, v, m, rho, kappa, began, bound, clamped, traced, True)
                 if sweeping:
-                    for j in range(0, matrix, LANES):
-                        store(scratch, starts_at + (segment + 1) * matrix + j, load(scratch, j))
+                    for i in range(H):
+                        for j in range(0, row, LANES):
+                            at, to = i * block + j, start_at + matrix + i * row + j
+                            store(scratch, to, load(scratch, at))
+                            if traced:
+                                store(scratch, to + square, load(scratch, at + trace))
                     begin = end  # no passes yet
                 for t in range(end - 1, begin - 1, -1):
                     began = load(scratch, began_at + t * LANES)
@@ -473,35 +508,36 @@ def backward(rule: str):
                             if not attends:
                                 scale0, scale1 = broadcast(alpha, i * H + j), broadcast(alpha, i1 * H + j)
                                 w0, w1 = broadcast(weight, i * H + j), broadcast(weight, i1 * H + j)
-                            at, to = (t - begin + 1) * matrix + i * row + at_j, d_at + i * row + at_j
+                            at, to = i * block + (t - begin + 1) * row + at_j, d_at + i * row + at_j
                             du, dv, of_v, of_a, of_e = _synapse(
-                                scratch, at, at - matrix, to, trace, trace_d, w0, scale0, u, v,
-                                dp0, rho0, kappa0, m_next, began, limit, bound, clamped, traced, forgets,
+                                scratch, at, at - row, to, trace, trace_d, w0, scale0, u, v,
+                                dp0, rho0, kappa0, m_next, began, limit, bound, clamped, traced, forgets, oja,
                             )  # fmt: skip
                             v0, a0, e0 = v0 + of_v, a0 + of_a, e0 + of_e
-                            at, to = at + (i1 - i) * row, to + row
+                            at, to = at + (i1 - i) * block, to + row
                             du1, dv1, of_v, of_a, of_e = _synapse(
-                                scratch, at, at - matrix, to, trace, trace_d, w1, scale1, u, v,
-                                dp1, rho1, kappa1, m_next, began, limit, bound, clamped, traced, forgets,
+                                scratch, at, at - row, to, trace, trace_d, w1, scale1, u, v,
+                                dp1, rho1, kappa1, m_next, began, limit, bound, clamped, traced, forgets, oja,
                             )  # fmt: skip
                             v1, a1, e1 = v1 + of_v, a1 + of_a, e1 + of_e
                             _add(scratch, du_at + at_j, du + du1)
                             _add(scratch, dv_next + at_j, dv + dv1)
                         dpost0, dpost1 = by * v0, by * v1
                         if t >= lag:
-                            of_v, of_a = v0 * post0 + v1 * post1, a0 + a1
+                            of_v = v0 * post0 + v1 * post1
                             if oja:
                                 twice = splat(-2.0) * eta
                                 dpost0, dpost1 = twice * post0 * a0 + dpost0, twice * post1 * a1 + dpost1
                                 drate = drate - (a0 * post0 * post0 + a1 * post1 * post1)
-                            else:
-                                dkeep = dkeep + of_a
                             if traced:
+                                dkeep = dkeep + (a0 + a1)
                                 dm = dm + (e0 + e1)
                             if modulated and not traced:
                                 dm = dm + of_v
                             else:
                                 drate = drate + of_v
+                        if forgets and not (oja or traced) and t < passes - 1:
+                            dkeep = dkeep + (a0 + a1)
                         store(scratch, dh_at + at1, dpost1)
                         store(scratch, dh_at + at0, dpost0)
                     if attends:
@@ -525,28 +561,30 @@ def backward(rule: str):
                     for j in range(0, row, LANES):
                         _add(scratch, dh_at + j, where_inside(began, half, load(scratch, du_at + j)))
                 # The gradients of weight and α, for all passes of the segment at once.
-                if not sweeping:
-                    for i in range(H):
-                        for j in range(H):
-                            at = i * row + j * LANES
-                            dw, dalpha = zero, zero
-                            for t in range(max(begin, used), min(end, steps)):
-                                du = load(scratch, dps_at + (t - begin) * row + i * LANES)
-                                du = du * load(scratch, v_at + t * row + j * LANES)
-                                dw = dw + du
-                                if not attends:
-                                    a = load(scratch, (t - begin + 1) * matrix + at)
-                                    if clamped:
-                                        a = bounded(a, splat(CLAMP if t >= lag else INFINITY))
-                                    dalpha = du * a + dalpha
-                            _add(scratch, dw_at + at, dw)
-                            if not attends:
-                                _add(scratch, dalpha_at + at, dalpha)
+                for i in range(0, 0 if sweeping else H, 2):
+                    for j in range(0, H, 2):
+                        i1, j1 = min(i + 1, H - 1), min(j + 1, H - 1)
+                        w00, w01, w10, w11, a00, a01, a10, a11 = zero, zero, zero, zero, zero, zero, zero, zero
+                        for t in range(max(begin, used), min(end, steps)):
+                            dp_at, u_at = dps_at + (t - begin) * row, v_at + t * row
+                            dp0, dp1 = load(scratch, dp_at + i * LANES), load(scratch, dp_at + i1 * LANES)
+                            u0, u1 = load(scratch, u_at + j * LANES), load(scratch, u_at + j1 * LANES)
+                            bound = splat(CLAMP if t >= lag else INFINITY)
+                            at = (t - begin + 1) * row
+                            at0, at1 = at + i * block, at + i1 * block
+                            w00, a00 = _used(scratch, at0 + j * LANES, dp0 * u0, w00, a00, bound, clamped, attends)
+                            w01, a01 = _used(scratch, at0 + j1 * LANES, dp0 * u1, w01, a01, bound, clamped, attends)
+                            w10, a10 = _used(scratch, at1 + j * LANES, dp1 * u0, w10, a10, bound, clamped, attends)
+                            w11, a11 = _used(scratch, at1 + j1 * LANES, dp1 * u1, w11, a11, bound, clamped, attends)
+                        at0, at1 = dw_at + i * row, dw_at + i1 * row
+                        _add_four(scratch, at0, at1, j * LANES, j1 * LANES, w00, w01, w10, w11)
+                        if not attends:
+                            _add_four(scratch, at0 + square, at1 + square, j * LANES, j1 * LANES, a00, a01, a10, a11)
             if dh0.size > 0:
                 scatter(dh0, sample * H, H, count, scratch, dh_at, H)
             if dA0.size > 0:
                 if attends:
-                    for j in range(0, trace, LANES):
+                    for j in range(0, square, LANES):
                         store(scratch, d_at + j, splat(keep) * load(scratch, d_at + j))
                 scatter(dA0, sample * H * H, H * H, count, scratch, d_at, H * H)
             if traced and dE0.size > 0:
