@@ -3,13 +3,15 @@
 import functools
 import math
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 from rllib_stpn.kernels import stpn_cpu, stpn_lanes
+from rllib_stpn.kernels.memory import Lease, flat, uninitialised, workspace
 from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn_cpu import POST, PRE
-from rllib_stpn.kernels.threads import Lease, run_slices, slices, uninitialised, workspace
+from rllib_stpn.kernels.threads import run_slices, slices
 from rllib_stpn.kernels.vector import LANES
 
 _RULES = {None: 0, "pre": PRE, "post": POST}
@@ -90,9 +92,9 @@ class _FusedSTPN(torch.autograd.Function):
         last = F.detach() if in_place else uninitialised(batch, hidden_size, D)
         F0 = empty if in_place else F0
         ctx.lease = Lease(batch * steps * (5 if rule == POST else 2) * rows) if save else None
-        saved = ctx.lease.memory if save else empty
+        saved = ctx.lease.memory if save else None
         spent = inputs.new_empty(batch, steps, hidden_size) if energy else empty
-        arrays = _flat(inputs, first, h0, F0, weights, _padded(bias, rows), squares, last, out, saved, spent)
+        arrays = flat(inputs, first, h0, F0, weights, _padded(bias, rows), squares, last, out, saved, spent)
         # A single step has nothing to share; one sample at a time, its F is still in cache for the update.
         block = FORWARD_BLOCK if steps > 1 else 1
 
@@ -102,7 +104,7 @@ class _FusedSTPN(torch.autograd.Function):
                 array.zero_()
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
             options = (rule, int(save), int(energy), int(in_place), block, FORWARD_TILE, bound)
-            return functools.partial(stpn_cpu.forward, *arrays, *_flat(*scratch), *sizes, *options)
+            return functools.partial(stpn_cpu.forward, *arrays, *flat(*scratch), *sizes, *options)
 
         run_slices([task(*part) for part in slices(batch, batch * steps * weight.numel(), THREAD_WORK)])
         ctx.save_for_backward(inputs, first, h0, F0, weights, out)
@@ -123,8 +125,8 @@ class _FusedSTPN(torch.autograd.Function):
         dout = torch.zeros_like(out) if dout is None else dout
         dF = inputs.new_empty(0) if dF is None else dF
         dx, dh0, dF0 = (uninitialised(*t.shape) for t in (inputs, h0, F0))
-        arrays = _flat(out, saved, dout, dF, inputs, first, h0, F0)
-        results = _flat(dx, dh0, dF0)
+        arrays = flat(out, saved, dout, dF, inputs, first, h0, F0)
+        results = flat(dx, dh0, dF0)
         parts = slices(batch, 3 * batch * steps * hidden_size * D, THREAD_WORK)
         room = hidden_size * width + _STAGGER
         block = BACKWARD_BLOCK if 4 * room <= SAMPLE_BYTES else 1
@@ -154,9 +156,9 @@ class _FusedSTPN(torch.autograd.Function):
             return functools.partial(
                 stpn_cpu.backward,
                 *arrays,
-                *_flat(weights, gradients, db),
+                *flat(weights, gradients, db),
                 *results,
-                *_flat(u, values, *scratch),
+                *flat(u, values, *scratch),
                 *sizes,
                 *options,
             )
@@ -192,14 +194,14 @@ class _LanesSTPN(torch.autograd.Function):
         squares = weight.detach().square().sum(1) if rule == POST else empty
         last, out = inputs.new_empty(batch, hidden_size, D), inputs.new_empty(batch, steps, hidden_size)
         ctx.lease = Lease(groups * steps * (6 if rule == POST else 3) * hidden_size * LANES) if save else None
-        saved = ctx.lease.memory if save else empty
-        given, (kept,) = _flat(*starts, *weights), _flat(saved)
-        arrays = [*given, *_flat(bias, squares, last, out), kept]
+        saved = ctx.lease.memory if save else None
+        given, (kept,) = flat(*starts, *weights), flat(saved)
+        arrays = [*given, *flat(bias, squares, last, out), kept]
         sizes = (batch, steps, input_size, hidden_size, D, rule, bound)
 
         def task(slot, begin, end):
             scratch = workspace(slot, (hidden_size * D + 2 * D + 8 * hidden_size + 1) * LANES)
-            return functools.partial(stpn_lanes.forward, *arrays, *_flat(scratch), begin, end, *sizes)
+            return functools.partial(stpn_lanes.forward, *arrays, scratch, begin, end, *sizes)
 
         run_slices([task(*part) for part in slices(groups, batch * steps * weight.numel(), THREAD_WORK)])
         ctx.save_for_backward(*starts, *weights)
@@ -217,20 +219,20 @@ class _LanesSTPN(torch.autograd.Function):
         dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout
         dF = x.new_empty(0) if dF is None else dF
         dx, dh0, dF0 = torch.empty_like(x), torch.empty_like(h0), torch.empty_like(F0)
-        arrays = [*ctx.arrays, *_flat(dout, dF, dx, dh0, dF0)]
+        arrays = [*ctx.arrays, *flat(dout, dF, dx, dh0, dF0)]
         sums = []
 
         def task(slot, begin, end):
             gradients = (3 * area + hidden_size) * LANES
             vectors = steps * D + (steps + 2) * area + D + 4 * hidden_size + steps + 1
             memory = workspace(slot, gradients + vectors * LANES)
-            sums.append(memory[:gradients].zero_().view(-1, LANES))
-            more = _flat(sums[-1], memory[gradients:])
-            return functools.partial(stpn_lanes.backward, *arrays, *more, begin, end, *ctx.sizes)
+            sums.append(memory[:gradients])
+            sums[-1].fill(0)
+            return functools.partial(stpn_lanes.backward, *arrays, sums[-1], memory[gradients:], begin, end, *ctx.sizes)
 
         run_slices([task(*part) for part in slices(ctx.groups, 3 * batch * steps * area, THREAD_WORK)])
         # In the order of the slices, so that equal calls give equal gradients.
-        gradients = functools.reduce(torch.add, sums).sum(-1)
+        gradients = torch.from_numpy(functools.reduce(np.add, sums)).view(-1, LANES).sum(-1)
         dW, dL, dM = gradients[: 3 * area].view(hidden_size, D, 3).unbind(2)
         return (
             dx,
@@ -256,10 +258,6 @@ def _padded(tensor: torch.Tensor, size: int) -> torch.Tensor:
     return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
 
 
-def _flat(*tensors: torch.Tensor) -> list:
-    return [(t if t.is_contiguous() else t.contiguous()).detach().numpy().reshape(-1) for t in tensors]
-
-
 def _staggered(slot: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
     """Uninitialised arrays that start on different cache sets; allocated one by one, large ones would share theirs."""
     starts, end = [], 0
@@ -267,5 +265,5 @@ def _staggered(slot: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
         end += (i * _STAGGER - end) % _PAGE
         starts.append(end)
         end += math.prod(shape)
-    memory = workspace(slot, end)
+    memory = torch.from_numpy(workspace(slot, end))
     return [memory[a : a + math.prod(shape)].view(shape) for a, shape in zip(starts, shapes, strict=True)]

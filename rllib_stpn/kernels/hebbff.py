@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from rllib_stpn.kernels.memory import flat, workspace
 from rllib_stpn.kernels.states import overwriting
-from rllib_stpn.kernels.threads import run_slices, slices, workspace
+from rllib_stpn.kernels.threads import run_slices, slices
 
 # Steps of a chunk: the work for attention grows with their square, that for A is shared by them.
 CHUNK = 16
@@ -61,7 +62,7 @@ def _chunk(x, drive, A, keep, rate, is_first):
         read = torch.bmm(x, A.transpose(1, 2)) * kept[:-1]  # [B, C, H]
         drive = drive + (read if episode is None else torch.where(episode[:, :, None] == 0, read, 0.0))
     h = _Attention.apply(x, drive, keep, rate, is_first) if steps > 1 else torch.sigmoid(drive)
-    post = h * (rate * keep ** torch.from_numpy(_lags(steps)[-1]))[:, None]
+    post = h * (rate * keep ** _lags_of_last(steps))
     if episode is not None:
         of_last = (episode == episode[:, -1:])[:, :, None]
         post, x = torch.where(of_last, post, 0.0), torch.where(of_last, x, 0.0)
@@ -80,6 +81,17 @@ def _lags(steps: int) -> np.ndarray:
     return (t[:, None] - t[:-1] - 1).clip(0)
 
 
+@functools.cache
+def _one_less(steps: int) -> np.ndarray:
+    return (_lags(steps) - 1).clip(0)
+
+
+@functools.cache
+def _lags_of_last(steps: int) -> torch.Tensor:
+    """``[C, 1]``: the same, after the chunk."""
+    return torch.from_numpy(_lags(steps)[-1, :, None])
+
+
 class _Attention(torch.autograd.Function):
     """``h_t = sigmoid(drive_t + Σ_{s<t} rate keep^(t-1-s) (x_t·x_s) h_s)``, over the s in the episode of t."""
 
@@ -87,12 +99,12 @@ class _Attention(torch.autograd.Function):
     def forward(ctx, x, drive, keep, rate, is_first):
         loops = _loops()
         first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
-        x, first, drive = (tensor.detach().contiguous() for tensor in (x, first, drive))
+        x, drive = x.detach().contiguous(), drive.detach().contiguous()
         out = torch.empty_like(drive)
         ctx.sizes = *drive.shape[:2], x.shape[2], drive.shape[2]
-        ctx.powers = keep.numpy(force=True) ** _lags(drive.shape[1])  # [C + 1, C]
-        ages = (rate.numpy(force=True) * ctx.powers).reshape(-1)
-        arrays = [*(tensor.numpy().reshape(-1) for tensor in (x, first, drive)), ages, out.numpy().reshape(-1)]
+        ctx.keep, ctx.rate = keep.numpy(force=True), rate.numpy(force=True)
+        ctx.powers = ctx.keep ** _lags(drive.shape[1])  # [C + 1, C]
+        arrays = flat(x, first, drive, ctx.rate * ctx.powers, out)
         _run(ctx.sizes, loops.forward_vectors, lambda slot: partial(loops.forward, *arrays))
         ctx.save_for_backward(x, first, keep, rate, out)
         return out
@@ -101,12 +113,10 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dout):
         loops = _loops()
-        x, first, keep, rate, out = ctx.saved_tensors
+        x, first, _, _, out = ctx.saved_tensors  # which also looks that none has changed
         dx, ddrive = torch.empty_like(x), torch.empty_like(out)
-        ages, lags = rate.numpy(force=True) * ctx.powers, _lags(out.shape[1])
-        before, after = (x, first), (out, dout.contiguous(), dx, ddrive)
-        arrays = [tensor.numpy().reshape(-1) for tensor in before]
-        arrays += [ages.reshape(-1), *(tensor.numpy().reshape(-1) for tensor in after)]
+        ages = ctx.rate * ctx.powers
+        arrays = flat(x, first, ages, out, dout, dx, ddrive)
         dages = []
 
         def task(slot):
@@ -116,8 +126,9 @@ class _Attention(torch.autograd.Function):
         _run(ctx.sizes, loops.backward_vectors, task)
         # In the order of the slices, so that equal calls give equal gradients.
         dage = functools.reduce(np.add, dages)[: ages.size].reshape(ages.shape)
-        dkeep = (dage * lags * rate.numpy(force=True) * keep.numpy(force=True) ** (lags - 1).clip(0)).sum()
-        return dx, ddrive, keep.new_tensor([dkeep]), rate.new_tensor([(dage * ctx.powers).sum()]), None
+        dkeep = ctx.rate * np.vdot(dage, _lags(out.shape[1]) * ctx.keep ** _one_less(out.shape[1]))
+        drate = np.vdot(dage, ctx.powers).reshape(1)
+        return dx, ddrive, torch.from_numpy(dkeep), torch.from_numpy(drate), None
 
 
 @functools.cache
@@ -137,4 +148,4 @@ def _run(sizes, vectors, task):
     lanes = _loops().LANES
     room = vectors(steps, D, H) * lanes
     parts = slices(-(-batch // lanes), batch * steps * steps * (D + H), THREAD_WORK)
-    run_slices([partial(task(slot), workspace(slot, room).numpy(), *part, *sizes) for slot, *part in parts])
+    run_slices([partial(task(slot), workspace(slot, room), *part, *sizes) for slot, *part in parts])

@@ -55,10 +55,14 @@ def backward_vectors(rule: str, H: int, passes: int, length: int) -> int:
     return _matrices(rule) * (matrices * H + H + 1) * H + rows
 
 
+def gradient_sizes(rule: str, H: int) -> tuple[int, ...]:
+    """Gradients of parameters: weight, α; bias; modulator or gain; shift; keep, rate, modulator's bias."""
+    return H * H, 0 if rule == "fast_weights" else H * H, H, H, H, 1, 1, 1
+
+
 def gradient_vectors(rule: str, H: int) -> int:
-    """Gradients of parameters: weight, α; bias; modulator or gain; shift; keep, rate, modulator's bias; filled up."""
-    matrices = 1 if rule == "fast_weights" else 2
-    return -(-(matrices * H * H + 3 * H + 3) // LANES) * LANES
+    """The sum of ``gradient_sizes``, filled up."""
+    return -(-sum(gradient_sizes(rule, H)) // LANES) * LANES
 
 
 def _matrices(rule):

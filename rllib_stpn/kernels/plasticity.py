@@ -1,16 +1,19 @@
 """The recurrent layers with Hebbian plasticity as one op over the fused CPU loops."""
 
 import functools
+import itertools
 import math
 import warnings
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 from rllib_stpn.kernels.energy import energy
+from rllib_stpn.kernels.memory import Lease, flat, workspace
 from rllib_stpn.kernels.states import overwriting
-from rllib_stpn.kernels.threads import Lease, run_slices, slices, workspace
+from rllib_stpn.kernels.threads import run_slices, slices
 
 # Bytes of the plastic matrices of sixteen samples over a sequence up to which backward keeps them all; beyond, it goes
 # in segments.
@@ -88,8 +91,7 @@ def plastic(
     rule, weight_x, bias, weight, alpha, keep, rate, modulator, norm = plasticity
     state = h, *(*matrices, None)[:2]
     tensors = inputs, *state, weight_x, bias, weight, alpha, *(modulator or norm or (None, None)), keep, rate
-    save = torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in tensors)
-    out, A, E, spent = _Plastic.apply(*tensors, is_first, rule, return_energy, save)
+    out, A, E, spent = _Plastic.apply(*tensors, is_first, rule, return_energy, torch.is_grad_enabled())
     if return_energy:
         spent = spent + energy(weight_x, inputs)
     return out, [A, E][: len(matrices)], spent if return_energy else None
@@ -112,16 +114,17 @@ def _loops() -> Any:
 class _Plastic(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx, inputs, h, A, E, weight_x, bias, weight, alpha, row0, row1, keep, rate, is_first, rule, energy, save
+        ctx, inputs, h, A, E, weight_x, bias, weight, alpha, row0, row1, keep, rate, is_first, rule, energy, graph
     ):
         # row0 and row1 are weight and bias of the modulator, or gain and shift of the layer normalisation.
-        loops = _loops()
+        loops, save = _loops(), graph and any(ctx.needs_input_grad)
         batch, steps, _ = inputs.shape
         H = len(weight_x)
         modulated = rule in loops.MODULATED
         groups = -(-batch // loops.LANES)
-        drive = workspace(-1, batch * steps * H).view(-1, H)
-        torch.addmm(bias, inputs.reshape(batch * steps, -1), weight_x.T, out=drive)
+        drive = workspace(-1, batch * steps * H)
+        product = torch.from_numpy(drive.reshape(-1, H))
+        torch.addmm(bias, inputs.reshape(batch * steps, -1), weight_x.t(), out=product)
         first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
         out = inputs.new_empty(batch, steps, H)
         # A group is read whole before it is written, so a state may be written over.
@@ -136,15 +139,15 @@ class _Plastic(torch.autograd.Function):
         ctx.lease = Lease(groups * steps * loops.saved_vectors(rule, H) * loops.LANES) if save else None
         saved = ctx.lease.memory if save else None
         rows = (row0, None, None) if modulated else (None, row0, row1)
-        given, (kept,) = _flat(first, h, A, E, weight, alpha, *rows), _flat(saved)
-        arrays = [*_flat(drive), *given, *_flat(out, last, trace, spent), kept]
+        given, (kept,) = flat(first, h, A, E, weight, alpha, *rows), flat(saved)
+        arrays = [drive, *given, *flat(out, last, trace, spent), kept]
         rated = _number(rate)
         scalars = 1.0 - rated if keep is None else _number(keep), rated, _number(row1) if modulated else 0.0
         run = loops.forward(rule, energy)
 
         def task(slot, begin, end):
             scratch = workspace(slot, loops.forward_vectors(rule, H) * loops.LANES)
-            return functools.partial(run, *arrays, scratch.numpy(), begin, end, batch, steps, H, *scalars)
+            return functools.partial(run, *arrays, scratch, begin, end, batch, steps, H, *scalars)
 
         run_slices([task(*part) for part in slices(groups, batch * (steps + 4) * H * H, THREAD_WORK)])
         ctx.save_for_backward(inputs, first, h, A, E, weight_x, weight, alpha, row0, row1)
@@ -166,59 +169,52 @@ class _Plastic(torch.autograd.Function):
         batch, steps, H = ctx.sizes
         groups = -(-batch // loops.LANES)
         dout = torch.zeros(batch, steps, H) if dout is None else dout
-        ddrive = workspace(-1, batch * steps * H).view(-1, H)
+        ddrive = workspace(-1, batch * steps * H)
         dh, dA0, dE0 = (None if t is None else torch.empty(t.shape) for t in (h, A, E))
         # The A that gradients reach: those used by the steps and, where a gradient comes from there, the last one.
         passes = steps + 1 if rule != "fast_weights" and (dA is not None or dE is not None) else steps
         kept = loops.backward_vectors(rule, H, passes, passes) * loops.LANES * 4
         length = passes if kept <= TRACE_BYTES else max(1, round(math.sqrt(passes)))
-        given = [*ctx.arrays, *_flat(dout, dA, dE)]
-        results = _flat(ddrive, dh, dA0, dE0)
+        arrays = [*ctx.arrays, *flat(dout, dA, dE, ddrive, dh, dA0, dE0)]
         run = loops.backward(rule)
         parts = slices(groups, 3 * batch * steps * H * H, THREAD_WORK)
-        sums = torch.empty(len(parts), loops.gradient_vectors(rule, H))
+        sums = np.empty((len(parts), loops.gradient_vectors(rule, H)), dtype=np.float32)
         room = loops.backward_vectors(rule, H, passes, length) * loops.LANES
 
         def task(slot, begin, end):
-            more = sums[slot].numpy(), workspace(slot, room).numpy()
             sizes = (batch, steps, H, passes, length)
-            return functools.partial(run, *given, *results, *more, begin, end, *sizes, *ctx.scalars)
+            return functools.partial(run, *arrays, sums[slot], workspace(slot, room), begin, end, *sizes, *ctx.scalars)
 
         run_slices([task(*part) for part in parts])
         # In the order of the slices, so that equal calls give equal gradients.
-        gradients = functools.reduce(torch.add, sums.unbind())
-        matrices = H * H, 0 if alpha is None else H * H
-        sizes = *matrices, H, H, H, 1, 1, 1
-        dweight, dalpha, dbias, drow0, drow1, dkeep, drate, dbias_m = gradients[: sum(sizes)].split(sizes)
+        gradients = functools.reduce(np.add, sums)
+        sizes = loops.gradient_sizes(rule, H)
+        pieces = [gradients[end - size : end] for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
+        dweight, dalpha, dbias, drow0, drow1, dkeep, drate, dbias_m = pieces
         tied, keep_shape, rate_shape = ctx.shapes
         if tied:  # keep = 1 - rate
-            drate = drate - dkeep
+            drate[0] -= dkeep[0]
         dinputs = None
+        product = torch.from_numpy(ddrive.reshape(-1, H))
         if ctx.needs_input_grad[0]:
-            dinputs = torch.mm(ddrive, weight_x).view(inputs.shape)
+            dinputs = torch.mm(product, weight_x).view(inputs.shape)
         return (
             dinputs,
             dh,
             dA0,
             dE0,
-            torch.mm(ddrive.T, inputs.reshape(batch * steps, -1)),
-            dbias,
-            dweight.view(H, H),
-            None if alpha is None else dalpha.view(H, H),
-            None if row0 is None else drow0.view(row0.shape),
-            None if row1 is None else (dbias_m if modulated else drow1),
-            dkeep.view(keep_shape) if ctx.needs_input_grad[10] else None,
-            drate.view(rate_shape) if ctx.needs_input_grad[11] else None,
+            torch.mm(product.t(), inputs.reshape(batch * steps, -1)),
+            torch.from_numpy(dbias),
+            torch.from_numpy(dweight.reshape(H, H)),
+            None if alpha is None else torch.from_numpy(dalpha.reshape(H, H)),
+            None if row0 is None else torch.from_numpy(drow0.reshape(row0.shape)),
+            None if row1 is None else torch.from_numpy(dbias_m if modulated else drow1),
+            torch.from_numpy(dkeep.reshape(keep_shape)) if ctx.needs_input_grad[10] else None,
+            torch.from_numpy(drate.reshape(rate_shape)) if ctx.needs_input_grad[11] else None,
             *[None] * 4,
         )
 
 
-def _flat(*tensors: torch.Tensor | None) -> list:
-    # Not numpy's reshape alone: what is expanded, such as the gradient of a sum, it would leave expanded.
-    return [_NOTHING if t is None else t.detach().contiguous().numpy().reshape(-1) for t in tensors]
-
-
-_NOTHING = torch.empty(0).numpy()
 _NO_FIRST = torch.empty(0, dtype=torch.uint8)
 
 

@@ -1,17 +1,12 @@
 """Threads for kernels that release the GIL: one slice of the batch each."""
 
-import collections
 import contextlib
-import math
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import torch
-
-_LINE = 16  # floats in a cache line
 
 _local = threading.local()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
@@ -47,7 +42,9 @@ def slices(parts: int, work: int, least: int) -> list[tuple[int, int, int]]:
         work: All of it, in any unit.
         least: Up to this much, a second thread costs more than it saves.
     """
-    count = max(1, min(num_threads(), parts)) if work > least else 1
+    count = min(num_threads(), parts) if work > least else 1
+    if count <= 1:
+        return [(0, 0, parts)]
     edges = [parts * i // count for i in range(count + 1)]
     return list(zip(range(count), edges[:-1], edges[1:], strict=True))
 
@@ -66,42 +63,3 @@ def run_slices(tasks) -> None:
     for future in futures:
         future.result()
 
-
-def uninitialised(*shape: int) -> torch.Tensor:
-    """As ``torch.empty``, in float32; large ones are in huge pages, which numpy asks for, where the system has them."""
-    size = math.prod(shape)
-    memory = np.empty(size + _LINE, dtype=np.float32)
-    start = -(memory.ctypes.data // 4) % _LINE
-    return torch.from_numpy(memory[start : start + size]).view(shape)
-
-
-def workspace(slot: int, size: int) -> torch.Tensor:
-    """``size`` uninitialised floats, the calling thread's own until it asks for the same slot again.
-
-    Kept between calls, so that each need not take fresh pages from the system.
-    """
-    buffers: dict[int, torch.Tensor] = _local.__dict__.setdefault("buffers", {})
-    if slot not in buffers or buffers[slot].numel() < size:
-        buffers[slot] = uninitialised(size)
-    return buffers[slot][:size]
-
-
-class Lease:
-    """``size`` uninitialised floats that outlive a call; dropped, they serve the next lease of about that size.
-
-    For what forward keeps for backward, so that each call need not take fresh pages from the system.
-    """
-
-    _free: collections.deque[torch.Tensor] = collections.deque(maxlen=2)
-
-    def __init__(self, size: int) -> None:
-        try:
-            self._whole = Lease._free.pop()  # in one step: no other thread gets the same
-        except IndexError:
-            self._whole = uninitialised(size)
-        if not size <= self._whole.numel() <= 2 * size:
-            self._whole = uninitialised(size)
-        self.memory = self._whole[:size]
-
-    def __del__(self) -> None:
-        Lease._free.append(self._whole)

@@ -93,15 +93,15 @@ class Layer(torch.nn.Module):
         By the fused loops where ``plasticity`` and the tensors allow it, else by ``run_steps``.
         """
         plasticity = self.plasticity()
-        leaves: dict = dict.fromkeys(self.state_shapes()) if state is None else state
+        leaves: dict = dict.fromkeys(self.state_shapes()) | (state or {})
         if plasticity is None or not kernels.plastic_fits(inputs, *leaves.values(), plasticity.weight):
             return self.run_steps(inputs, state, is_first, return_energy)
-        keys = [key for key in self.state_shapes() if key != "h"]
+        keys = [key for key in leaves if key != "h"]
         matrices = [leaves[key] for key in keys]
         outputs, matrices, energy = kernels.plastic(
             plasticity, inputs, leaves.get("h"), matrices, is_first, return_energy
         )
-        after = {"h": outputs[:, -1]} if "h" in leaves else {}
+        after = {"h": outputs.select(1, -1)} if "h" in leaves else {}
         return outputs, after | dict(zip(keys, matrices, strict=True)), energy
 
     def run_steps(
@@ -133,7 +133,7 @@ class Layer(torch.nn.Module):
             is_first,
             return_energy,
             tuple(state.values()),
-            tuple(self.parameters()),
+            self.parameters(),
             self.graph_tensors,
         )
         return output, dict(zip(keys, leaves, strict=True)), energy

@@ -1,0 +1,61 @@
+"""Memory for kernels: flat arrays that outlive calls, so that each need not take fresh pages from the system."""
+
+import collections
+import math
+import threading
+
+import numpy as np
+import torch
+
+_LINE = 16  # floats in a cache line
+_NOTHING = np.empty(0, dtype=np.float32)
+
+_local = threading.local()
+
+
+def flat(*arrays: torch.Tensor | np.ndarray | None) -> list[np.ndarray]:
+    """As numba's loops take them: contiguous, in one dimension; empty for None."""
+    # numpy's ravel copies what is expanded, such as the gradient of a sum, where its reshape would not.
+    return [
+        _NOTHING if a is None else (a.numpy(force=True) if isinstance(a, torch.Tensor) else a).ravel() for a in arrays
+    ]
+
+
+def uninitialised(*shape: int) -> torch.Tensor:
+    """As ``torch.empty``, in float32; large ones are in huge pages, which numpy asks for, where the system has them."""
+    return torch.from_numpy(_floats(math.prod(shape)).reshape(shape))
+
+
+def _floats(size: int) -> np.ndarray:
+    memory = np.empty(size + _LINE, dtype=np.float32)
+    start = -(memory.ctypes.data // 4) % _LINE
+    return memory[start : start + size]
+
+
+def workspace(slot: int, size: int) -> np.ndarray:
+    """``size`` uninitialised floats, the calling thread's own until it asks for the same slot again."""
+    buffers: dict[int, np.ndarray] = _local.__dict__.setdefault("buffers", {})
+    if slot not in buffers or buffers[slot].size < size:
+        buffers[slot] = _floats(size)
+    return buffers[slot][:size]
+
+
+class Lease:
+    """``size`` uninitialised floats that outlive a call; dropped, they serve the next lease of about that size.
+
+    For what forward keeps for backward.
+    """
+
+    _free: collections.deque[np.ndarray] = collections.deque(maxlen=2)
+
+    def __init__(self, size: int) -> None:
+        try:
+            self._whole = Lease._free.pop()  # in one step: no other thread gets the same
+        except IndexError:
+            self._whole = _floats(size)
+        if not size <= self._whole.size <= 2 * size:
+            self._whole = _floats(size)
+        self.memory = self._whole[:size]
+
+    def __del__(self) -> None:
+        Lease._free.append(self._whole)
