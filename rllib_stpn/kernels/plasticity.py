@@ -104,7 +104,7 @@ def _loops() -> Any:
         from rllib_stpn.kernels import plastic_lanes
     except ImportError as error:
         warnings.warn(
-            f"numba cannot be imported ({error}): plastic layers run in plain torch, five times slower or more",
+            f"numba cannot be imported ({error}): plastic layers run in plain torch, about five times slower or more",
             stacklevel=5,
         )
         return None
