@@ -64,6 +64,13 @@ STUDIES = {
         config={"callbacks": "energy"},
         report=("--threshold", "100"),
     ),
+    "maze_ppo": Study(
+        ("maze_stpn_ppo", "maze_lstm_ppo"),
+        seeds=(0, 1),
+        stop={"num_env_steps_sampled_lifetime": 40_000_000},
+        config={"callbacks": "energy"},
+        report=("--threshold", "100"),
+    ),
     "inverted_pendulum": Study(
         tuple(f"inverted_pendulum_{layer}" for layer in ("stpnf", "mlp", "rnn", "lstm")),
         seeds=(0, 1),

@@ -59,6 +59,17 @@ def _set_schedules(steps: int, learner: Any) -> None:
             getattr(learner, name)[module_id].update(timestep=steps)
 
 
+def _of_a_report(config: "AlgorithmConfig") -> dict[str, Any]:
+    """What a report tells trainings apart by, where a Python file and no setting has it."""
+    env = config.env.__name__ if isinstance(config.env, type) else config.env
+    spec = config._rl_module_spec
+    if spec is not None:
+        return {"env": env, "_rl_module_spec": str(spec)}
+    model = config.model_config if config.enable_rl_module_and_learner else config.model
+    told = ("custom_model", "custom_model_config", "use_lstm")
+    return {"env": env, "model": {key: model[key] for key in told if model.get(key)}}
+
+
 class _Trial(_Base):
     """Goes before an algorithm in the bases of a class that has the attributes ``base``, ``run`` and ``defaults``."""
 
@@ -75,6 +86,8 @@ class _Trial(_Base):
             trial_info = config.get(TRIAL_INFO)
             self._settings = {key: value for key, value in config.items() if not key.startswith("__")}
             config = build_config(self.run, config, self.defaults)
+            if self.defaults is not None:
+                self._settings = {**_of_a_report(config), **self._settings}
             config.algo_class = self.base
             # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
             torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))

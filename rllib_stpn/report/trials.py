@@ -24,7 +24,7 @@ class Trial:
 
     Attributes:
         path: The trial's directory.
-        settings: Its ``params.json``.
+        settings: Its ``params.json``, and what only its results tell, such as the model of a Python file.
         metrics: Metric path, such as ``env_runners/episode_return_mean`` -> ``[iterations]``, NaN where a result has
             none.
     """
@@ -113,6 +113,7 @@ def at(result: Any, path: str) -> Any:
 def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial | None:
     rows: dict[float, list[float]] = {}
     settings: Any = None
+    of_results: Any = None
     for file, read in ((path / "result.json", _json_rows), (path / "progress.csv", _csv_rows)):
         if rows or not file.is_file():
             continue
@@ -123,13 +124,16 @@ def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial |
                 continue
             # A restored trial repeats the iterations behind its checkpoint; those it did last count.
             rows[iteration] = [_number(at(row, metric)) for metric in metrics]
-            settings = row.get("config", settings)
+            of_results = row.get("config", of_results)
     if not rows:
         notes.append(f"{path}: no results (no whole line in result.json or progress.csv): skipped")
         return None
     try:
         settings = json.loads((path / "params.json").read_text())
+        if isinstance(settings, dict) and isinstance(of_results, dict):
+            settings = of_results | settings
     except (OSError, ValueError) as error:
+        settings = of_results
         reason = "missing" if isinstance(error, FileNotFoundError) else "broken"
         known = isinstance(settings, dict)
         notes.append(

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rllib_stpn.cli.main import main
+from rllib_stpn.report.trials import read_trials
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -72,6 +73,8 @@ import gymnasium
 from ray import tune
 from ray.rllib.algorithms.ppo import PPOConfig
 
+from rllib_stpn import recurrent_spec
+
 
 class Short(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1, 1, (1,))
@@ -92,6 +95,7 @@ config = (
     .environment(Short)
     .env_runners(num_env_runners=0)
     .training(train_batch_size_per_learner=64, minibatch_size=64, num_epochs=1, lr=tune.grid_search([0.1, 0.2]))
+    .rl_module(rl_module_spec=recurrent_spec("gru", hidden_size=4))
 )
 stop = {"training_iteration": 1}
 """
@@ -107,6 +111,8 @@ def test_a_python_file_and_its_checkpoint(capsys, write, tmp_path):
     assert first["env_runners"]["episode_return_mean"] == 7
     told = capsys.readouterr().out
     assert "PPO on Short: 1 iterations, 64 env steps" in told
+    (trial, _), _ = read_trials([out / "short"], [])
+    assert (trial.subject, trial.layer) == ("Short", "gru")
 
     begin = ["train", str(path), "--restore", str(out / "short"), "-n", "on", "--storage-path", str(out)]
     assert main([*begin, "--config", '{"lr": 0.3}']) == 0
