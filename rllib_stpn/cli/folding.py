@@ -6,11 +6,30 @@ there (a vectorised environment), so the number of parallel environments, the fr
 stay the same. The trial then gets every CPU, for its learner and kernels.
 """
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from rllib_stpn.cli import grid
 from rllib_stpn.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """What there is for trials, machine by machine: no process goes over the edge of one.
+
+    Attributes:
+        cpus: CPUs of each machine.
+        gpus: GPUs of each machine.
+    """
+
+    cpus: Sequence[int]
+    gpus: Sequence[int] = (0,)
+
+
+def _there_are(each: Sequence[int]) -> str:
+    return f"there are {sum(each)}" + (f", at most {max(each)} on one machine" if sum(each) > max(each) else "")
 
 
 class Resources:
@@ -53,34 +72,37 @@ class Resources:
         runners = self.env_runners + self.evaluation_env_runners
         return max(self.cpus_per_env_runner if runners else 0, self.cpus_per_learner if self.learners else 0)
 
-    def exceed(self, cpus: float, cluster_cpus: float) -> bool:
-        """Whether machines of ``cpus``, together of ``cluster_cpus``, have too few CPUs for it."""
-        return self.cpus > cluster_cpus or max(self.main_process, self.largest_actor) > cpus
+    @property
+    def gpus(self) -> float:
+        """GPUs in all."""
+        return self.gpus_per_learner * max(1, self.learners)
 
+    def too_much(self, room: Room) -> tuple[str, str] | None:
+        """What there is no room for and what there is, such as "8 CPUs", "there are 2"; None if it fits."""
+        if self.exceed_cpus(room):
+            return f"{self.cpus:g} CPUs", _there_are(room.cpus)
+        if self.exceed_gpus(room):
+            return f"{self.gpus:g} GPUs", _there_are(room.gpus)
+        return None
 
-def there(cpus: float, cluster_cpus: float) -> str:
-    """What machines of ``cpus``, together of ``cluster_cpus``, have, in words."""
-    return f"there are {cluster_cpus:g}" + (f", at most {cpus:g} on one machine" if cluster_cpus > cpus else "")
+    def exceed_cpus(self, room: Room) -> bool:
+        """Whether there are too few CPUs, in all or for one process."""
+        return self.cpus > sum(room.cpus) or max(self.main_process, self.largest_actor) > max(room.cpus)
+
+    def exceed_gpus(self, room: Room) -> bool:
+        """Whether there are too few GPUs, in all or for one process."""
+        return self.gpus > sum(room.gpus) or self.gpus_per_learner > max(room.gpus)
 
 
 def fold(
-    settings: dict[str, Any],
-    defaults: Any,
-    *,
-    cpus: int,
-    cluster_cpus: int | None = None,
-    gpus: int = 0,
-    strict: bool = False,
-    alone: bool = True,
+    settings: dict[str, Any], defaults: Any, room: Room, *, strict: bool = False, alone: bool = True
 ) -> tuple[dict[str, Any], list[str]]:
-    """Fits settings to a machine.
+    """Fits settings to what there is.
 
     Args:
         settings: Plain settings, ``grid_search`` still in them. Not modified.
         defaults: The algorithm's default ``AlgorithmConfig``.
-        cpus: The CPUs that one process can have.
-        cluster_cpus: The CPUs that all processes of a trial can have, on several machines; None, the same.
-        gpus: The GPUs a trial can have.
+        room: What there is.
         strict: Change nothing, and refuse what does not fit.
         alone: Whether it is the only trial: then its own process gets what nobody asked for, too.
 
@@ -93,40 +115,38 @@ def fold(
     folded = dict(settings)
     notes: list[str] = []
     needs = Resources(folded, defaults)
-    in_all = cpus if cluster_cpus is None else cluster_cpus
     if strict:
-        if needs.exceed(cpus, in_all):
-            raise UsageError(f"--strict-resources: a trial asks for {needs.cpus:g} CPUs, {there(cpus, in_all)}")
-        if needs.gpus_per_learner * max(1, needs.learners) > gpus:
-            raise UsageError(f"--strict-resources: a trial asks for GPUs, there are {gpus}")
+        if beyond := needs.too_much(room):
+            raise UsageError("--strict-resources: a trial asks for {}, {}".format(*beyond))
         return folded, notes
 
-    if needs.gpus_per_learner * max(1, needs.learners) > gpus:
-        notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: there are {gpus} GPUs")
+    if needs.exceed_gpus(room):
+        asked = f"{needs.gpus:g} asked for, {_there_are(room.gpus)}"
+        notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: {asked}")
         folded["num_gpus_per_learner"] = 0
-    too_much = needs.exceed(cpus, in_all)
-    if needs.main_process > cpus:
-        folded["num_cpus_for_main_process"] = cpus
-    if Resources(folded, defaults).exceed(cpus, in_all) and needs.env_runners:
-        notes.append(_fold_env_runners(folded, defaults, needs, in_all))
-    if Resources(folded, defaults).exceed(cpus, in_all) and needs.evaluation_env_runners:
+    too_much = needs.exceed_cpus(room)
+    if needs.main_process > max(room.cpus):
+        folded["num_cpus_for_main_process"] = max(room.cpus)
+    if Resources(folded, defaults).exceed_cpus(room) and needs.env_runners:
+        notes.append(_fold_env_runners(folded, defaults, needs, room))
+    if Resources(folded, defaults).exceed_cpus(room) and needs.evaluation_env_runners:
         notes.append(f"evaluation_num_env_runners {needs.evaluation_env_runners} -> 0: in the trial's own process")
         folded["evaluation_num_env_runners"] = 0
         folded["evaluation_parallel_to_training"] = False
-    if Resources(folded, defaults).exceed(cpus, in_all) and needs.learners:
+    if Resources(folded, defaults).exceed_cpus(room) and needs.learners:
         notes.append(_fold_learners(folded, needs))
     needs = Resources(folded, defaults)
-    spare = max(1, math.floor(min(cpus, in_all - needs.beside_main_process)))
+    spare = max(1, math.floor(min(max(room.cpus), sum(room.cpus) - needs.beside_main_process)))
     if too_much or (alone and "num_cpus_for_main_process" not in folded):
         folded["num_cpus_for_main_process"] = spare
     return folded, notes
 
 
-def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, cpus: int) -> str:
+def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, room: Room) -> str:
     runners = folded.get("num_env_runners", defaults.num_env_runners)
     if grid.is_grid(runners):
         raise UsageError(
-            f"config: num_env_runners is swept up to {needs.env_runners}, and a trial has {cpus} CPUs: "
+            f"config: num_env_runners is swept up to {needs.env_runners}, and of CPUs {_there_are(room.cpus)}: "
             "sweep num_envs_per_env_runner in its place"
         )
     envs = folded.get("num_envs_per_env_runner", defaults.num_envs_per_env_runner)
@@ -140,7 +160,7 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, c
     total = _words(folded["num_envs_per_env_runner"])
     return (
         f"{runners} env runners x {_words(envs)} -> {total} environments in the trial's own process: "
-        f"{needs.cpus:g} CPUs asked for, {cpus} there; same batch"
+        f"{needs.cpus:g} CPUs asked for, {_there_are(room.cpus)}; same batch"
     )
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from rllib_stpn.cli.folding import Room
 from rllib_stpn.errors import UsageError
 
 _ENVIRONMENT = {
@@ -65,14 +66,14 @@ def silence() -> None:
 
 
 @contextlib.contextmanager
-def ray_running(machine: Machine) -> Iterator[tuple[int, int, int]]:
+def ray_running(machine: Machine) -> Iterator[Room]:
     """Starts (or joins) Ray, and ends it afterwards.
 
     Args:
         machine: Where.
 
     Yields:
-        The CPUs of the largest machine, which is what a trial's own process can have, and the CPUs and GPUs of all.
+        What its machines have.
 
     Raises:
         UsageError: No cluster answers at the address.
@@ -108,8 +109,7 @@ def ray_running(machine: Machine) -> Iterator[tuple[int, int, int]]:
         silence()
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cpus = [int(node.get("CPU", 0)) for node in nodes]
-        yield max(cpus), sum(cpus), sum(int(node.get("GPU", 0)) for node in nodes)
+        yield Room(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
     finally:
         if not already:
             ray.shutdown()

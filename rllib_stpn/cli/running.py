@@ -11,7 +11,7 @@ from typing import Any
 from rllib_stpn.cli.building import TRAINABLES, default_config
 from rllib_stpn.cli.experiments import Experiment, subject
 from rllib_stpn.cli.failures import root_error
-from rllib_stpn.cli.folding import Resources, fold, there
+from rllib_stpn.cli.folding import Resources, Room, fold
 from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
 from rllib_stpn.cli.resuming import Finished, as_begun, can_go_on, remember
@@ -35,13 +35,13 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
     experiments = [_prepared(experiment) for experiment in experiments]
     for experiment in experiments:
         if machine.address is None:
-            _fit(experiment, machine.cpus_before_start(), _gpus(), strict_resources, own_machine=True)
+            _fit(experiment, Room([machine.cpus_before_start()], [_gpus()]), strict_resources, own_machine=True)
     interruption = Interruption()
     code = 0
-    with ray_running(machine) as (cpus, cluster_cpus, gpus), interruption.listening():
+    with ray_running(machine) as room, interruption.listening():
         for experiment in experiments:
             if machine.address is not None:
-                _fit(experiment, cpus, gpus, strict_resources, own_machine=False, cluster_cpus=cluster_cpus)
+                _fit(experiment, room, strict_resources, own_machine=False)
             try:
                 code = max(code, _run_one(experiment, interruption, machine.verbosity))
             except KeyboardInterrupt:
@@ -65,25 +65,18 @@ def _prepared(experiment: Experiment) -> Experiment:
     return experiment
 
 
-def _fit(
-    experiment: Experiment, cpus: int, gpus: int, strict: bool, own_machine: bool, cluster_cpus: int | None = None
-) -> None:
+def _fit(experiment: Experiment, room: Room, strict: bool, own_machine: bool) -> None:
     if experiment.given is not None:  # It goes on, and Tune's trials ask for what they asked for before.
         needs = Resources(experiment.config, default_config(experiment.run, experiment.base))
-        if needs.exceed(cpus, cluster_cpus or cpus):
-            raise UsageError(
-                f"--resume: {experiment.name} was begun with {needs.cpus:g} CPUs a trial, "
-                f"{there(cpus, cluster_cpus or cpus)}"
-            )
+        if beyond := needs.too_much(room):
+            raise UsageError(f"--resume: {experiment.name} was begun with {beyond[0]} a trial, {beyond[1]}")
         return
     experiment.given = experiment.config
     try:
         experiment.config, notes = fold(
             experiment.config,
             default_config(experiment.run, experiment.base),
-            cpus=cpus,
-            cluster_cpus=cluster_cpus,
-            gpus=gpus,
+            room,
             strict=strict,
             alone=own_machine and experiment.num_trials == 1,
         )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ray import cloudpickle, tune
 
-from rllib_stpn.cli.folding import fold
+from rllib_stpn.cli.folding import Room, fold
 from rllib_stpn.cli.main import main
 from rllib_stpn.cli.trial import trial_class
 from rllib_stpn.errors import UsageError
@@ -224,7 +224,7 @@ def _tell_threads(algorithm, metrics_logger, result):
 def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
     trainable = trial_class("PPO")
     settings = {"env": "CartPole-v1", "num_env_runners": 6, "train_batch_size": 60, "minibatch_size": 60}
-    folded, _ = fold(settings, trainable.get_default_config(), cpus=threads)
+    folded, _ = fold(settings, trainable.get_default_config(), Room([threads]))
     folded["callbacks_on_train_result"] = _tell_threads
     results = tune.Tuner(
         trainable,

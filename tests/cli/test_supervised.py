@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from rllib_stpn.cli.folding import fold
+from rllib_stpn.cli.folding import Room, fold
 from rllib_stpn.cli.main import main
 from rllib_stpn.cli.progress import Progress, supervised
 from rllib_stpn.supervised import SupervisedConfig, evaluate, load
@@ -50,8 +50,8 @@ def test_a_run_from_yaml_to_checkpoint(rllib, tmp_path, trial_directory):
 
 
 def test_the_only_trial_gets_all_cpus():
-    assert fold({}, SupervisedConfig(), cpus=2) == ({"num_cpus_for_main_process": 2}, [])
-    assert fold({}, SupervisedConfig(), cpus=2, alone=False) == ({}, [])
+    assert fold({}, SupervisedConfig(), Room([2])) == ({"num_cpus_for_main_process": 2}, [])
+    assert fold({}, SupervisedConfig(), Room([2]), alone=False) == ({}, [])
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -8,7 +8,7 @@ import pytest
 
 from rllib_stpn.cli.building import build_config
 from rllib_stpn.cli.experiments import load
-from rllib_stpn.cli.folding import fold
+from rllib_stpn.cli.folding import Room, fold
 from rllib_stpn.cli.grid import points
 from rllib_stpn.cli.validation import check
 
@@ -68,7 +68,7 @@ def test_pong_has_as_many_parameters_as_the_papers(name, core):
 
 def test_pong_on_a_small_machine_keeps_its_batch():
     (experiment,) = load(DIRECTORY / "pong_stpn.yaml")
-    folded, _ = fold(experiment.config, build_config("A2C", {}), cpus=2)
+    folded, _ = fold(experiment.config, build_config("A2C", {}), Room([2]))
     config = build_config("A2C", folded)
     assert (config.num_env_runners, config.num_envs_per_env_runner) == (0, 64)
     assert 64 * config.rollout_fragment_length == config.train_batch_size_per_learner == 3200
