@@ -10,10 +10,10 @@ import gymnasium as gym
 from rllib_stpn.errors import UsageError
 
 
-def register() -> None:
+def register(*environments: str) -> None:
     """Registers with Tune ``"A2C"`` and ``"Supervised"``, and with RLlib
 
-    - the environments, as :func:`register_environments` does;
+    - the environments, as :func:`register_environments` does, and those given;
     - for RLlib's old API stack, each layer as the ``custom_model`` of its name, e.g. ``"stpn"``, and the
       ``custom_action_dist`` ``"softplus_gaussian"``.
 
@@ -21,6 +21,13 @@ def register() -> None:
     what goes with them. The driver alone calls it, before or after ``ray.init()``: Ray carries the registrations to its
     actors. Calling it again changes nothing, and names that are taken keep what they have; after ``ray.shutdown()``, a
     new Ray needs a new call.
+
+    Args:
+        environments: Paths of environments' classes in RLlib's style, as a file of ``rllib train`` names them, such as
+            ``"my_package.MyEnv"``; ``Algorithm.from_checkpoint`` does not find these by itself.
+
+    Raises:
+        UsageError: One of these is no class's path, or cannot be imported.
     """
     from ray.rllib.models import ModelCatalog
 
@@ -37,6 +44,21 @@ def register() -> None:
     for name, distribution in OLD_STACK_ACTION_DISTRIBUTIONS.items():
         ModelCatalog.register_custom_action_dist(name, distribution)
     register_environments()
+    for path in environments:
+        if not register_class(path):
+            raise UsageError(f"register: got {path!r}, allowed are paths of classes such as 'my_package.MyEnv'")
+
+
+def how_to_register(env: object) -> str | None:
+    """The call after which another process has what this one has registered by an environment's name.
+
+    None where gymnasium finds the name by itself, and where it is the user's own to register.
+    """
+    import stpn_envs
+
+    if env in (*stpn_envs.ENV_IDS, "StatelessCartPole"):
+        return "rllib_stpn.register()"
+    return f'rllib_stpn.register("{env}")' if isinstance(env, str) and _is_class_path(env) else None
 
 
 def register_trainable(name: str, trainable: type) -> None:
@@ -76,7 +98,7 @@ def register_class(path: str) -> bool:
     """
     from ray.tune.registry import register_env
 
-    if not re.fullmatch(r"(\w+\.)+[A-Z]\w*", path):
+    if not _is_class_path(path):
         return False
     module, _, name = path.rpartition(".")
     try:
@@ -91,6 +113,10 @@ def register_class(path: str) -> bool:
 
     register_env(path, create)
     return True
+
+
+def _is_class_path(path: str) -> bool:
+    return bool(re.fullmatch(r"(\w+\.)+[A-Z]\w*", path))
 
 
 def _stateless_cartpole(context):

@@ -18,6 +18,7 @@ from rllib_stpn.cli.resuming import Finished, as_begun, can_go_on, remember
 from rllib_stpn.cli.schedulers import make_scheduler, tune_space
 from rllib_stpn.cli.stopping import Interruption, StopWhen, abort
 from rllib_stpn.errors import UsageError
+from rllib_stpn.registration import how_to_register
 from rllib_stpn.report import provenance
 
 
@@ -177,11 +178,12 @@ def _terms(experiment: Experiment) -> Terms:
 def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption: Interruption, verbosity: int) -> int:
     """Prints how each trial ended and where its files are; returns the exit code."""
     code = 0
-    checkpoint = None
+    checkpoint = registration = None
     terms = _terms(experiment)
     for result in results:
         metrics = result.metrics or {}
-        label = f"{experiment.run} on {metrics.get('config', {}).get(subject(experiment.run), _subject(experiment))}"
+        of_trial = metrics.get("config", {}).get(subject(experiment.run), _subject(experiment))
+        label = f"{experiment.run} on {of_trial}"
         if result.error is not None:
             code = max(code, _tell_failure(label, result, verbosity))
         else:
@@ -192,13 +194,16 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
             reason = stopper.reasons.get(metrics.get("trial_id", ""), "stopped before its first result")
             print(f"\n{label}: {done}, {duration(metrics.get('time_total_s') or 0)}; stopped: {reason}")
         print(f"results     {result.path}")
-        checkpoint = result.checkpoint or checkpoint
+        if result.checkpoint:
+            checkpoint, registration = result.checkpoint, how_to_register(of_trial)
         print(f"checkpoint  {result.checkpoint.path if result.checkpoint else 'none'}")
     if checkpoint is not None:
         module, name = "ray.rllib.algorithms.algorithm", "Algorithm"
         if experiment.run in TRAINABLES:
             module, name = "rllib_stpn.supervised", experiment.run
-        print(f"continue    from {module} import {name}")
+        if registration is not None:
+            print(f"continue    import rllib_stpn; {registration}")
+        print(f"{'            ' if registration else 'continue    '}from {module} import {name}")
         print(f'            algorithm = {name}.from_checkpoint("{checkpoint.path}")')
         print("            algorithm.train()")
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)

@@ -78,6 +78,42 @@ def test_pong_runs_and_can_be_loaded(rllib, tmp_path, trial_directory):
     assert loaded.startswith("rllib_stpn.algorithms") and loaded.endswith("A2C 3 True")
 
 
+OWN_ENVIRONMENT = """
+import gymnasium
+
+
+class Own(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, context):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, True, False, {}
+"""
+
+
+@pytest.mark.parametrize("env", ["StatelessCartPole", "own.Own"])
+def test_what_it_prints_goes_on_in_another_process(rllib, write, tmp_path, env):
+    write(OWN_ENVIRONMENT, "own.py")
+    settings = {"num_env_runners": 0, "train_batch_size": 64, "minibatch_size": 64, "num_epochs": 1}
+    done = rllib(
+        "train", "--run", "PPO", "--env", env, "--stop", '{"training_iteration": 1}', "--checkpoint-at-end",
+        "--config", json.dumps(settings), "--storage-path", "results", "--ray-num-cpus", 1, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = re.search(r"^continue .*\n( {12}.*\n)+", done.stdout, re.MULTILINE)[0].splitlines()
+    script = "\n".join(["import ray; ray.init(num_cpus=1, include_dashboard=False)", *(line[12:] for line in lines)])
+    script += "\nprint(algorithm.iteration)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "2"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_the_run_with_a_checkpoint(start, cartpole, tmp_path, number, code):
     process = start(
