@@ -9,6 +9,8 @@ import gymnasium as gym
 
 from rllib_stpn.errors import UsageError
 
+_classes: set[str] = set()  # that are registered by their paths
+
 
 def register(*environments: str) -> None:
     """Registers with Tune ``"A2C"`` and ``"Supervised"``, and with RLlib
@@ -19,8 +21,8 @@ def register(*environments: str) -> None:
 
     Scripts on the old API stack need it. Those on the new one do not: ``recurrent_spec`` and ``A2CConfig`` register
     what goes with them. The driver alone calls it, before or after ``ray.init()``: Ray carries the registrations to its
-    actors. Calling it again changes nothing, and names that are taken keep what they have; after ``ray.shutdown()``, a
-    new Ray needs a new call.
+    actors. Calling it again changes nothing, and names that are taken keep what they have, but for those given; after
+    ``ray.shutdown()``, a new Ray needs a new call.
 
     Args:
         environments: Paths of environments' classes in RLlib's style, as a file of ``rllib train`` names them, such as
@@ -58,7 +60,7 @@ def how_to_register(env: object) -> str | None:
 
     if env in (*stpn_envs.ENV_IDS, "StatelessCartPole"):
         return "rllib_stpn.register()"
-    return f'rllib_stpn.register("{env}")' if isinstance(env, str) and _is_class_path(env) else None
+    return f'rllib_stpn.register("{env}")' if env in _classes else None
 
 
 def register_trainable(name: str, trainable: type) -> None:
@@ -98,7 +100,7 @@ def register_class(path: str) -> bool:
     """
     from ray.tune.registry import register_env
 
-    if not _is_class_path(path):
+    if not re.fullmatch(r"(\w+\.)+[A-Z]\w*", path):
         return False
     module, _, name = path.rpartition(".")
     try:
@@ -112,11 +114,8 @@ def register_class(path: str) -> bool:
         return kind(arguments) if num_envs is None else gym.vector.SyncVectorEnv([lambda: kind(arguments)] * num_envs)
 
     register_env(path, create)
+    _classes.add(path)
     return True
-
-
-def _is_class_path(path: str) -> bool:
-    return bool(re.fullmatch(r"(\w+\.)+[A-Z]\w*", path))
 
 
 def _stateless_cartpole(context):

@@ -7,6 +7,7 @@ stay the same. The trial then gets every CPU, for its learner and kernels.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -21,15 +22,27 @@ class Room:
 
     Attributes:
         cpus: CPUs of each machine.
-        gpus: GPUs of each machine.
+        gpus: GPUs of each machine; empty for none at all.
     """
 
     cpus: Sequence[int]
-    gpus: Sequence[int] = (0,)
+    gpus: Sequence[int] = ()
+
+    def largest(self, gpus: float = 0) -> int:
+        """CPUs of the largest machine that has so many GPUs; 0 without one."""
+        machines = itertools.zip_longest(self.cpus, self.gpus, fillvalue=0)
+        return max((cpus for cpus, of_it in machines if of_it >= gpus), default=0)
+
+    def actors(self, gpus: float) -> float:
+        """How many processes of so many GPUs there is room for; several share one where they ask for fractions."""
+        if gpus == 0:
+            return math.inf
+        return sum(g // gpus if gpus >= 1 else g * math.floor(1 / gpus + 1e-9) for g in self.gpus)
 
 
 def _there_are(each: Sequence[int]) -> str:
-    return f"there are {sum(each)}" + (f", at most {max(each)} on one machine" if sum(each) > max(each) else "")
+    largest = max(each, default=0)
+    return f"there are {sum(each)}" + (f", at most {largest} on one machine" if sum(each) > largest else "")
 
 
 class Resources:
@@ -79,19 +92,24 @@ class Resources:
 
     def too_much(self, room: Room) -> tuple[str, str] | None:
         """What there is no room for and what there is, such as "8 CPUs", "there are 2"; None if it fits."""
-        if self.exceed_cpus(room):
-            return f"{self.cpus:g} CPUs", _there_are(room.cpus)
         if self.exceed_gpus(room):
             return f"{self.gpus:g} GPUs", _there_are(room.gpus)
+        if self.exceed_cpus(room):
+            return f"{self.cpus:g} CPUs", _there_are(room.cpus)
         return None
 
     def exceed_cpus(self, room: Room) -> bool:
-        """Whether there are too few CPUs, in all or for one process."""
-        return self.cpus > sum(room.cpus) or max(self.main_process, self.largest_actor) > max(room.cpus)
+        """Whether there are too few CPUs, in all or for one process, where there are its GPUs."""
+        too_large = self.main_process > self.largest(room) or self.largest_actor > room.largest()
+        return too_large or self.cpus > sum(room.cpus)
+
+    def largest(self, room: Room) -> int:
+        """CPUs that the trial's own process can have: with a learner in it, beside that one's GPUs."""
+        return room.largest(0 if self.learners else self.gpus_per_learner)
 
     def exceed_gpus(self, room: Room) -> bool:
         """Whether there are too few GPUs, in all or for one process."""
-        return self.gpus > sum(room.gpus) or self.gpus_per_learner > max(room.gpus)
+        return room.actors(self.gpus_per_learner) < max(1, self.learners)
 
 
 def fold(
@@ -124,9 +142,10 @@ def fold(
         asked = f"{needs.gpus:g} asked for, {_there_are(room.gpus)}"
         notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: {asked}")
         folded["num_gpus_per_learner"] = 0
+        needs = Resources(folded, defaults)
     too_much = needs.exceed_cpus(room)
-    if needs.main_process > max(room.cpus):
-        folded["num_cpus_for_main_process"] = max(room.cpus)
+    if needs.main_process > needs.largest(room):
+        folded["num_cpus_for_main_process"] = needs.largest(room)
     if Resources(folded, defaults).exceed_cpus(room) and needs.env_runners:
         notes.append(_fold_env_runners(folded, defaults, needs, room))
     if Resources(folded, defaults).exceed_cpus(room) and needs.evaluation_env_runners:
@@ -136,7 +155,7 @@ def fold(
     if Resources(folded, defaults).exceed_cpus(room) and needs.learners:
         notes.append(_fold_learners(folded, needs))
     needs = Resources(folded, defaults)
-    spare = max(1, math.floor(min(max(room.cpus), sum(room.cpus) - needs.beside_main_process)))
+    spare = max(1, math.floor(min(needs.largest(room), sum(room.cpus) - needs.beside_main_process)))
     if too_much or (alone and "num_cpus_for_main_process" not in folded):
         folded["num_cpus_for_main_process"] = spare
     return folded, notes

@@ -76,7 +76,7 @@ def ray_running(machine: Machine) -> Iterator[Room]:
         What its machines have.
 
     Raises:
-        UsageError: No cluster answers at the address.
+        UsageError: No cluster answers at the address, or it has no CPUs.
     """
     if machine.address is not None:
         _reach(machine.address)
@@ -109,7 +109,10 @@ def ray_running(machine: Machine) -> Iterator[Room]:
         silence()
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield Room(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
+        room = Room(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
+        if not any(room.cpus):
+            raise UsageError(f"--ray-address: the cluster at {machine.address!r} has no CPUs")
+        yield room
     finally:
         if not already:
             ray.shutdown()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rllib_stpn.cli import old_names
 from rllib_stpn.cli.building import TRAINABLES, default_config
 from rllib_stpn.cli.experiments import Experiment, subject
 from rllib_stpn.cli.failures import root_error
@@ -195,19 +196,27 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
             print(f"\n{label}: {done}, {duration(metrics.get('time_total_s') or 0)}; stopped: {reason}")
         print(f"results     {result.path}")
         if result.checkpoint:
-            checkpoint, registration = result.checkpoint, how_to_register(of_trial)
+            checkpoint, registration = result.checkpoint, _registration(experiment, of_trial)
         print(f"checkpoint  {result.checkpoint.path if result.checkpoint else 'none'}")
     if checkpoint is not None:
         module, name = "ray.rllib.algorithms.algorithm", "Algorithm"
         if experiment.run in TRAINABLES:
             module, name = "rllib_stpn.supervised", experiment.run
-        if registration is not None:
-            print(f"continue    import rllib_stpn; {registration}")
-        print(f"{'            ' if registration else 'continue    '}from {module} import {name}")
-        print(f'            algorithm = {name}.from_checkpoint("{checkpoint.path}")')
-        print("            algorithm.train()")
+        lines = [f"import rllib_stpn; {registration}"] if registration else []
+        lines += [f"from {module} import {name}", f'algorithm = {name}.from_checkpoint("{checkpoint.path}")']
+        lines += ["algorithm.train()"]
+        print("continue    " + "\n            ".join(lines))
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
     return interruption.exit_code if interruption.signal is not None else code
+
+
+def _registration(experiment: Experiment, env: Any) -> str | None:
+    """The call that another process needs before it goes on: for the environment, or the old stack's models."""
+    if experiment.run in TRAINABLES:
+        return None
+    on_new_stack = default_config(experiment.run, experiment.base).enable_rl_module_and_learner
+    on_new_stack = on_new_stack and old_names.on_new_stack(experiment.config)
+    return how_to_register(env) or (None if on_new_stack else "rllib_stpn.register()")
 
 
 def _tell_failure(label: str, result: Any, verbosity: int) -> int:

@@ -59,15 +59,18 @@ def _set_schedules(steps: int, learner: Any) -> None:
             getattr(learner, name)[module_id].update(timestep=steps)
 
 
-def _of_a_report(config: "AlgorithmConfig") -> dict[str, Any]:
-    """What a report tells trainings apart by, where a Python file and no setting has it."""
-    env = config.env.__name__ if isinstance(config.env, type) else config.env
-    spec = config._rl_module_spec
-    if spec is not None:
-        return {"env": env, "_rl_module_spec": str(spec)}
+def _env_name(config: "AlgorithmConfig") -> str:
+    return getattr(config.env, "__name__", None) or str(config.env)
+
+
+def _model_in_words(config: "AlgorithmConfig") -> dict[str, Any]:
+    """Of a config, what names its model in a ``model`` block, for reports: a Python file has none."""
     model = config.model_config if config.enable_rl_module_and_learner else config.model
-    told = ("custom_model", "custom_model_config", "use_lstm")
-    return {"env": env, "model": {key: model[key] for key in told if model.get(key)}}
+    spec = config._rl_module_spec
+    if spec is not None and not config.is_multi_agent:
+        own = spec.model_config if isinstance(spec.model_config, dict) else {}
+        model = own if own.get("custom_model") else {"custom_model": getattr(spec.module_class, "__name__", None)}
+    return {key: model[key] for key in ("custom_model", "custom_model_config", "use_lstm") if model.get(key)}
 
 
 class _Trial(_Base):
@@ -87,7 +90,7 @@ class _Trial(_Base):
             self._settings = {key: value for key, value in config.items() if not key.startswith("__")}
             config = build_config(self.run, config, self.defaults)
             if self.defaults is not None:
-                self._settings = {**_of_a_report(config), **self._settings}
+                self._settings = {"env": _env_name(config), **self._settings, "model": _model_in_words(config)}
             config.algo_class = self.base
             # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
             torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))

@@ -218,7 +218,7 @@ class _LanesSTPN(torch.autograd.Function):
         area = hidden_size * D
         dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout
         dF = x.new_empty(0) if dF is None else dF
-        dx, dh0, dF0 = torch.empty_like(x), torch.empty_like(h0), torch.empty_like(F0)
+        dx, dh0, dF0 = (torch.empty(t.shape) for t in (x, h0, F0))  # contiguous, whatever the layout of these
         arrays = [*ctx.arrays, *flat(dout, dF, dx, dh0, dF0)]
         sums = []
 

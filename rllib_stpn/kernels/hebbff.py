@@ -62,7 +62,7 @@ def _chunk(x, drive, A, keep, rate, is_first):
         read = torch.bmm(x, A.transpose(1, 2)) * kept[:-1]  # [B, C, H]
         drive = drive + (read if episode is None else torch.where(episode[:, :, None] == 0, read, 0.0))
     h = _Attention.apply(x, drive, keep, rate, is_first) if steps > 1 else torch.sigmoid(drive)
-    post = h * (rate * keep ** _lags_of_last(steps))
+    post = h * (rate * keep ** torch.from_numpy(_lags(steps)[-1, :, None]))
     if episode is not None:
         of_last = (episode == episode[:, -1:])[:, :, None]
         post, x = torch.where(of_last, post, 0.0), torch.where(of_last, x, 0.0)
@@ -84,12 +84,6 @@ def _lags(steps: int) -> np.ndarray:
 @functools.cache
 def _one_less(steps: int) -> np.ndarray:
     return (_lags(steps) - 1).clip(0)
-
-
-@functools.cache
-def _lags_of_last(steps: int) -> torch.Tensor:
-    """``[C, 1]``: the same, after the chunk."""
-    return torch.from_numpy(_lags(steps)[-1, :, None])
 
 
 class _Attention(torch.autograd.Function):

@@ -26,7 +26,6 @@ from rllib_stpn.kernels.vector import (
 
 CLAMPED = ("additive", "modulated", "retroactive")
 MODULATED = ("modulated", "retroactive")
-FORGETTING = ("decaying", "oja", "retroactive")  # with a gradient of κ
 
 CLAMP = np.float32(1.0)
 BEYOND = np.nextafter(CLAMP, np.float32(2.0))  # gradients pass up to the bound and on it
@@ -300,7 +299,7 @@ def forward(rule: str, energy: bool):
 @inline
 def _synapse(
     lanes, at, prev, at_d, trace, trace_d, w, scale, u, v, dp, rho, kappa, m, began, limit, bound,
-    clamped, traced, forgets, oja,
+    clamped, traced, decaying, oja,
 ):  # fmt: skip
     # Backward through the use of A_t by one synapse and through the update into it. Stores the gradients of A_t and
     # E_t; returns what is added to those of u and v, and to the sums of the gradient times v, times what κ multiplies
@@ -321,7 +320,7 @@ def _synapse(
         along_a = da * e
     elif oja:
         along_a = da * load(lanes, prev)
-    elif forgets:  # out of A_t, which is at hand
+    elif decaying:  # of the update out of A_t, which is at hand
         along_a = d * raw
     return dp * (scale * a + w), rho * da, da * v, along_a, along_e
 
@@ -344,8 +343,8 @@ def backward(rule: str):
     They write ``ddrive``, ``gradients`` and, where not empty, ``dh0``, ``dA0``, ``dE0``. ``passes`` is the
     number of A that gradients reach, taken in segments of ``length``.
     """
-    traced, modulated, clamped, forgets = rule == "retroactive", rule in MODULATED, rule in CLAMPED, rule in FORGETTING
-    oja, attends = rule == "oja", rule == "fast_weights"
+    traced, modulated, clamped = rule == "retroactive", rule in MODULATED, rule in CLAMPED
+    decaying, oja, attends = rule == "decaying", rule == "oja", rule == "fast_weights"
     lag = 0 if attends else 1
 
     # fmt: off
@@ -515,13 +514,13 @@ def backward(rule: str):
                             at, to = i * block + (t - begin + 1) * row + at_j, d_at + i * row + at_j
                             du, dv, of_v, of_a, of_e = _synapse(
                                 scratch, at, at - row, to, trace, trace_d, w0, scale0, u, v,
-                                dp0, rho0, kappa0, m_next, began, limit, bound, clamped, traced, forgets, oja,
+                                dp0, rho0, kappa0, m_next, began, limit, bound, clamped, traced, decaying, oja,
                             )  # fmt: skip
                             v0, a0, e0 = v0 + of_v, a0 + of_a, e0 + of_e
                             at, to = at + (i1 - i) * block, to + row
                             du1, dv1, of_v, of_a, of_e = _synapse(
                                 scratch, at, at - row, to, trace, trace_d, w1, scale1, u, v,
-                                dp1, rho1, kappa1, m_next, began, limit, bound, clamped, traced, forgets, oja,
+                                dp1, rho1, kappa1, m_next, began, limit, bound, clamped, traced, decaying, oja,
                             )  # fmt: skip
                             v1, a1, e1 = v1 + of_v, a1 + of_a, e1 + of_e
                             _add(scratch, du_at + at_j, du + du1)
@@ -540,7 +539,7 @@ def backward(rule: str):
                                 dm = dm + of_v
                             else:
                                 drate = drate + of_v
-                        if forgets and not (oja or traced) and t < passes - 1:
+                        if decaying and t < passes - 1:
                             dkeep = dkeep + (a0 + a1)
                         store(scratch, dh_at + at1, dpost1)
                         store(scratch, dh_at + at0, dpost0)

@@ -27,9 +27,9 @@ def run_in_chunks(loop, sequences, is_first, measure, leaves, parameters, graph_
     """
     steps = sequences[0].shape[1]
     step_bytes = graph_tensors * sum(leaf.numel() * leaf.element_size() for leaf in leaves)
-    small = steps * step_bytes <= GRAPH_BYTES or not torch.is_grad_enabled()
-    parameters = () if small else tuple(parameters)
-    if small or not any(t.requires_grad for t in (*sequences, *leaves, *parameters)):
+    whole = steps * step_bytes <= GRAPH_BYTES or not torch.is_grad_enabled()
+    parameters = () if whole else tuple(parameters)
+    if whole or not any(t.requires_grad for t in (*sequences, *leaves, *parameters)):
         output, energy, *leaves = loop(is_first, measure, *sequences, *leaves)
         return output, energy, leaves
     # Chunks keep their start states and, one at a time, their graph; at this length the two are alike.

@@ -62,4 +62,3 @@ def run_slices(tasks) -> None:
     tasks[0]()
     for future in futures:
         future.result()
-

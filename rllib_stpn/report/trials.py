@@ -112,7 +112,6 @@ def at(result: Any, path: str) -> Any:
 
 def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial | None:
     rows: dict[float, list[float]] = {}
-    settings: Any = None
     of_results: Any = None
     for file, read in ((path / "result.json", _json_rows), (path / "progress.csv", _csv_rows)):
         if rows or not file.is_file():
@@ -131,7 +130,7 @@ def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial |
     try:
         settings = json.loads((path / "params.json").read_text())
         if isinstance(settings, dict) and isinstance(of_results, dict):
-            settings = of_results | settings
+            settings |= {key: of_results[key] for key in ("env", "model") if key in of_results}
     except (OSError, ValueError) as error:
         settings = of_results
         reason = "missing" if isinstance(error, FileNotFoundError) else "broken"

@@ -123,7 +123,10 @@ def test_gpus_that_are_not_there_are_not_asked_for():
     assert notes[0] == "num_gpus_per_learner 1 -> 0: 1 asked for, there are 0"
 
 
-@pytest.mark.parametrize(("learners", "gpus", "fits"), [(0, 2, False), (2, 1, True), (3, 1, False), (1, 1, True)])
+@pytest.mark.parametrize(
+    ("learners", "gpus", "fits"),
+    [(0, 2, False), (2, 1, True), (3, 1, False), (1, 1, True), (4, 0.5, True), (3, 0.6, False), (2, 0.6, True)],
+)
 def test_gpus_of_a_learner_are_on_one_machine(learners, gpus, fits):
     asked = {"num_env_runners": 0, "num_learners": learners, "num_gpus_per_learner": gpus}
     folded, notes = fold(asked, DEFAULTS, Room([4, 4], [1, 1]), alone=False)
@@ -131,8 +134,18 @@ def test_gpus_of_a_learner_are_on_one_machine(learners, gpus, fits):
     assert len(notes) == (not fits)
     if not fits:
         assert notes[0].endswith("there are 2, at most 1 on one machine")
-        with pytest.raises(UsageError, match="asks for . GPUs, there are 2, at most 1 on one machine"):
+        with pytest.raises(UsageError, match="asks for .* GPUs, there are 2, at most 1 on one machine"):
             fold(asked, DEFAULTS, Room([4, 4], [1, 1]), strict=True)
+
+
+def test_a_learner_in_the_trials_own_process_has_its_gpu_on_the_machine_of_its_cpus():
+    asked = {"num_env_runners": 100, "num_gpus_per_learner": 1}
+    folded, _ = fold(asked, DEFAULTS, Room([64, 8], [0, 1]))
+    assert (folded["num_env_runners"], folded["num_cpus_for_main_process"]) == (0, 8)
+    assert folded["num_gpus_per_learner"] == 1
+    with pytest.raises(UsageError, match="asks for 9 CPUs"):
+        fold({"num_env_runners": 0, "num_cpus_for_main_process": 9} | {"num_gpus_per_learner": 1}, DEFAULTS,
+             Room([64, 8], [0, 1]), strict=True)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,17 @@ class Own(gymnasium.Env):
 """
 
 
-@pytest.mark.parametrize("env", ["StatelessCartPole", "own.Own"])
-def test_what_it_prints_goes_on_in_another_process(rllib, write, tmp_path, env):
+OLD_STACK = {
+    "enable_rl_module_and_learner": False,
+    "enable_env_runner_and_connector_v2": False,
+    "model": {"custom_model": "gru", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 8},
+}
+
+
+@pytest.mark.parametrize(("env", "settings"), [("own.Own", {}), ("CartPole-v1", OLD_STACK)], ids=["class", "old stack"])
+def test_what_it_prints_goes_on_in_another_process(rllib, write, tmp_path, env, settings):
     write(OWN_ENVIRONMENT, "own.py")
-    settings = {"num_env_runners": 0, "train_batch_size": 64, "minibatch_size": 64, "num_epochs": 1}
+    settings = {"num_env_runners": 0, "train_batch_size": 64, "minibatch_size": 64, "num_epochs": 1, **settings}
     done = rllib(
         "train", "--run", "PPO", "--env", env, "--stop", '{"training_iteration": 1}', "--checkpoint-at-end",
         "--config", json.dumps(settings), "--storage-path", "results", "--ray-num-cpus", 1, cwd=tmp_path,

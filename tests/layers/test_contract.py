@@ -210,6 +210,27 @@ def test_inference_equals_training(layer, inputs):
         assert_same(layer(inputs, some_state(layer)), expected, 1e-6)
 
 
+def test_it_learns_after_inference_mode(layer):
+    inputs = torch.randn(B, 13, D)  # a length of its own: nothing that other tests made is used again
+    with torch.inference_mode():
+        layer(inputs)
+    layer(inputs)[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters() if parameter.numel() > H)
+
+
+def test_the_layout_in_memory_does_not_matter(layer):
+    state = some_state(layer, 16)  # so many that the small STPN goes by lanes
+    inputs = torch.randn(T, 16, D).transpose(0, 1)
+    strided = {key: leaf.transpose(0, -1).contiguous().transpose(0, -1) for key, leaf in state.items()}
+    found = []
+    for x, leaves in ((inputs, strided), (inputs.contiguous(), state)):
+        given = [x.detach().requires_grad_(), *(leaf.requires_grad_() for leaf in leaves.values())]
+        outputs, after = layer(given[0], dict(zip(leaves, given[1:], strict=True)))
+        loss = outputs.square().sum() + sum(leaf.square().sum() for leaf in after.values())
+        found.append((outputs, torch.autograd.grad(loss, [*given, *layer.parameters()], allow_unused=True)))
+    assert_same(*found, tolerance=1e-4)
+
+
 def test_every_parameter_learns(layer, inputs):
     outputs, _ = layer(inputs)
     outputs.exp().sum().backward()

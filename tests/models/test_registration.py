@@ -8,8 +8,9 @@ import stpn_envs
 from ray.rllib.env.env_context import EnvContext
 from ray.tune import registry
 
-from rllib_stpn import A2CConfig, recurrent_spec
-from rllib_stpn.registration import register_environments
+from rllib_stpn import A2CConfig, recurrent_spec, register
+from rllib_stpn.errors import UsageError
+from rllib_stpn.registration import how_to_register, register_environments
 
 NAMES = ("StatelessCartPole", *stpn_envs.ENV_IDS)
 
@@ -34,6 +35,19 @@ def test_names_that_are_taken_keep_what_they_have(known):
     registry.register_env("StatelessCartPole", lambda context: "the user's own")
     register_environments()
     assert registry._global_registry.get(registry.ENV_CREATOR, "StatelessCartPole")({}) == "the user's own"
+
+
+def test_what_another_process_has_to_call_is_told(known, tmp_path, monkeypatch):
+    (tmp_path / "somewhere.py").write_text("class Env:\n    def __init__(self, c):\n        self.context = c\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert how_to_register("somewhere.Env") is None  # nobody has registered it
+    register("somewhere.Env")
+    assert registry._global_registry.get(registry.ENV_CREATOR, "somewhere.Env")({"a": 1}).context == {"a": 1}
+    assert how_to_register("somewhere.Env") == 'rllib_stpn.register("somewhere.Env")'
+    assert how_to_register("StatelessCartPole") == how_to_register("stpn/Maze-v0") == "rllib_stpn.register()"
+    assert how_to_register("CartPole-v1") is how_to_register(dict) is None
+    with pytest.raises(UsageError, match="got 'CartPole-v1', allowed are paths of classes"):
+        register("CartPole-v1")
 
 
 def test_an_environment_has_both_forms(known):
