@@ -78,25 +78,7 @@ def test_pong_runs_and_can_be_loaded(rllib, tmp_path, trial_directory):
     assert loaded.startswith("rllib_stpn.algorithms") and loaded.endswith("A2C 3 True")
 
 
-OWN_ENVIRONMENT = """
-import gymnasium
-
-
-class Own(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(-1, 1, (1,))
-    action_space = gymnasium.spaces.Discrete(2)
-
-    def __init__(self, context):
-        pass
-
-    def reset(self, *, seed=None, options=None):
-        return self.observation_space.sample(), {}
-
-    def step(self, action):
-        return self.observation_space.sample(), 0.0, True, False, {}
-"""
-
-
+CORRIDOR = "ray.rllib.examples.envs.classes.simple_corridor.SimpleCorridor"
 OLD_STACK = {
     "enable_rl_module_and_learner": False,
     "enable_env_runner_and_connector_v2": False,
@@ -104,9 +86,8 @@ OLD_STACK = {
 }
 
 
-@pytest.mark.parametrize(("env", "settings"), [("own.Own", {}), ("CartPole-v1", OLD_STACK)], ids=["class", "old stack"])
-def test_what_it_prints_goes_on_in_another_process(rllib, write, tmp_path, env, settings):
-    write(OWN_ENVIRONMENT, "own.py")
+@pytest.mark.parametrize(("env", "settings"), [(CORRIDOR, {}), ("CartPole-v1", OLD_STACK)], ids=["class", "old stack"])
+def test_what_it_prints_goes_on_in_another_process(rllib, tmp_path, env, settings):
     settings = {"num_env_runners": 0, "train_batch_size": 64, "minibatch_size": 64, "num_epochs": 1, **settings}
     done = rllib(
         "train", "--run", "PPO", "--env", env, "--stop", '{"training_iteration": 1}', "--checkpoint-at-end",
