@@ -21,13 +21,14 @@ THREAD_WORK = 4 * 10**6
 
 def hebbff(
     inputs: torch.Tensor,
-    drive: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
     A: torch.Tensor | None,
     keep: torch.Tensor,
     rate: torch.Tensor,
     is_first: torch.Tensor | None = None,
 ):
-    """``h_t = sigmoid(drive_t + A_t x_t)``, ``A_{t+1} = keep A_t + rate h_t x_tᵀ``, on the CPU in float32.
+    """``h_t = sigmoid((W + A_t) x_t + b)``, ``A_{t+1} = keep A_t + rate h_t x_tᵀ``, on the CPU in float32.
 
     From the start of a chunk, ``A_t = keep^t A_0 + rate Σ_{s<t} keep^(t-1-s) h_s x_sᵀ``, and the steps need of it but
     ``A_t x_t``: attention to ``h_s`` with the weights ``rate keep^(t-1-s) x_s·x_t`` (Ba, Hinton, Mnih, Leibo, Ionescu,
@@ -35,7 +36,8 @@ def hebbff(
 
     Args:
         inputs: ``[B, T, I]``.
-        drive: ``[B, T, H]``.
+        weight: ``[H, I]``.
+        bias: ``[H]``.
         A: ``[B, H, I]``; None is zeros.
         keep: ``[1]``.
         rate: ``[1]``.
@@ -45,23 +47,28 @@ def hebbff(
         Outputs ``[B, T, H]``, final A. No gradients of second order.
     """
     if inputs.shape[1] <= CHUNK:
-        return _chunk(inputs, drive, A, keep, rate, is_first)
+        return _chunk(inputs, weight, bias, A, keep, rate, is_first)
     outputs = []
     masks = repeat(None) if is_first is None else is_first.split(CHUNK, 1)
-    for x, driven, mask in zip(inputs.split(CHUNK, 1), drive.split(CHUNK, 1), masks, strict=False):
-        output, A = _chunk(x, driven, A, keep, rate, mask)
+    for x, mask in zip(inputs.split(CHUNK, 1), masks, strict=False):
+        output, A = _chunk(x, weight, bias, A, keep, rate, mask)
         outputs.append(output)
     return torch.cat(outputs, 1), A
 
 
-def _chunk(x, drive, A, keep, rate, is_first):
+def _chunk(x, weight, bias, A, keep, rate, is_first):
     steps = x.shape[1]
     episode = None if is_first is None else is_first.cumsum(1)  # [B, C]
+    read = None
     if A is not None:
         kept = keep ** torch.arange(steps + 1.0)[:, None]  # [C + 1, 1]
         read = torch.bmm(x, A.transpose(1, 2)) * kept[:-1]  # [B, C, H]
-        drive = drive + (read if episode is None else torch.where(episode[:, :, None] == 0, read, 0.0))
-    h = _Attention.apply(x, drive, keep, rate, is_first) if steps > 1 else torch.sigmoid(drive)
+        read = read if episode is None else torch.where(episode[:, :, None] == 0, read, 0.0)
+    if steps > 1:
+        h = _Attention.apply(x, weight, bias, read, keep, rate, is_first)
+    else:
+        drive = torch.nn.functional.linear(x, weight, bias)
+        h = torch.sigmoid(drive if read is None else drive + read)
     post = h * (rate * keep ** torch.from_numpy(_lags(steps)[-1, :, None]))
     if episode is not None:
         of_last = (episode == episode[:, -1:])[:, :, None]
@@ -87,27 +94,30 @@ def _one_less(steps: int) -> np.ndarray:
 
 
 class _Attention(torch.autograd.Function):
-    """``h_t = sigmoid(drive_t + Σ_{s<t} rate keep^(t-1-s) (x_t·x_s) h_s)``, over the s in the episode of t."""
+    """``h_t = sigmoid(W x_t + b + read_t + Σ_{s<t} rate keep^(t-1-s) (x_t·x_s) h_s)``, s in the episode of t."""
 
     @staticmethod
-    def forward(ctx, x, drive, keep, rate, is_first):
+    def forward(ctx, x, weight, bias, read, keep, rate, is_first):
         loops = _loops()
         first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
-        x, drive = x.detach().contiguous(), drive.detach().contiguous()
+        x = x.detach().contiguous()
+        drive = torch.nn.functional.linear(x, weight, bias)
+        if read is not None:
+            drive += read
         out = torch.empty_like(drive)
         ctx.sizes = *drive.shape[:2], x.shape[2], drive.shape[2]
         ctx.keep, ctx.rate = keep.numpy(force=True), rate.numpy(force=True)
         ctx.powers = ctx.keep ** _lags(drive.shape[1])  # [C + 1, C]
         arrays = flat(x, first, drive, ctx.rate * ctx.powers, out)
         _run(ctx.sizes, loops.forward_vectors, lambda slot: partial(loops.forward, *arrays))
-        ctx.save_for_backward(x, first, keep, rate, out)
+        ctx.save_for_backward(x, first, weight, keep, rate, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dout):
         loops = _loops()
-        x, first, _, _, out = ctx.saved_tensors  # which also looks that none has changed
+        x, first, weight, _, _, out = ctx.saved_tensors  # which also looks that none has changed
         dx, ddrive = torch.empty_like(x), torch.empty_like(out)
         ages = ctx.rate * ctx.powers
         arrays = flat(x, first, ages, out, dout, dx, ddrive)
@@ -122,7 +132,10 @@ class _Attention(torch.autograd.Function):
         dage = functools.reduce(np.add, dages)[: ages.size].reshape(ages.shape)
         dkeep = ctx.rate * np.vdot(dage, _lags(out.shape[1]) * ctx.keep ** _one_less(out.shape[1]))
         drate = np.vdot(dage, ctx.powers).reshape(1)
-        return dx, ddrive, torch.from_numpy(dkeep), torch.from_numpy(drate), None
+        dp, x = ddrive.flatten(0, 1), x.flatten(0, 1)  # [B C, ...]
+        dx = dx.flatten(0, 1).addmm_(dp, weight).view(dx.shape)
+        dread = ddrive if ctx.needs_input_grad[3] else None
+        return dx, torch.mm(dp.t(), x), dp.sum(0), dread, torch.from_numpy(dkeep), torch.from_numpy(drate), None
 
 
 @functools.cache

@@ -58,13 +58,12 @@ class HebbFF(Layer):
             return self.run_steps(inputs, state, is_first, return_energy)
         if not leaves and inputs.shape[1] > CHUNK:
             leaves = tuple(self.initial_state(len(inputs)).values())
-        sequences = inputs, self.drive(inputs)
-        outputs, _, (A,) = run_in_chunks(self._fused, sequences, is_first, False, leaves, self.parameters(), 2 / CHUNK)
+        outputs, _, (A,) = run_in_chunks(self._fused, (inputs,), is_first, False, leaves, self.parameters(), 2 / CHUNK)
         return outputs, {"A": A}, None
 
-    def _fused(self, is_first, measure, inputs, drive, A=None):
+    def _fused(self, is_first, measure, inputs, A=None):
         keep, rate = self._rates()
-        outputs, A = kernels.hebbff(inputs, drive, A, keep, rate, is_first)
+        outputs, A = kernels.hebbff(inputs, self.weight, self.bias, A, keep, rate, is_first)
         return outputs, None, A
 
     def _rates(self):
