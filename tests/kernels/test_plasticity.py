@@ -59,21 +59,21 @@ def some_resets(batch, steps):
     return mask
 
 
-def results(run, layer, inputs, state, *, is_first=None, final_state=True):
-    """Outputs, final state, energy and all gradients, by name."""
+def results(run, layer, inputs, state, *, is_first=None, final_state=True, loss=1):
+    """Outputs, final state, energy and all gradients, by name; ``loss`` seeds the weights of the loss, a sum."""
     given = {"inputs": inputs} | {f"start {key}": leaf for key, leaf in (state or {}).items()}
     given = {key: tensor.clone().requires_grad_() for key, tensor in given.items()}
     inputs, *leaves = given.values()
     state = None if state is None else dict(zip(state, leaves, strict=True))
     outputs, last, _ = run(inputs, state, is_first, False)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(loss)
 
     def weighted(tensor):
         return (tensor * torch.randn(tensor.shape, generator=generator).to(tensor.dtype)).sum()
 
-    loss = weighted(outputs) + (sum(weighted(leaf) for leaf in last.values()) if final_state else 0)
+    total = weighted(outputs) + (sum(weighted(leaf) for leaf in last.values()) if final_state else 0)
     given |= dict(layer.named_parameters())
-    gradients = torch.autograd.grad(loss, list(given.values()), allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(total, list(given.values()), allow_unused=True, materialize_grads=True)
     found = {"outputs": outputs, **{f"last {key}": leaf for key, leaf in last.items()}}
     found["energy"] = run(inputs, state, is_first, True)[2]
     found |= {f"d {key}": gradient for key, gradient in zip(given, gradients, strict=True)}
@@ -94,9 +94,17 @@ def compare(layer, batch, steps, *, start=True, scale=0.5, is_first=None, **opti
     plain = results(layer.run_steps, layer, inputs, state, **options)
     fused = results(layer.run, layer, inputs, state, **options)
     assert fused.keys() == exact.keys()
+    losses = [
+        exact,
+        *(results(double.run_steps, double, *_double(inputs, state), loss=n, **options) for n in (2, 3, 4, 5)),
+    ]
     for key, expected in exact.items():
         assert fused[key].dtype == torch.float32
         size = expected.norm() + 1e-5
+        if (
+            expected.numel() == 1
+        ):  # With one loss its gradient, a single sum, may cancel: its size is that with several.
+            size = torch.stack([each[key] for each in losses]).square().mean().sqrt() + 1e-5
         error, rounding = ((found[key] - expected).norm() / size for found in (fused, plain))
         assert error < 1e-5 + 3 * rounding, f"{key}: {error:.1e}, steps in float32: {rounding:.1e}"
         assert error < (1e-4 if key.startswith("d ") else 1e-5), f"{key}: {error:.1e}"
