@@ -164,6 +164,9 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         )
     if prepared:
         _prepare_actions(config, thin)
+    from rllib_stpn.learners import keeping_what_it_adapts
+
+    config.learners(learner_class=keeping_what_it_adapts(config.learner_class))
     if bootstrap is not None and runner != "batched":
         raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
     return config

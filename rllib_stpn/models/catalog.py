@@ -149,7 +149,8 @@ class ActorCriticCatalog(PPOCatalog):
     @classmethod
     def _get_dist_cls_from_action_space(cls, action_space: gym.Space, *, framework: str | None = None):
         if isinstance(action_space, gym.spaces.Dict | gym.spaces.Tuple) and framework == "torch":
-            return SeveralActions.of(action_space, functools.partial(cls._get_dist_cls_from_action_space, framework="torch"))
+            of_part = functools.partial(cls._get_dist_cls_from_action_space, framework="torch")
+            return SeveralActions.of(action_space, of_part)
         return super()._get_dist_cls_from_action_space(action_space, framework=framework)
 
     def build_pi_head(self, framework: str) -> TorchModel:

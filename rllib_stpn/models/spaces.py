@@ -36,14 +36,14 @@ def flat_action_space(space: gym.Space) -> gym.Space:
     if isinstance(space, spaces.MultiBinary):
         return spaces.MultiDiscrete([2] * int(np.prod(space.shape)))
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.floating):
-        return spaces.Box(space.low.ravel(), space.high.ravel(), dtype=space.dtype.type)
+        return spaces.Box(space.low.ravel(), space.high.ravel(), dtype=space.low.dtype.type)
     if isinstance(space, spaces.Box) and np.issubdtype(space.dtype, np.integer):
         counts = space.high.ravel().astype(object) - space.low.ravel().astype(object) + 1  # Python's whole numbers
         if space.is_bounded() and sum(counts) <= _LARGEST_RANGE:
             return spaces.MultiDiscrete(counts.astype(np.int64))
         raise UsageError(
-            f"action space: got {space}, allowed are boxes of whole numbers with up to {_LARGEST_RANGE:,} values in all "
-            "(each is a class), and boxes of floats"
+            f"action space: got {space}, allowed are boxes of floats, and of whole numbers with up to "
+            f"{_LARGEST_RANGE:,} values in all, each of which is a class"
         )
     raise UsageError(
         f"action space: got {space}, allowed are Discrete, MultiDiscrete, MultiBinary, Box, and Dict and Tuple of these"
@@ -63,7 +63,7 @@ def for_env(actions: Any, space: Any, lead: tuple[int, ...], normalize: bool, cl
     return tree.map_structure(lambda action, part: _for_env(action, part, lead, normalize, clip), actions, space)
 
 
-def _for_env(action: Any, space: gym.Space, lead: tuple[int, ...], normalize: bool, clip: bool) -> Any:
+def _for_env(action: Any, space: Any, lead: tuple[int, ...], normalize: bool, clip: bool) -> Any:
     if isinstance(space, spaces.Discrete):
         return action + space.start if space.start else action
     action = np.asarray(action).reshape((*lead, *space.shape))
@@ -134,7 +134,7 @@ class FlatSpace:
 
 
 def parts(space: gym.Space, path: tuple = ()) -> Iterator[tuple[tuple, gym.Space]]:
-    """Yields ``(path, space)`` for each part of nested ``Dict`` and ``Tuple`` spaces, in the order of ``tree.flatten``."""
+    """Yields ``(path, space)`` for each part of nested ``Dict`` and ``Tuple`` spaces, in ``tree.flatten``'s order."""
     if isinstance(space, spaces.Dict):
         for key in sorted(space.spaces):
             yield from parts(space.spaces[key], (*path, key))
@@ -149,7 +149,7 @@ def _name(path: tuple) -> str:
     return ".".join(map(str, path))
 
 
-def _flat_size(space: gym.Space) -> int:
+def _flat_size(space: Any) -> int:
     if isinstance(space, spaces.Discrete):
         return int(space.n)
     if isinstance(space, spaces.MultiDiscrete):
@@ -157,7 +157,7 @@ def _flat_size(space: gym.Space) -> int:
     return int(np.prod(space.shape))
 
 
-def _lay_out(values: np.ndarray, space: gym.Space, into: np.ndarray) -> None:
+def _lay_out(values: np.ndarray, space: Any, into: np.ndarray) -> None:
     """Writes one part's values ``[*lead, ...]`` over zeros, ``[*lead, its flat size]``."""
     lead = into.shape[:-1]
     if isinstance(space, spaces.Box | spaces.MultiBinary):

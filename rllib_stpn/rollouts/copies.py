@@ -12,9 +12,9 @@ def copied(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype != object:
             return value.copy()
-        copies = np.empty_like(value)
-        copies.flat = [copied(each) for each in value.flat]
-        return copies
+        copies = np.empty(value.size, dtype=object)
+        copies[:] = [copied(each) for each in value.flat]
+        return copies.reshape(value.shape)
     if type(value) is dict:
         return {key: copied(each) for key, each in value.items()}
     if type(value) in (list, tuple):

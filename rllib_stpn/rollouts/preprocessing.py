@@ -90,9 +90,8 @@ class MeanStdFilter(RLlibMeanStdFilter):
             self._init_new_filters()
         for episode in self.single_agent_episode_iterator(episodes):
             observation = episode.get_observations(indices=-1)
-            filtered = _through(
-                self, self._filters[episode.agent_id], tree.map_structure(lambda leaf: np.asarray(leaf)[None], observation)
-            )
+            batch_of_one = tree.map_structure(lambda leaf: np.asarray(leaf)[None], observation)
+            filtered = _through(self, self._filters[episode.agent_id], batch_of_one)
             episode.set_observations(at_indices=-1, new_data=tree.map_structure(lambda leaf: leaf[0], filtered))
             episode.observation_space = self.observation_space
         return batch
@@ -198,7 +197,7 @@ def actions_for_env(connector: NormalizeAndClipActions) -> Any:
 def module_to_env(normalize: bool, clip: bool, thin: bool) -> Callable[..., list[Any]]:
     """What RLlib calls for the connectors of a single agent, with ours in the place of its ``NormalizeAndClipActions``.
 
-    Goes with ``add_default_connectors_to_module_to_env_pipeline=False``: RLlib puts those of the user in front of its own.
+    Goes with ``add_default_connectors_to_module_to_env_pipeline=False``: RLlib puts its own behind the user's.
 
     Args:
         normalize: The config's ``normalize_actions``.
