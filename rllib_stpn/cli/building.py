@@ -182,7 +182,8 @@ def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
     from rllib_stpn.rollouts import OwnArraysEnvRunner
     from rllib_stpn.rollouts.preprocessing import module_to_env
 
-    if config.env_runner_cls in (None, SingleAgentEnvRunner):
+    # With an output, RLlib takes a runner that writes episodes, where none is set.
+    if config.env_runner_cls in (None, SingleAgentEnvRunner) and not config.output:
         config.env_runners(env_runner_cls=OwnArraysEnvRunner)
     config.env_runners(
         module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),

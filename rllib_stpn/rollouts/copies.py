@@ -12,9 +12,10 @@ def copied(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         if value.dtype != object:
             return value.copy()
-        copies = np.empty(value.size, dtype=object)
-        copies[:] = [copied(each) for each in value.flat]
-        return copies.reshape(value.shape)
+        copies = np.empty_like(value)
+        for index in np.ndindex(value.shape):  # numpy would take arrays of one length for another axis
+            copies[index] = copied(value[index])
+        return copies
     if type(value) is dict:
         return {key: copied(each) for key, each in value.items()}
     if type(value) in (list, tuple):
