@@ -149,7 +149,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
         config.env_runners(env_runner_cls=None if config.is_multi_agent else SingleAgentEnvRunner)
-    if layer and runner != "batched" and run != "A2C":  # so has this
+    thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
+    if thin:
         from rllib_stpn.rollouts import thin_states
 
         config.env_runners(module_to_env_connector=thin_states)
@@ -158,11 +159,39 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if prepared or filtered:
         from rllib_stpn.cli import observations
 
-        scaled = prepared and not layer
-        config.env_runners(env_to_module_connector=observations.connectors(prepared, scaled, filtered))
+        config.env_runners(
+            env_to_module_connector=observations.connectors(prepared, layer=bool(layer), filtered=filtered)
+        )
+    if prepared:
+        _prepare_actions(config, thin)
+    from rllib_stpn.learners import keeping_what_it_adapts
+
+    config.learners(learner_class=keeping_what_it_adapts(config.learner_class))
     if bootstrap is not None and runner != "batched":
         raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
     return config
+
+
+def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
+    """Lets the model draw actions of any space that it can, and the environment get them as it takes them."""
+    from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    from rllib_stpn.models import ActorCriticCatalog
+    from rllib_stpn.rollouts import OwnArraysEnvRunner
+    from rllib_stpn.rollouts.preprocessing import module_to_env
+
+    # With an output, RLlib takes a runner that writes episodes, where none is set.
+    if config.env_runner_cls in (None, SingleAgentEnvRunner) and not config.output:
+        config.env_runners(env_runner_cls=OwnArraysEnvRunner)
+    config.env_runners(
+        module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
+        add_default_connectors_to_module_to_env_pipeline=False,
+    )
+    default = config.get_default_rl_module_spec()
+    if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
+        config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))
 
 
 def _callbacks(block: Any) -> Any:

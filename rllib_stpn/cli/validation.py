@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from rllib_stpn.cli import grid, old_names
+from rllib_stpn.cli import compatibility, grid, old_names
 from rllib_stpn.cli.building import TRAINABLES, build_config, default_config
 from rllib_stpn.cli.experiments import Experiment, as_number, unknown_key
 from rllib_stpn.errors import UsageError
@@ -73,14 +73,19 @@ def check(experiment: Experiment) -> None:
     experiment.config = _checked(f"{where}: config", experiment.config, defaults)
     if "env" in experiment.config:  # A Python file may have a class.
         experiment.config["env"] = grid.change(experiment.config["env"], lambda env: _env(f"{where}: env", env))
+    notes: list[str] = []
+    spaces: compatibility.Spaces = {}
     for point in itertools.islice(grid.points(experiment.config), _MOST_POINTS_TO_BUILD):
         try:
             config = build_config(experiment.run, point, experiment.base)
             config.validate()
+            notes += compatibility.check(config, prepared=experiment.base is None, known=spaces)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UsageError(f"{where}: config: RLlib refuses it: {_first_sentences(error)}") from error
+    for note in dict.fromkeys(notes):
+        print(f"note: {where}: {note}")
 
 
 def _checkpoint(where: str, path: str, run: str) -> str:

@@ -41,6 +41,7 @@ from rllib_stpn.kernels import torch_on_one_thread
 from rllib_stpn.models import encoders
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
+from rllib_stpn.rollouts.copies import copied
 from rllib_stpn.rollouts.fragment import Fragment, NonFiniteObservationError
 
 _RECORDED_OUTPUTS = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS)
@@ -200,6 +201,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._observations = self._process(observations)
         if self._keeps_episodes:
             self._ongoing_episodes_for_metrics.clear()
+            self._observations = copied(self._observations)
             for index in range(self.num_envs):
                 self._new_episode(index)
                 self._begin_episode(index, self._observations, infos)
@@ -332,6 +334,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                     ended_infos = infos.get("final_info", {})
                 else:
                     finals = tree.map_structure(lambda o: np.asarray(o)[ended], observations)
+                    if self._keeps_episodes:  # the reset may write over them
+                        infos = ended_infos = copied(infos)
                     observations, reset_infos = self.env.reset(options={"reset_mask": done})
                 finals = self._process(finals, ended)
                 if not self.config.in_evaluation:
@@ -349,6 +353,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         )
         self._observations = self._process(observations)
         if self._keeps_episodes:
+            # An environment may write its next step into the same arrays. Only here do they outlive this step.
+            self._observations = copied(self._observations)
             self._update_episodes(
                 _Step(
                     outputs=outputs,
@@ -585,9 +591,9 @@ def _final_observations(observations: Any, infos: dict, ended: np.ndarray) -> An
 
 
 def _info(infos: Any, index: int) -> dict:
-    """One environment's info out of gymnasium's vector info (a dict of arrays with a mask ``_key`` each)."""
+    """A copy of one environment's info out of gymnasium's vector info (a dict of arrays with a mask ``_key`` each)."""
     if isinstance(infos, (list, tuple)):
-        return infos[index]
+        return copied(infos[index])
     single = {}
     for key, values in infos.items():
         if key.startswith("_"):
@@ -595,5 +601,5 @@ def _info(infos: Any, index: int) -> dict:
         present = infos.get(f"_{key}")
         if present is not None and not present[index]:
             continue
-        single[key] = _info(values, index) if isinstance(values, dict) else values[index]
+        single[key] = _info(values, index) if isinstance(values, dict) else copied(values[index])
     return single
