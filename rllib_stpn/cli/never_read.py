@@ -78,9 +78,17 @@ OF_ALGORITHM = {
 }
 
 
+#: Attributes of every algorithm's config that IMPALA and APPO alone read.
+OF_SYNCHRONOUS_ALGORITHMS = dict.fromkeys(
+    ("use_env_runner_state_server", "env_runner_state_server_max_concurrency", "policy_states_are_swappable"),
+    "IMPALA and APPO alone read it",
+)
+
+
 def reasons(run: str) -> dict[str, str]:
     """The settings that an algorithm's config has and nothing reads, and what there is instead."""
-    return OF_EVERY_ALGORITHM | OF_ALGORITHM.get(run, {})
+    synchronous = {} if run in ("IMPALA", "APPO") else OF_SYNCHRONOUS_ALGORITHMS
+    return OF_EVERY_ALGORITHM | synchronous | OF_ALGORITHM.get(run, {})
 
 
 def notes(where: str, given: Iterable[str], run: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rllib_stpn.cli import atari, grid, never_read, old_names
 from rllib_stpn.cli.building import TRAINABLES, build_config, default_config
-from rllib_stpn.cli.experiments import MUTATIONS, Experiment, as_number, check_grids, unknown_key
+from rllib_stpn.cli.experiments import Experiment, as_number, check_grids, unknown_key
 from rllib_stpn.errors import UsageError
 from rllib_stpn.registration import register_class
 
@@ -81,11 +81,19 @@ def check(experiment: Experiment) -> list[str]:
     experiment.config = _checked(f"{where}: config", experiment.config, defaults, experiment.new_stack)
     _check_goals(experiment, defaults)
     notes = _without_effect(experiment, defaults)
-    for point in itertools.islice(grid.points(experiment.config), _MOST_POINTS_TO_BUILD):
+    mutations, more = _checked_mutations(experiment, defaults)
+    notes += more
+    begun = grid.merge(mutations, experiment.config)  # Tune draws what a trial has not
+    if experiment.scheduler == "pb2":  # fractions, where the settings are whole numbers
+        experiment.config = begun
+    if mutations:
+        changed = f"{where}: scheduler_config: {_mutations_key(experiment)}"
+        for point in itertools.islice(grid.points(grid.merge(begun, mutations)), _MOST_POINTS_TO_BUILD):
+            _build(f"{changed}: {', '.join(f'{name} {point[name]}' for name in mutations)}", experiment, point)
+    for point in itertools.islice(grid.points(begun), _MOST_POINTS_TO_BUILD):
         _, more = atari.fit(point, experiment.new_stack, experiment.base is not None)
         notes += [f"{where}: config: {note}" for note in more]
         _build(f"{where}: config", experiment, point)
-    notes += _check_mutations(experiment, defaults)
     return list(dict.fromkeys(notes))
 
 
@@ -98,31 +106,27 @@ def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> None
         raise UsageError(f"{where}: RLlib refuses it: {_first_sentences(error)}") from error
 
 
-def _check_mutations(experiment: Experiment, defaults: Any) -> list[str]:
-    """The settings that a scheduler gives to trials: their names, their values, and all of them together."""
-    notes: list[str] = []
-    for key in MUTATIONS:
-        mutations = experiment.scheduler_config.get(key)
-        if experiment.scheduler not in ("pbt", "pb2") or not isinstance(mutations, dict):
-            continue
-        where = f"{experiment.where}: scheduler_config: {key}"
-        searches = _as_searches(mutations, bounds=key == "hyperparam_bounds")
-        check_grids(where, searches)
-        searches = _checked(where, searches, defaults, experiment.new_stack)
-        sizes = sorted(set(searches.get("model") or {}) - {"max_seq_len"})
-        if sizes:
-            raise UsageError(
-                f"{where}: model: {sizes[0]}: a trial goes on with the weights of another, which fit no other model; "
-                "a grid_search in config compares models"
-            )
-        if experiment.new_stack:
-            notes += never_read.notes(where, searches, experiment.run)
-        if experiment.scheduler == "pb2":  # It would begin with fractions where the settings are whole numbers.
-            experiment.config = grid.merge(searches, experiment.config)
-        for point in itertools.islice(grid.points(grid.merge(experiment.config, searches)), _MOST_POINTS_TO_BUILD):
-            drawn = ", ".join(f"{name} {point[name]}" for name in searches)
-            _build(f"{where}: {drawn}", experiment, point)
-    return notes
+def _mutations_key(experiment: Experiment) -> str:
+    return "hyperparam_bounds" if experiment.scheduler == "pb2" else "hyperparam_mutations"
+
+
+def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str, Any], list[str]]:
+    """The settings that a scheduler gives to trials, as searches, and what should be known of them."""
+    key = _mutations_key(experiment)
+    given = experiment.scheduler_config.get(key)
+    if experiment.scheduler not in ("pbt", "pb2") or not isinstance(given, dict):
+        return {}, []
+    where = f"{experiment.where}: scheduler_config: {key}"
+    searches = _as_searches(given, bounds=experiment.scheduler == "pb2")
+    check_grids(where, searches)
+    searches = _checked(where, searches, defaults, experiment.new_stack)
+    sizes = sorted(set(searches.get("model") or {}) - {"max_seq_len"})
+    if sizes:
+        raise UsageError(
+            f"{where}: model: {sizes[0]}: a trial goes on with the weights of another, which fit no other model; "
+            "a grid_search in config compares models"
+        )
+    return searches, never_read.notes(where, searches, experiment.run) if experiment.new_stack else []
 
 
 def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
@@ -343,4 +347,5 @@ def _env(where: str, env: Any) -> str:
 
 def _first_sentences(error: Exception, limit: int = 400) -> str:
     text = " ".join(str(error.args[0] if error.args else error).split())
+    text = text.partition(" To suppress all validation errors")[0]
     return text if len(text) <= limit else f"{text[:limit]}..."

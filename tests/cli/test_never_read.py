@@ -99,6 +99,7 @@ def readers(name: str, run: str | None) -> set[str]:
 
 
 TABLE = [(None, name) for name in never_read.OF_EVERY_ALGORITHM]
+TABLE += [("PPO", name) for name in never_read.OF_SYNCHRONOUS_ALGORITHMS]
 TABLE += [(run, name) for run, names in never_read.OF_ALGORITHM.items() for name in names]
 
 
