@@ -173,6 +173,27 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     return config
 
 
+def validate(config: "AlgorithmConfig") -> None:
+    """Has RLlib check a config, and leaves it as it is.
+
+    Raises:
+        UsageError: RLlib refuses it.
+    """
+    try:
+        config.copy(copy_frozen=False).validate()
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"RLlib refuses it: {first_sentences(error)}") from error
+
+
+def first_sentences(error: Exception, limit: int = 400) -> str:
+    """What an error of RLlib says, without its advice to leave out the check."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = text.partition(" To suppress all validation errors")[0]
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 def _callbacks(block: Any) -> Any:
     """What ``callbacks:`` stands for; a class of a Python file stays."""
     if callable(block):

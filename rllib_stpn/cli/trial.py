@@ -17,7 +17,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.tune.result import TRIAL_INFO
 from ray.tune.utils import flatten_dict
 
-from rllib_stpn.cli.building import TRAINABLES, algorithm_class, build_config
+from rllib_stpn.cli.building import TRAINABLES, algorithm_class, build_config, validate
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -114,6 +114,7 @@ class _Trial(_Base):
             trial_info = config.get(TRIAL_INFO)
             self._settings = {key: value for key, value in config.items() if not key.startswith("__")}
             config = build_config(self.run, config, self.defaults)
+            validate(config)  # A scheduler may have brought together what does not fit.
             if self.defaults is not None:
                 self._settings = {"env": _env_name(config), **self._settings, "model": _model_in_words(config)}
             config.algo_class = self.base

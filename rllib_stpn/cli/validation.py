@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rllib_stpn.cli import atari, grid, never_read, old_names
-from rllib_stpn.cli.building import TRAINABLES, build_config, default_config
+from rllib_stpn.cli.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.cli.experiments import Experiment, as_number, check_grids, unknown_key
 from rllib_stpn.errors import UsageError
 from rllib_stpn.registration import register_class
@@ -99,11 +99,15 @@ def check(experiment: Experiment) -> list[str]:
 
 def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> None:
     try:
-        build_config(experiment.run, point, experiment.base).validate()
+        config = build_config(experiment.run, point, experiment.base)
     except UsageError as error:
         raise UsageError(f"{experiment.where}: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{where}: RLlib refuses it: {_first_sentences(error)}") from error
+        raise UsageError(f"{where}: RLlib refuses it: {first_sentences(error)}") from error
+    try:
+        validate(config)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
 
 
 def _mutations_key(experiment: Experiment) -> str:
@@ -343,9 +347,3 @@ def _env(where: str, env: Any) -> str:
         hint = f"; did you mean {' or '.join(close)}?" if close and "Did you mean" not in str(error) else ""
         raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
     return env
-
-
-def _first_sentences(error: Exception, limit: int = 400) -> str:
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    text = text.partition(" To suppress all validation errors")[0]
-    return text if len(text) <= limit else f"{text[:limit]}..."

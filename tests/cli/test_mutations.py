@@ -102,6 +102,11 @@ def test_on_the_old_stack_a_trial_that_goes_on_from_another_has_its_own_settings
         each.stop()
 
 
+def test_what_only_a_trial_can_know_is_the_trials_error():
+    with pytest.raises(UsageError, match=r"RLlib refuses it: `minibatch_size` \(20\) must be <= .* \(16\)"):
+        trial_class("PPO")(SMALL | {"train_batch_size": 16})
+
+
 def test_parts_of_cpus_and_gpus_are_taken(write):
     text = "x: {run: PPO, env: CartPole-v1, config: {num_workers: 2, num_gpus: %s, num_gpus_per_worker: 0.25, "
     text += "num_cpus_per_worker: 0.5, num_cpus_for_driver: 1.5}}"
