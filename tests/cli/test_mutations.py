@@ -5,6 +5,7 @@ import json
 
 import pytest
 from ray.tune.schedulers import pb2
+from ray.tune.trainable import trainable
 
 from rllib_stpn.cli import schedulers
 from rllib_stpn.cli.building import build_config
@@ -84,15 +85,17 @@ def test_bounds_make_a_scheduler(sweep):
     assert isinstance(make_scheduler(experiment), pb2.PB2)
 
 
-def test_on_the_old_stack_a_trial_that_goes_on_from_another_has_its_own_settings(ray_session, tmp_path):
+def test_on_the_old_stack_a_trial_that_goes_on_from_another_has_its_own_settings(ray_session, tmp_path, monkeypatch):
     settings = {**OLD_STACK, **SMALL, "rollout_fragment_length": 20, "model": {"fcnet_hiddens": [4]}}
     donors, own = ({"lr": 0.1, "clip_param": 0.4, "gamma": 0.8}, {"lr": 0.002, "clip_param": 0.1, "gamma": 0.95})
+
+    monkeypatch.setattr(trainable, "DEFAULT_STORAGE_PATH", str(tmp_path / "logs"))
     donor = trial_class("PPO")(copy.deepcopy(settings | donors))
     donor.train()
-    donor.save(str(tmp_path))
+    donor.save(str(tmp_path / "donor"))
     weights = donor.get_policy().get_weights()
     trial = trial_class("PPO")(copy.deepcopy(settings | own))
-    trial.restore(str(tmp_path))
+    trial.restore(str(tmp_path / "donor"))
     policy = trial.get_policy()
     assert {key: policy.config[key] for key in own} == own
     assert {group["lr"] for optimizer in policy._optimizers for group in optimizer.param_groups} == {0.002}
