@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.cli import old_names
+from rllib_stpn.cli import atari, old_names
 from rllib_stpn.cli.experiments import unknown_key
 from rllib_stpn.errors import UsageError, one_of
 
@@ -79,6 +79,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback,
       also in ``evaluation_config``.
 
+    Atari games are made as ``atari.fit`` says.
+
     Without a ``base``, what a single agent observes is flattened (numbers one-hot) unless it is a ``Box``, and pixels
     are scaled for RLlib's own modules, as the old stack did.
 
@@ -92,12 +94,15 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     """
     if run in TRAINABLES:
         return type(algorithm_class(run).get_default_config()).from_settings(settings)
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
     import rllib_stpn
 
     rllib_stpn.register()
     config = default_config(run, base)
     new_stack = config.enable_rl_module_and_learner and old_names.on_new_stack(dict(settings))
     settings = {key: value for key, value in settings.items() if not key.startswith("__")}  # Tune's own notes.
+    settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
     callbacks = settings.pop("callbacks_class", None)
     if callbacks is not None:
         config.callbacks(callbacks_class=_callbacks(callbacks))
@@ -135,6 +140,9 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         config.rl_module(rl_module_spec=spec_from_model_dict(model))
     elif model:
         config.rl_module(model_config={k: v for k, v in model.items() if not k.startswith("custom_")})
+    if isinstance(config._model_config, dict) and config._model_config.get("use_lstm"):
+        # RLlib's connectors look for it, and its default stands in a class that a mapping replaces.
+        config._model_config.setdefault("max_seq_len", DefaultModelConfig.max_seq_len)
     if observation_filter not in (None, "NoFilter", "MeanStdFilter"):
         raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
     if runner is None and run == "PPO" and layer and not config.is_multi_agent:
@@ -192,6 +200,27 @@ def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
     default = config.get_default_rl_module_spec()
     if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
         config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))
+
+
+def validate(config: "AlgorithmConfig") -> None:
+    """Has RLlib check a config, and leaves it as it is.
+
+    Raises:
+        UsageError: RLlib refuses it.
+    """
+    try:
+        config.copy(copy_frozen=False).validate()
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"RLlib refuses it: {first_sentences(error)}") from error
+
+
+def first_sentences(error: Exception, limit: int = 400) -> str:
+    """What an error of RLlib says, without its advice to leave out the check."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = text.partition(" To suppress all validation errors")[0]
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _callbacks(block: Any) -> Any:

@@ -17,7 +17,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.tune.result import TRIAL_INFO
 from ray.tune.utils import flatten_dict
 
-from rllib_stpn.cli.building import TRAINABLES, algorithm_class, build_config
+from rllib_stpn.cli.building import TRAINABLES, algorithm_class, build_config, validate
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -59,6 +59,31 @@ def _set_schedules(steps: int, learner: Any) -> None:
             getattr(learner, name)[module_id].update(timestep=steps)
 
 
+def _settings_of_policies(worker: Any) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Of each policy of the old API stack: its settings, and those of its optimisers, without their parameters."""
+    return {
+        policy_id: (policy.config, [_without_parameters(group) for group in _groups(policy)])
+        for policy_id, policy in worker.policy_map.items()
+    }
+
+
+def _set_policies(settings: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]], worker: Any) -> None:
+    for policy_id, (config, groups) in settings.items():
+        policy = worker.policy_map[policy_id]
+        policy.config = config
+        for group, own in zip(_groups(policy), groups, strict=True):
+            group.update(own)
+        policy.on_global_var_update({"timestep": policy.global_timestep})  # what follows a schedule
+
+
+def _groups(policy: Any) -> list[dict[str, Any]]:
+    return [group for optimizer in policy._optimizers for group in optimizer.param_groups]
+
+
+def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}
+
+
 def _env_name(config: "AlgorithmConfig") -> str:
     return getattr(config.env, "__name__", None) or str(config.env)
 
@@ -89,6 +114,7 @@ class _Trial(_Base):
             trial_info = config.get(TRIAL_INFO)
             self._settings = {key: value for key, value in config.items() if not key.startswith("__")}
             config = build_config(self.run, config, self.defaults)
+            validate(config)  # A scheduler may have brought together what does not fit.
             if self.defaults is not None:
                 self._settings = {"env": _env_name(config), **self._settings, "model": _model_in_words(config)}
             config.algo_class = self.base
@@ -152,11 +178,16 @@ class _Trial(_Base):
         return metrics
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Restores a checkpoint, and puts the schedules of these settings in place of the rates it was written at.
+        """Restores a checkpoint, and puts the settings of this trial in place of those it was written with.
 
-        RLlib does so only after the first update.
+        RLlib's new API stack does so only after the first update, and its old one never: there the policies have the
+        settings of another trial, whose checkpoint this is in population based training.
         """
+        workers = None if self.config.enable_rl_module_and_learner else self.env_runner_group
+        own = workers.foreach_env_runner(_settings_of_policies)[0] if workers is not None else {}
         super().load_checkpoint(checkpoint_dir)
+        if workers is not None:
+            workers.foreach_env_runner(functools.partial(_set_policies, own))
         if self.config.enable_rl_module_and_learner and self.learner_group is not None:
             steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
             self.learner_group.foreach_learner(functools.partial(_set_schedules, steps))
