@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rllib_stpn.errors import users_place
 
 _FRAME = re.compile(r'^ +File "(?P<file>[^"]+)", line (?P<line>\d+)')
-_ERROR_LINE = re.compile(r"^(?:[A-Za-z_][\w<>]*\.)*(?P<type>[A-Za-z_]\w*)(?:\([\w.]*\))?(?:: (?P<message>.*))?$")
+_ERROR_LINE = re.compile(r"^(?:(?:\w+|<locals>)\.)*(?P<type>[A-Za-z_]\w*)(?:\([\w.]*\))?(?:: (?P<message>.*))?$")
 _LIKE_AN_ERROR = re.compile(r"(?:Error|Exception|NotFound|Interrupt|Exit)$")
 _WRAPPERS = ("RayTaskError", "RayActorError", "ActorDiedError", "RemoteTraceback")
 _NOT_MESSAGE = ("Traceback", "During handling", "The above exception", "ray::", "\x1b[36mray::", "Failure # ")

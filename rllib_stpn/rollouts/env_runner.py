@@ -82,7 +82,6 @@ class BatchedEnvRunner(EpisodeEnvRunner):
 
     # --- construction -------------------------------------------------------------------------------------------
 
-
     def make_env(self) -> None:
         """Creates the vector environment, without RLlib's wrapper that turns infos into one dict per environment."""
         super().make_env()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ray import cloudpickle, tune
 
+from rllib_stpn.cli.failures import root_error
 from rllib_stpn.cli.folding import Room, fold
 from rllib_stpn.cli.main import main
 from rllib_stpn.cli.trial import trial_class
@@ -24,6 +25,8 @@ class Broken(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1, 1, (1,))
     action_space = gymnasium.spaces.Discrete(2)
 
+    failed = False  # one of this process
+
     def __init__(self, fails):
         self.fails = fails
         if fails == "init":
@@ -35,6 +38,12 @@ class Broken(gymnasium.Env):
     def step(self, action):
         if self.fails == "usage":
             raise UsageError("environment 3, step 7: observation is nan")
+        if self.fails == "silent":
+            raise TimeoutError
+        if self.fails == "once" and not Broken.failed:
+            Broken.failed = True
+        elif self.fails == "once":
+            return np.zeros(1, np.float32), 1.0, False, True, {}
         raise RuntimeError("the simulator died")
 
 
@@ -52,6 +61,8 @@ def this_module_travels_to_trials():
     [
         ("init", 0, 1, "rllib: error: OSError: no licence for the simulator"),
         ("step", 0, 1, "rllib: error: RuntimeError: the simulator died"),
+        ("silent", 1, 1, "rllib: error: TimeoutError (environment 0 of env runner 1, at step 1 of its episode; "),
+        ("init", 1, 1, "rllib: error: OSError: no licence for the simulator (environment 0 of env runner 1, as it was"),
         ("usage", 0, 2, "rllib: error: environment 3, step 7: observation is nan"),
         ("usage", 1, 2, "rllib: error: environment 3, step 7: observation is nan"),
     ],
@@ -59,7 +70,6 @@ def this_module_travels_to_trials():
 def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, runners, code, told):
     tune.register_env("Broken", lambda context: Broken(**context))
     config = {"env_config": {"fails": fails}, "num_env_runners": runners}
-    config |= {"sample_timeout_s": 3, "delay_between_env_runner_restarts_s": 0}
     arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
     assert main([*arguments, "--stop", '{"training_iteration": 1}', "--config", json.dumps(config)]) == code
     captured = capsys.readouterr()
@@ -67,6 +77,38 @@ def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, runners, cod
     assert line.startswith(told)
     assert "error.txt" in line
     assert "Traceback" not in captured.out + captured.err
+    if code == 1:
+        assert f"{__file__}:" in line
+
+
+def test_what_the_fault_settings_let_it_survive_is_said(capsys, tmp_path):
+    tune.register_env("Broken", lambda context: Broken(**context))
+    config = {"env_config": {"fails": "once"}, "num_env_runners": 0, "restart_failed_sub_environments": True}
+    config |= {"train_batch_size": 40, "minibatch_size": 20, "num_epochs": 1}
+    arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
+    assert main([*arguments, "--stop", '{"training_iteration": 2}', "--config", json.dumps(config)]) == 0
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if "made anew" in line)
+    assert note.startswith("note: RuntimeError: the simulator died (environment 0 of env runner 0, at step 1")
+
+
+def test_a_run_without_any_env_runner_left_ends_with_the_cause(capsys, tmp_path):
+    tune.register_env("Broken", lambda context: Broken(**context))
+    config = {"env_config": {"fails": "step"}, "num_env_runners": 1, "train_batch_size": 40, "minibatch_size": 20}
+    config |= {"restart_failed_env_runners": False, "ignore_env_runner_failures": True}
+    arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
+    assert main([*arguments, "--stop", '{"training_iteration": 2}', "--config", json.dumps(config)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        "rllib: error: no env runner is left: RuntimeError: the simulator died (environment 0 of env"
+    )
+
+
+def test_a_constructor_that_fails_before_it_has_a_config_is_told(capsys, tmp_path, ray_session):
+    settings = {"env": "CartPole-v1", "num_env_runners": 0, "train_batch_size": 40, "minibatch_size": 50}
+    results = tune.Tuner(
+        trial_class("PPO"), param_space=settings, run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0)
+    ).fit()
+    assert "minibatch_size" in str(root_error(str(results[0].error)))
 
 
 def test_a_grid_is_run_point_by_point_and_settings_reach_the_trial(capsys, write, tmp_path):
