@@ -120,9 +120,9 @@ class _Trial(_Base):
         try:
             result = super().step()
         except Exception as error:
-            if (lost := self._lost_runners()) and len(lost) == len(self.env_runner_group._worker_manager.actors()):
-                raise RolloutError(f"no env runner is left: {'; '.join(filter(None, lost.values()))}") from error
+            self._raise_if_none_is_left(error)
             raise
+        self._raise_if_none_is_left(None)
         if survived := [*self._newly_lost(), *self._newly_survived(result)]:
             result[SURVIVED] = survived
         sampled = result.get("num_env_steps_sampled_lifetime") or 0
@@ -137,6 +137,11 @@ class _Trial(_Base):
             return {}
         manager = self.env_runner_group._worker_manager
         return {i: left_by(actor) for i, actor in manager.actors().items() if not manager.is_actor_healthy(i)}
+
+    def _raise_if_none_is_left(self, error: Exception | None) -> None:
+        down = self._lost_runners()
+        if down and len(down) == self.config.num_env_runners and not self.config.restart_failed_env_runners:
+            raise RolloutError(f"no env runner is left: {'; '.join(filter(None, down.values()))}") from error
 
     def _newly_lost(self) -> list[str]:
         down = self._lost_runners()

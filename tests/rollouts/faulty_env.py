@@ -1,5 +1,7 @@
 """An environment that goes wrong at its seventh step, in a way that its argument says."""
 
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -38,7 +40,7 @@ class FaultyEnv(gym.Env):
         self.fault = context.get("fault") if context.vector_index == context.get("faulty", 1) else None
         self.steps = self.t = 0
         if self.fault == "constructor":
-            open("/nowhere/map.json")
+            Path("/nowhere/map.json").read_text()
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
