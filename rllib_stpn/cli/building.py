@@ -71,8 +71,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
     - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
       its keys are those of RLlib's ``DefaultModelConfig``. On the old API stack it stays as it is.
-    - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own). Left out, A2C samples batched,
-      and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
+    - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
+      samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
@@ -153,10 +153,10 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         from rllib_stpn.rollouts import use_batched_rollouts
 
         use_batched_rollouts(config, bootstrap_truncated=bootstrap is not False)
-    elif runner == "single_agent":
-        from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+    elif runner == "single_agent" or _samples_with_rllibs_runner(config):
+        from rllib_stpn.rollouts import EpisodeEnvRunner
 
-        config.env_runners(env_runner_cls=None if config.is_multi_agent else SingleAgentEnvRunner)
+        config.env_runners(env_runner_cls=None if config.is_multi_agent else EpisodeEnvRunner)
     thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
     if thin:
         from rllib_stpn.rollouts import thin_states
@@ -180,19 +180,21 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     return config
 
 
+def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
+    """Whether episodes come from RLlib's ``SingleAgentEnvRunner``, and are not recorded."""
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    return not (config.is_multi_agent or config.output) and config.env_runner_cls in (None, SingleAgentEnvRunner)
+
+
 def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
     """Lets the model draw actions of any space that it can, and the environment get them as it takes them."""
     from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
-    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
     from rllib_stpn.models import ActorCriticCatalog
-    from rllib_stpn.rollouts import OwnArraysEnvRunner
     from rllib_stpn.rollouts.preprocessing import module_to_env
 
-    # With an output, RLlib takes a runner that writes episodes, where none is set.
-    if config.env_runner_cls in (None, SingleAgentEnvRunner) and not config.output:
-        config.env_runners(env_runner_cls=OwnArraysEnvRunner)
     config.env_runners(
         module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
         add_default_connectors_to_module_to_env_pipeline=False,

@@ -185,6 +185,7 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, r
         if not grid.is_grid(evaluation):
             folded["evaluation_config"] = {"num_envs_per_env_runner": envs, **evaluation}
     folded["num_env_runners"] = 0
+    folded["_folded_env_runners"] = runners  # so that each environment is told what it would have been told there
     folded["num_envs_per_env_runner"] = grid.change(envs, lambda n: runners * n)
     total = _words(folded["num_envs_per_env_runner"])
     return (

@@ -18,6 +18,11 @@ from ray.tune.result import TRIAL_INFO
 from ray.tune.utils import flatten_dict
 
 from rllib_stpn.cli.building import TRAINABLES, algorithm_class, build_config, validate
+from rllib_stpn.cli.progress import SURVIVED
+from rllib_stpn.cli.stopping import metric
+from rllib_stpn.errors import RolloutError
+from rllib_stpn.rollouts.episode_runner import SURVIVED as SURVIVED_FAILURES
+from rllib_stpn.rollouts.failure import left_by
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -121,22 +126,65 @@ class _Trial(_Base):
             # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
             torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))
         self._sampled = 0
+        self._lost: set[int] = set()  # env runners
+        self._survived = {"env_runners": 0, "evaluation/env_runners": 0}
         super().__init__(config, *args, **kwargs)
         if trial_info is not None:
             self._trial_info = trial_info
 
+    def __repr__(self) -> str:
+        """RLlib's, and a name where the constructor has failed: Ray asks for it as it tells why."""
+        return super().__repr__() if self.config is not None else type(self).__name__
+
     def step(self) -> dict[str, Any]:
-        """An iteration.
+        """An iteration; the result has what RLlib's fault settings let it survive, as lines of ``survived``.
 
         Raises:
-            RayTaskError: What an environment or a module raised in a remote env runner, where nothing was sampled.
+            RolloutError: What was raised in the last env runner that there was.
+            RayTaskError: The same, of the old API stack and of several agents, where nothing was sampled.
         """
-        result = super().step()
+        try:
+            result = super().step()
+        except Exception as error:
+            self._raise_if_none_is_left(error)
+            raise
+        self._raise_if_none_is_left(None)
+        if survived := [*self._newly_lost(), *self._newly_survived(result)]:
+            result[SURVIVED] = survived
         sampled = result.get("num_env_steps_sampled_lifetime") or 0
         if sampled == self._sampled and self.config.num_env_runners and not self.config.is_offline:
             self._ask_env_runners()
         self._sampled = sampled
         return result
+
+    def _lost_runners(self) -> dict[int, str | None]:
+        """The remote env runners that are down, and what they left."""
+        if self.env_runner_group is None or not self.config.num_env_runners:
+            return {}
+        manager = self.env_runner_group._worker_manager
+        return {i: left_by(actor) for i, actor in manager.actors().items() if not manager.is_actor_healthy(i)}
+
+    def _raise_if_none_is_left(self, error: Exception | None) -> None:
+        down = self._lost_runners()
+        if down and len(down) == self.config.num_env_runners and not self.config.restart_failed_env_runners:
+            raise RolloutError(f"no env runner is left: {'; '.join(filter(None, down.values()))}") from error
+
+    def _newly_lost(self) -> list[str]:
+        down = self._lost_runners()
+        new, self._lost = set(down) - self._lost, set(down)
+        goes_on = "RLlib restarts it" if self.config.restart_failed_env_runners else "the run goes on without it"
+        return [f"env runner {i} is down, {goes_on}{f': {down[i]}' if down[i] else ''}" for i in sorted(new)]
+
+    def _newly_survived(self, result: dict[str, Any]) -> list[str]:
+        """What env runners have survived since the iteration before."""
+        lines: list[str] = []
+        for path, group in zip(self._survived, (self.env_runner_group, self.eval_env_runner_group), strict=True):
+            count = metric(result, f"{path}/{SURVIVED_FAILURES}") or 0
+            if count > self._survived[path]:
+                for of_runner in group.foreach_env_runner(lambda runner: runner.take_survived()):
+                    lines += [*of_runner[-1:], *([f"and {len(of_runner) - 1} more"] if len(of_runner) > 1 else [])]
+            self._survived[path] = count
+        return lines
 
     def _before_evaluate(self) -> None:
         """Hands what connectors have learned, such as a filter's statistics, to a local runner of evaluation.

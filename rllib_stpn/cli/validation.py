@@ -208,7 +208,13 @@ def _checkpoint(where: str, path: str, run: str) -> str:
 
 
 def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: bool) -> dict[str, Any]:
-    known = {"bootstrap_truncated": True, "model": {}, "train_batch_size_per_learner": None, **vars(defaults)}
+    known = {
+        "bootstrap_truncated": True,
+        "_folded_env_runners": 0,
+        "model": {},
+        "train_batch_size_per_learner": None,
+        **vars(defaults),
+    }
     known = {key: default for key, default in known.items() if key not in _NOT_SETTINGS}
     needed = _NEVER_NONE - ({"lr"} if "actor_lr" in known else set())  # SAC and its like have several rates instead
 

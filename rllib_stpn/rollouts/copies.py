@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gymnasium.vector import VectorWrapper
 
 
 def copied(value: Any) -> Any:
@@ -21,3 +22,35 @@ def copied(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(copied(each) for each in value)
     return value
+
+
+class OwnArrays(VectorWrapper):
+    """Hands out copies of what the environments return, and a batch of texts as an array, like all other parts.
+
+    RLlib's runner puts the arrays of the vector environment itself into its episodes, which learn from whatever the
+    environment has written into these since, and takes a batch of texts letter by letter.
+    """
+
+    def reset(self, **kwargs: Any) -> Any:
+        """The environments' reset, copied."""
+        observations, infos = self.env.reset(**kwargs)
+        return _texts_in_arrays(copied(observations)), copied(infos)
+
+    def step(self, actions: Any) -> Any:
+        """The environments' step, copied."""
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        return (
+            _texts_in_arrays(copied(observations)),
+            *(copied(each) for each in (rewards, terminated, truncated, infos)),
+        )
+
+
+def _texts_in_arrays(observations: Any) -> Any:
+    """A batch of texts, which gymnasium has as a tuple, as an array, like all other parts."""
+    if isinstance(observations, dict):
+        return {key: _texts_in_arrays(part) for key, part in observations.items()}
+    if isinstance(observations, tuple):
+        if observations and isinstance(observations[0], str):
+            return np.array(observations, dtype=object)
+        return tuple(_texts_in_arrays(part) for part in observations)
+    return observations

@@ -12,7 +12,7 @@ from rllib_stpn.cli.grid import points
 from rllib_stpn.cli.observations import AsFloats
 from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
-from rllib_stpn.rollouts import BatchedEnvRunner, OwnArraysEnvRunner
+from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 8}, "max_seq_len": 5}
 
@@ -27,7 +27,7 @@ def test_settings_are_attributes_of_the_config():
     }
     config = build_config("PPO", settings)
     assert (config.env, config.lr, config.lambda_, config.evaluation_interval) == ("CartPole-v1", 0.1, 0.5, 3)
-    assert config.env_runner_cls is OwnArraysEnvRunner
+    assert config.env_runner_cls is EpisodeEnvRunner
 
 
 def test_a_plain_model_block_is_the_default_modules():
@@ -49,7 +49,9 @@ def test_which_env_runner_samples():
     assert build_config("PPO", {"env_runner_cls": "batched"}).env_runner_cls is BatchedEnvRunner
     assert build_config("A2C", {"model": STPN}).env_runner_cls is BatchedEnvRunner
     alone = build_config("PPO", {"model": STPN, "env_runner_cls": "single_agent"})
-    assert alone.env_runner_cls is OwnArraysEnvRunner
+    assert alone.env_runner_cls is EpisodeEnvRunner
+    assert build_config("SAC", {}).env_runner_cls is EpisodeEnvRunner
+    assert build_config("PPO", {"policies": ["a"]}).env_runner_cls is None
     assert build_config("PPO", {"output": "/tmp/episodes"}).env_runner_cls is None  # RLlib's, which writes
     assert alone.add_default_connectors_to_learner_pipeline
 

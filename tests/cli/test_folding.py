@@ -26,6 +26,7 @@ def test_what_does_not_fit_becomes_environments_of_the_trial_which_gets_all_cpus
     assert folded == {
         "num_env_runners": 0,
         "num_envs_per_env_runner": 64,
+        "_folded_env_runners": 64,
         "rollout_fragment_length": 50,
         "train_batch_size": 3200,
         "num_cpus_for_main_process": 2,

@@ -9,7 +9,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.tune.registry import register_env
 
 from rllib_stpn.models import recurrent_spec
-from rllib_stpn.rollouts import BatchedEnvRunner, FlatObservations, OwnArraysEnvRunner, use_batched_rollouts
+from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner, FlatObservations, use_batched_rollouts
 from rllib_stpn.rollouts.copies import copied
 from tests.rollouts.scripted_env import ScriptedEnv
 
@@ -83,7 +83,7 @@ def runner_on(nested, mode, runner_class):
 @pytest.mark.parametrize("nested", [False, True], ids=["box", "dict"])
 @pytest.mark.parametrize(
     "mode, runner_class",
-    [*((mode, BatchedEnvRunner) for mode in AutoresetMode), (AutoresetMode.NEXT_STEP, OwnArraysEnvRunner)],
+    [*((mode, BatchedEnvRunner) for mode in AutoresetMode), (AutoresetMode.NEXT_STEP, EpisodeEnvRunner)],
     ids=lambda value: getattr(value, "value", getattr(value, "__name__", None)),
 )
 def test_callbacks_see_an_episode_as_it_was(nested, mode, runner_class):
