@@ -132,6 +132,9 @@ REFUSED_LINES = {
     "train -f pong-a3c.yaml --ray-num-gpus 1": "unknown algorithm 'A3C'",
     "rollout /tmp/checkpoint_1/checkpoint-1 --run DQN --env CartPole-v0": "invalid choice: 'rollout'",
     "evaluate /tmp/checkpoint_1/checkpoint-1 --algo DQN --env CartPole-v0 --steps 1000": "no such",
+    'train --run=PPO --env=CartPole-v1 --config=\'{"output": "dataset", "output_config": {"format": "json"}}\'': (
+        "config: output"
+    ),
 }
 #: What is not so yet, and why.
 FAULTS = {
@@ -187,6 +190,9 @@ FAULTY_LINES = {
     "train --run PPO --env CartPole-v0 --max-failures 3": _GONE,
     "train --run PPO --env CartPole-v0 --scheduler AsyncHyperBand": "Tune's names of schedulers are not known",
     "evaluate /tmp/checkpoint_1/checkpoint-1 --algo DQN --env CartPole-v0 --steps 1000": _GONE,
+    'train --run=PPO --env=CartPole-v1 --config=\'{"output": "dataset", "output_config": {"format": "json"}}\'': (
+        "a recording that cannot be written is found out by the trial"
+    ),
 }
 #: `pytest -m slow` has the others.
 QUICK = ("minigrid-a2c", "pendulum-transformed-actions")
