@@ -33,7 +33,7 @@ TRAINED = {
     "cartpole-a2c-microbatch": {},
     "cartpole-dqn-softq": REPLAY,
     "cartpole-fake-gpus": PPO,
-    "cartpole-grid-and-samples": {"train_batch_size": 256, "sgd_minibatch_size": {"grid_search": [64, 128]}},
+    "cartpole-grid-and-samples": {"train_batch_size": 256, "sgd_minibatch_size": {"grid_search": [32, 64, 128]}},
     "cheetah-appo": ASYNCHRONOUS | {"num_envs_per_worker": 2},
     "crashing-environments": ASYNCHRONOUS | {"evaluation_num_workers": 1, "evaluation_duration": 1},
     "driving-sac": REPLAY,
