@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
@@ -10,9 +12,14 @@ from rllib_stpn.models import MemoryRLModule
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 
+logger = logging.getLogger(__name__)
+
 
 def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool = True) -> AlgorithmConfig:
-    """Switches PPO (or A2C) to the batched EnvRunner and its learner connector.
+    """Switches PPO (or A2C) to the batched EnvRunner, its learner connector and, for PPO, the lean learner.
+
+    A learner class that is set stays, with RLlib's update unless it is derived from
+    ``rllib_stpn.learners.LeanPPOTorchLearner``; RLlib's own is ``config.learners(learner_class=PPOTorchLearner)``.
 
     ::
 
@@ -31,6 +38,9 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
             the user's own.
     """
     from ray.rllib.algorithms.ppo import PPO
+    from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
+
+    from rllib_stpn.learners import LeanLearner, LeanPPOTorchLearner
 
     algorithm = config.algo_class
     if algorithm is None or not issubclass(algorithm, PPO):
@@ -56,6 +66,14 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
         add_default_connectors_to_learner_pipeline=False,
         learner_connector=fragments_to_batch,
     )
+    if config._learner_class is None and config.get_default_learner_class() is PPOTorchLearner:
+        config.learners(learner_class=LeanPPOTorchLearner)
+    elif config.learner_class is not PPOTorchLearner and not issubclass(config.learner_class, LeanLearner):
+        logger.warning(
+            "batched rollouts: %s is not derived from rllib_stpn.learners.LeanPPOTorchLearner, so RLlib's own update "
+            "takes the lean one's place",
+            config.learner_class.__name__,
+        )
     if hasattr(config, "bootstrap_truncated"):
         config.bootstrap_truncated = bootstrap_truncated
     else:
