@@ -25,9 +25,15 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator, MiniBatchDummyIterator
 
+from rllib_stpn.errors import UsageError
+from rllib_stpn.kernels import torch_on_threads
 from rllib_stpn.learners.minibatches import Minibatches
 
 logger = logging.getLogger(__name__)
+
+# Multiplications in one pass of a minibatch, steps times parameters, from which a second thread pays. With an LSTM of 47
+# units two threads lose 20 % at 400 steps (5 million) and win at 3,200 (40 million): benchmarks/learner_update.py.
+WORTH_MORE_THREADS = 15_000_000
 
 # What an update does here in one piece. A class of the user's own that has one of these gets RLlib's update.
 _REPLACED = (
@@ -53,9 +59,25 @@ class LeanLearner(TorchLearner):
     RLlib's own update takes its place, and a warning says so, with a subclass that overrides one of the methods of an
     update (``compute_loss_for_module``, ``postprocess_gradients``, ...), with modules that bring a loss of their own,
     with ``torch_compile_learner``, gradient scalers and torch's learning rate schedulers.
+
+    Torch's operations take one thread where a minibatch is small, and all that torch has otherwise; convolutions and
+    our kernels take all. ``learner_config_dict={"torch_threads": n}`` sets the number.
     """
 
     _told: str | None = None
+
+    def build(self) -> None:
+        """Builds the learner.
+
+        Raises:
+            UsageError: ``torch_threads`` is not a whole number from 1.
+        """
+        threads = self.config.learner_config_dict.get("torch_threads")
+        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+            raise UsageError(
+                f"learner_config_dict: torch_threads: got {threads!r}, allowed are whole numbers from 1 and None"
+            )
+        super().build()
 
     def loss_and_metrics(
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any], measure: bool
@@ -93,9 +115,20 @@ class LeanLearner(TorchLearner):
                 module.train()
         if not isinstance(batch, Minibatches):
             return self._gradient_step(batch, last=True)
-        for minibatch, last in batch.cut():
-            result = self._gradient_step(minibatch, last)
+        with torch_on_threads(self._threads(batch.minibatch_steps)):
+            for minibatch, last in batch.cut():
+                result = self._gradient_step(minibatch, last)
         return result
+
+    def _threads(self, steps: int) -> int:
+        given = self.config.learner_config_dict.get("torch_threads")
+        if given is not None:
+            return given
+        modules = [module for module in self.module.values() if isinstance(module, torch.nn.Module)]
+        convolves = any(isinstance(part, torch.nn.Conv2d) for module in modules for part in module.modules())
+        parameters = max((sum(p.numel() for p in module.parameters()) for module in modules), default=0)
+        small = not convolves and steps * parameters < WORTH_MORE_THREADS
+        return 1 if small and self._device.type == "cpu" else torch.get_num_threads()
 
     def _reason_for_rllibs_update(self) -> str | None:
         for kind in type(self).__mro__:

@@ -34,6 +34,11 @@ class Minibatches(dict):
         self.steps: dict[str, list[int]] = {module_id: [] for module_id in self}
         self.number = 0
 
+    @property
+    def minibatch_steps(self) -> int:
+        """Steps of a minibatch, as asked for."""
+        return getattr(self._iterator, "_minibatch_size", self.env_steps)
+
     def cut(self) -> Iterator[tuple[dict[str, dict[str, Any]], bool]]:
         """Yields minibatches ``{module_id: columns}``, each with whether it is the last one."""
         how = self._iterator
