@@ -1,11 +1,11 @@
-"""An update of PPO, 4 epochs of 8 minibatches: RLlib's learner and the lean one, on one thread of torch and on several.
+"""An update of PPO, 4 epochs of 8 minibatches: RLlib's learner and the lean one, with torch on one thread and on all.
 
     python benchmarks/learner_update.py                          # LSTM 47 on the maze's observations
     python benchmarks/learner_update.py --layer stpn --hidden 55 --envs 64 512
     python benchmarks/learner_update.py --json
 
-The two take turns in one process. Times are wall-clock medians; with them stand quartiles and the time of all threads,
-which tells more where other processes use the same cores.
+Our kernels take all threads, but in rows of "one thread". The rows take turns in one process. Times are wall-clock
+medians; with them stand quartiles and the time of all threads, which tells more where other processes use the cores.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from rllib_stpn.rollouts.setup import fragments_to_batch
 OBSERVATIONS, ACTIONS = 17, 4  # the maze's
 
 
-def learner(kind, layer, hidden, envs, steps):
+def learner(kind, layer, hidden, envs, steps, torch_threads):
     """A learner with the settings of tuned_examples/maze_*_ppo.yaml."""
     options = {"normalize": "post", "clamp": 1.0} if layer == "stpn" else {}
     config = (
@@ -55,6 +55,7 @@ def learner(kind, layer, hidden, envs, steps):
             add_default_connectors_to_learner_pipeline=False,
             learner_connector=fragments_to_batch,
         )
+        .update_from_dict({"learner_config_dict": {"torch_threads": torch_threads}})
         .debugging(seed=0)
     )
     return config.build_learner(spaces={DEFAULT_MODULE_ID: (config.observation_space, config.action_space)})
@@ -79,7 +80,8 @@ def fragment(learner, envs, steps):
             "value_targets": rng.standard_normal((envs, steps), dtype=np.float32),
         },
         state_in={
-            name: np.zeros((envs, 1, *leaf.shape), dtype=np.float32) for name, leaf in module.get_initial_state().items()
+            name: np.zeros((envs, 1, *leaf.shape), dtype=np.float32)
+            for name, leaf in module.get_initial_state().items()
         },
     )
 
@@ -90,20 +92,26 @@ def main():
     parser.add_argument("--hidden", type=int, default=47)
     parser.add_argument("--envs", type=int, nargs="+", default=[16, 64, 128, 256, 512])
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, torch.get_num_threads()}))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    threads = torch.get_num_threads()
+    contenders = {  # learner, torch_threads, threads of everything
+        "RLlib's, one thread": (PPOTorchLearner, None, 1),
+        "lean, one thread": (LeanPPOTorchLearner, 1, 1),
+        "lean, torch on one": (LeanPPOTorchLearner, 1, threads),
+        "lean, torch on all": (LeanPPOTorchLearner, threads, threads),
+    }
     for envs in arguments.envs:
-        kinds = {"RLlib's": PPOTorchLearner, "lean": LeanPPOTorchLearner}
         learners = {
-            name: learner(kind, arguments.layer, arguments.hidden, envs, arguments.steps) for name, kind in kinds.items()
+            name: learner(kind, arguments.layer, arguments.hidden, envs, arguments.steps, torch_threads)
+            for name, (kind, torch_threads, _) in contenders.items()
         }
-        data = fragment(learners["lean"], envs, arguments.steps)
-        times = {(name, threads): [] for name in learners for threads in arguments.threads}
+        data = fragment(learners["lean, one thread"], envs, arguments.steps)
+        times = {name: [] for name in learners}
         for turn in range(arguments.rounds + 2):  # the first two warm up
-            for (name, threads), taken in times.items():
-                torch.set_num_threads(threads)
+            for name, taken in times.items():
+                torch.set_num_threads(contenders[name][2])
                 begun, worked = time.perf_counter(), time.process_time()
                 learners[name].update(
                     episodes=[data],
@@ -114,15 +122,14 @@ def main():
                 )
                 if turn > 1:
                     taken.append((1e3 * (time.perf_counter() - begun), 1e3 * (time.process_time() - worked)))
-        for (name, threads), taken in times.items():
+        for name, taken in times.items():
             wall, worked = zip(*taken, strict=True)
             low, median, high = statistics.quantiles(wall, n=4)
             row = {
-                "learner": name,
+                "who": name,
                 "layer": f"{arguments.layer} {arguments.hidden}",
                 "envs": envs,
                 "steps": arguments.steps,
-                "threads": threads,
                 "ms": round(median, 1),
                 "ms_quartiles": [round(low, 1), round(high, 1)],
                 "ms_fastest": round(min(wall), 1),

@@ -31,9 +31,11 @@ from rllib_stpn.learners.minibatches import Minibatches
 
 logger = logging.getLogger(__name__)
 
-# Multiplications in one pass of a minibatch, steps times parameters, from which a second thread pays. With an LSTM of 47
-# units two threads lose 20 % at 400 steps (5 million) and win at 3,200 (40 million): benchmarks/learner_update.py.
-WORTH_MORE_THREADS = 15_000_000
+# Multiplications in one pass of a minibatch, steps times parameters, from which torch takes all its threads. An LSTM
+# of 47 units gained nothing from a second one up to 80 million, 6,400 steps, and lost 20 % at 20 million
+# (benchmarks/learner_update.py). Where other processes use the cores, too, each small parallel operation waits for a
+# thread that does not run.
+WORTH_MORE_THREADS = 100_000_000
 
 # What an update does here in one piece. A class of the user's own that has one of these gets RLlib's update.
 _REPLACED = (
