@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 GAMMA, LAMBDA, CLIP, EPOCHS = 0.9, 0.95, 0.2, 4
+LEARNED_FROM = ("observations", "begins", "actions", "log_p", "advantages", "returns")
 
 
 class ActorCritic(nn.Module):
@@ -86,7 +87,7 @@ class PlainPPO:
         """Four passes over the fragment in minibatches of whole sequences."""
         for _ in range(EPOCHS):
             for rows in torch.randperm(self.envs).split(self.rows):
-                batch = {name: column[:, rows] for name, column in self.stored.items()}
+                batch = {name: self.stored[name][:, rows] for name in LEARNED_FROM}
                 state = tuple(leaf[:, rows] for leaf in start)
                 hidden, _ = self.agent.encode(batch["observations"], state, batch["begins"])
                 choice = Categorical(logits=self.agent.policy(hidden))
