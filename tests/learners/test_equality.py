@@ -61,7 +61,7 @@ def configured(learner_class, algorithm=PPOConfig, actions="discrete", layer="ls
         spec = RLModuleSpec(module_class=MemoryRLModule, model_config={"fcnet_hiddens": [8], **(model or {})})
     else:
         spec = recurrent_spec(layer, hidden_size=6, max_seq_len=STEPS, **(model or {}))
-    settings = {"lr": 1e-2, "grad_clip": 0.5, "grad_clip_by": "global_norm"}
+    settings = {"lr": 1e-2, "grad_clip": 0.5, "grad_clip_by": "global_norm", "entropy_coeff": 0.05}
     if algorithm is PPOConfig:
         settings |= {"vf_clip_param": 1.0, "kl_target": 0.05, "minibatch_size": 4 * STEPS, "num_epochs": 2}
     return (
