@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 import math
 import operator
@@ -133,12 +134,11 @@ class LeanLearner(TorchLearner):
         return 1 if small and self._device.type == "cpu" else torch.get_num_threads()
 
     def _reason_for_rllibs_update(self) -> str | None:
-        for kind in type(self).__mro__:
-            if kind.__module__.startswith("rllib_stpn."):
-                break
-            for name in _REPLACED:
-                if name in vars(kind):
-                    return f"{kind.__name__} overrides {name}"
+        ours = next(kind for kind in type(self).__mro__ if kind.__module__.startswith("rllib_stpn."))
+        for name in _REPLACED:  # unwrapped, since Ray wraps every method of an actor's class
+            method = inspect.unwrap(getattr(type(self), name))
+            if method is not inspect.unwrap(getattr(ours, name)):
+                return f"{type(self).__name__} overrides {name}"
         for setting in ("torch_compile_learner", "_torch_grad_scaler_class", "_torch_lr_scheduler_classes"):
             if getattr(self.config, setting, None):
                 return f"{setting} is set"

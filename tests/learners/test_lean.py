@@ -16,6 +16,7 @@ from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.algorithms.a2c import A2CTorchLearner
 from rllib_stpn.errors import UsageError
 from rllib_stpn.learners import LeanPPOTorchLearner
+from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import use_batched_rollouts
 from tests.learners.test_equality import (
     batches,
@@ -201,3 +202,27 @@ def test_a_number_of_threads_that_cannot_be_is_named(threads):
     config.learner_config_dict = {"torch_threads": threads}
     with pytest.raises(UsageError, match="torch_threads: got"):
         built(config)
+
+
+def test_two_remote_learners_take_rllibs_steps_together(ray_session):
+    after = []
+    for kind in BOTH:
+        config = (
+            PPOConfig()
+            .environment("CartPole-v1")
+            .env_runners(num_env_runners=0, num_envs_per_env_runner=8, rollout_fragment_length=20)
+            .training(train_batch_size_per_learner=80, minibatch_size=40, num_epochs=2, lr=1e-3)
+            .learners(learner_class=kind, num_learners=2, num_cpus_per_learner=1)
+            .rl_module(rl_module_spec=recurrent_spec("lstm", hidden_size=8, max_seq_len=20))
+            .debugging(seed=0)
+        )
+        algo = use_batched_rollouts(config).build_algo()
+        if kind is LeanPPOTorchLearner:  # in an actor, too, whose class Ray has wrapped
+            results = algo.learner_group.foreach_learner(lambda learner: learner._reason_for_rllibs_update())
+            assert [call.result_or_error.get() for call in results] == [None, None]
+        algo.train()
+        weights = algo.learner_group.get_weights()[DEFAULT_MODULE_ID]
+        after.append({name: torch.as_tensor(value) for name, value in weights.items()})
+        algo.stop()
+    for name, value in after[0].items():
+        torch.testing.assert_close(after[1][name], value, rtol=1e-5, atol=1e-6)
