@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rllib_stpn.cli.folding import Room
+from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
 
 _ENVIRONMENT = {
@@ -46,12 +47,7 @@ class Machine:
 
     def cpus_before_start(self) -> int:
         """The CPUs that Ray will have on this machine."""
-        if self.num_cpus is not None:
-            return self.num_cpus
-        try:
-            return len(os.sched_getaffinity(0))
-        except AttributeError:  # Not on macOS.
-            return os.cpu_count() or 1
+        return self.num_cpus if self.num_cpus is not None else available_cpus()
 
 
 def silence() -> None:
