@@ -1,4 +1,4 @@
-# make train | test | slow | lint | bench: each sets up .venv first, where it is missing or out of date.
+# make train | test | slow | portable | lint | bench: each sets up .venv first, where it is missing or out of date.
 #
 #   make train                                              associative retrieval with STPN
 #   make train CONFIG=tuned_examples/pong_stpn.yaml STOP='{"num_env_steps_sampled_lifetime": 200000}'
@@ -13,7 +13,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test slow lint bench clean
+.PHONY: train test slow portable lint bench clean
 
 train: $(READY)
 	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
@@ -23,6 +23,9 @@ test: $(READY)
 
 slow: $(READY)
 	@$(VENV)/bin/pytest -q -m slow $(ARGS)
+
+portable: $(READY)
+	@tests/portable.sh $(ARGS)
 
 lint: $(READY)
 	@$(VENV)/bin/ruff check --output-format concise .

@@ -257,7 +257,8 @@ class Agent:
             leaves = []
         batch_size = len(leaves[0]) if leaves and leaves[0].ndim else 0
         shapes = [leaf.shape for leaf in leaves]
-        if not batch_size or shapes != [(batch_size, *space.shape) for space in tree.flatten(spaces)]:
+        # A text has no shape: a batch of them is a row of strings.
+        if not batch_size or shapes != [(batch_size, *(space.shape or ())) for space in tree.flatten(spaces)]:
             given = f"shapes {shapes}" if leaves else type(observations).__name__
             raise UsageError(
                 f"agent: observations: got {given}, allowed is a batch [N, ...] of {self.observation_space}"

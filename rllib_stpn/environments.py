@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, in_words, place_of
 from rllib_stpn.registration import register_class, register_environments
 
 
@@ -21,7 +22,8 @@ def make_env(
     Args:
         env: An id of gymnasium's registry, ``module:id``, a name registered with ``ray.tune.register_env`` in this
             process, or a class or function of RLlib's ``EnvContext``, the class also by its path.
-        env_config: Its arguments.
+        env_config: Its arguments. A class or function gets them as RLlib's ``EnvContext``: ``worker_index`` 0, as in
+            the local env runner, and ``vector_index`` from 0 on.
         num_envs: None for one environment, else the size of a vector environment. It resets in the step that ends an
             episode (same-step autoreset) and each of its environments by a seed of its own.
         render_mode: For example ``"rgb_array"``.
@@ -37,7 +39,8 @@ def make_env(
         if render_mode is None and _has_vector_form(env):
             arguments["autoreset_mode"] = AutoresetMode.SAME_STEP
             return gym.make_vec(env, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
-        return SyncVectorEnv([lambda: _one(env, arguments, render_mode)] * num_envs, autoreset_mode="SameStep")
+        made = [functools.partial(_one, env, arguments, render_mode, index) for index in range(num_envs)]
+        return SyncVectorEnv(made, autoreset_mode="SameStep")
     except UsageError:
         raise
     except gym.error.UnregisteredEnv as error:
@@ -47,11 +50,12 @@ def make_env(
         ) from error
     except Exception as error:  # whatever the user's own environment raises
         asked = "" if render_mode is None else f" with render_mode {render_mode!r}"
-        told = textwrap.shorten(f"{type(error).__name__}: {error}", 300)
+        place = place_of(error)
+        told = textwrap.shorten(in_words(error), 300) + (f" ({place})" if place else "")
         raise UsageError(f"environment {env!r}: cannot be made{asked}: {told}") from error
 
 
-def _one(env: Any, arguments: Mapping[str, Any], render_mode: str | None) -> gym.Env:
+def _one(env: Any, arguments: Mapping[str, Any], render_mode: str | None, index: int = 0) -> gym.Env:
     from ray.rllib.env.env_context import EnvContext
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
@@ -60,7 +64,7 @@ def _one(env: Any, arguments: Mapping[str, Any], render_mode: str | None) -> gym
         made = gym.make(env, **arguments)
     else:
         creator = _global_registry.get(ENV_CREATOR, env) if isinstance(env, str) else env
-        made = creator(EnvContext(dict(arguments), worker_index=0))
+        made = creator(EnvContext(dict(arguments), worker_index=0, vector_index=index, num_workers=0))
     if render_mode is not None and made.render_mode != render_mode:
         made.close()
         raise UsageError(f"environment {env!r}: cannot render as {render_mode!r}")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
 from rllib_stpn.errors import UsageError
+
+if TYPE_CHECKING:
+    from ray.rllib.env.env_context import EnvContext
 
 _classes: set[str] = set()  # that are registered by their paths
 
@@ -109,13 +115,28 @@ def register_class(path: str) -> bool:
         raise UsageError(f"{path!r} cannot be imported: {error}") from error
 
     def create(context):
-        arguments = dict(context)
-        num_envs = arguments.pop("num_envs", None)
-        return kind(arguments) if num_envs is None else gym.vector.SyncVectorEnv([lambda: kind(arguments)] * num_envs)
+        if "num_envs" not in context:
+            return kind(context)
+        arguments = {key: value for key, value in context.items() if key != "num_envs"}
+        contexts = [_context(context, arguments, index) for index in range(context["num_envs"])]
+        return gym.vector.SyncVectorEnv([functools.partial(kind, each) for each in contexts])
 
     register_env(path, create)
     _classes.add(path)
     return True
+
+
+def _context(vector: Mapping[str, Any], env_config: dict[str, Any], index: int) -> EnvContext:
+    """The context of one environment, from that of all of them; RLlib's own runner has a bare dict there."""
+    from ray.rllib.env.env_context import EnvContext
+
+    return EnvContext(
+        env_config,
+        worker_index=getattr(vector, "worker_index", 0),
+        vector_index=index,
+        remote=getattr(vector, "remote", False),
+        num_workers=getattr(vector, "num_workers", None),
+    )
 
 
 def _stateless_cartpole(context):

@@ -156,7 +156,7 @@ def replay(root, cases):
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return {Path(name).name: found for name, found in json.loads(done.stdout.strip().splitlines()[-1]).items()}

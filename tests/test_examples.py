@@ -14,7 +14,7 @@ SCRIPTS = sorted(set(DIRECTORY.glob("*.py")) - {DIRECTORY / "sweep.py"})
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_it_trains_and_prints_returns(script, tmp_path):
-    run = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr[-2000:]
     printed = re.findall(r"^ *(\d+) steps: return (\d+\.\d)$", run.stdout, re.M)
     steps = [int(count) for count, _ in printed]

@@ -24,6 +24,7 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.learners import KeepsWhatItAdapts
 from rllib_stpn.models import MemoryRLModule, spec_from_model_dict
 from rllib_stpn.registration import register_environments, register_trainable
 from rllib_stpn.rollouts import BatchedEnvRunner, ThinStates, use_batched_rollouts
@@ -217,7 +218,7 @@ class A2C(PPO):
         return A2CConfig()
 
 
-class A2CTorchLearner(TorchLearner):
+class A2CTorchLearner(KeepsWhatItAdapts, TorchLearner):
     """The loss of A2C, over the whole batch or over micro-batches whose gradients add up."""
 
     def build(self) -> None:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.cli import old_names
+from rllib_stpn.cli import atari, old_names
 from rllib_stpn.cli.experiments import unknown_key
 from rllib_stpn.errors import UsageError, one_of
 
@@ -71,13 +71,15 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
     - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
       its keys are those of RLlib's ``DefaultModelConfig``. On the old API stack it stays as it is.
-    - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own). Left out, A2C samples batched,
-      and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
+    - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
+      samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback,
       also in ``evaluation_config``.
+
+    Atari games are made as ``atari.fit`` says.
 
     Without a ``base``, what a single agent observes is flattened (numbers one-hot) unless it is a ``Box``, and pixels
     are scaled for RLlib's own modules, as the old stack did.
@@ -92,12 +94,15 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     """
     if run in TRAINABLES:
         return type(algorithm_class(run).get_default_config()).from_settings(settings)
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
     import rllib_stpn
 
     rllib_stpn.register()
     config = default_config(run, base)
     new_stack = config.enable_rl_module_and_learner and old_names.on_new_stack(dict(settings))
     settings = {key: value for key, value in settings.items() if not key.startswith("__")}  # Tune's own notes.
+    settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
     callbacks = settings.pop("callbacks_class", None)
     if callbacks is not None:
         config.callbacks(callbacks_class=_callbacks(callbacks))
@@ -135,6 +140,9 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         config.rl_module(rl_module_spec=spec_from_model_dict(model))
     elif model:
         config.rl_module(model_config={k: v for k, v in model.items() if not k.startswith("custom_")})
+    if isinstance(config._model_config, dict) and config._model_config.get("use_lstm"):
+        # RLlib's connectors look for it, and its default stands in a class that a mapping replaces.
+        config._model_config.setdefault("max_seq_len", DefaultModelConfig.max_seq_len)
     if observation_filter not in (None, "NoFilter", "MeanStdFilter"):
         raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
     if runner is None and run == "PPO" and layer and not config.is_multi_agent:
@@ -145,11 +153,12 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         from rllib_stpn.rollouts import use_batched_rollouts
 
         use_batched_rollouts(config, bootstrap_truncated=bootstrap is not False)
-    elif runner == "single_agent":
-        from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+    elif runner == "single_agent" or _samples_with_rllibs_runner(config):
+        from rllib_stpn.rollouts import EpisodeEnvRunner
 
-        config.env_runners(env_runner_cls=None if config.is_multi_agent else SingleAgentEnvRunner)
-    if layer and runner != "batched" and run != "A2C":  # so has this
+        config.env_runners(env_runner_cls=None if config.is_multi_agent else EpisodeEnvRunner)
+    thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
+    if thin:
         from rllib_stpn.rollouts import thin_states
 
         config.env_runners(module_to_env_connector=thin_states)
@@ -158,11 +167,62 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if prepared or filtered:
         from rllib_stpn.cli import observations
 
-        scaled = prepared and not layer
-        config.env_runners(env_to_module_connector=observations.connectors(prepared, scaled, filtered))
+        config.env_runners(
+            env_to_module_connector=observations.connectors(prepared, layer=bool(layer), filtered=filtered)
+        )
+    if prepared:
+        _prepare_actions(config, thin)
+    from rllib_stpn.learners import keeping_what_it_adapts
+
+    config.learners(learner_class=keeping_what_it_adapts(config.learner_class))
     if bootstrap is not None and runner != "batched":
         raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
     return config
+
+
+def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
+    """Whether episodes come from RLlib's ``SingleAgentEnvRunner``, and are not recorded."""
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    return not (config.is_multi_agent or config.output) and config.env_runner_cls in (None, SingleAgentEnvRunner)
+
+
+def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
+    """Lets the model draw actions of any space that it can, and the environment get them as it takes them."""
+    from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+    from rllib_stpn.models import ActorCriticCatalog
+    from rllib_stpn.rollouts.preprocessing import module_to_env
+
+    config.env_runners(
+        module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
+        add_default_connectors_to_module_to_env_pipeline=False,
+    )
+    default = config.get_default_rl_module_spec()
+    if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
+        config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))
+
+
+def validate(config: "AlgorithmConfig") -> None:
+    """Has RLlib check a config, and leaves it as it is.
+
+    Raises:
+        UsageError: RLlib refuses it.
+    """
+    try:
+        config.copy(copy_frozen=False).validate()
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"RLlib refuses it: {first_sentences(error)}") from error
+
+
+def first_sentences(error: Exception, limit: int = 400) -> str:
+    """What an error of RLlib says, without its advice to leave out the check."""
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = text.partition(" To suppress all validation errors")[0]
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _callbacks(block: Any) -> Any:

@@ -25,7 +25,9 @@ CHECKPOINT_KEYS = {
     "checkpoint_score_attribute": str,
     "checkpoint_score_order": str,
 }
-SCHEDULERS = ("fifo", "asha", "pbt")
+#: Arguments of schedulers that hold settings.
+MUTATIONS = ("hyperparam_mutations", "hyperparam_bounds")
+SCHEDULERS = ("fifo", "asha", "pbt", "pb2")
 #: Metrics at the top of a result; the others are paths, such as ``env_runners/episode_return_mean``.
 TOP_METRICS = (
     "num_env_steps_sampled_lifetime",
@@ -37,6 +39,20 @@ TOP_METRICS = (
     "training_iteration",
     "iterations_since_restore",
 )
+#: Where the paths of the others begin, on RLlib's new API stack and on its old one.
+METRIC_ROOTS = (
+    "env_runners",
+    "evaluation",
+    "learners",
+    "timers",
+    "env_runner_group",
+    "fault_tolerance",
+    "replay_buffer",
+    "perf",
+)
+METRIC_ROOTS_OLD_STACK = ("env_runners", "evaluation", "info", "counters", "custom_metrics", "timers", "perf")
+#: Metrics at the top of a result of the old stack alone.
+TOP_METRICS_OLD_STACK = ("num_env_steps_trained", "timesteps_total", "agent_timesteps_total", "num_agent_steps_trained")
 #: The same of supervised training, beside Tune's own. A criterion is reached from below: no losses, and no test data.
 SUPERVISED_METRICS = ("train_accuracy", "validation_accuracy", "num_sequences_trained_lifetime")
 
@@ -64,9 +80,10 @@ class Experiment:
         base: The config of a Python file, which `config` is put on; None stands for the algorithm's default.
         restore: The checkpoint that trials begin with.
         resume: Whether to go on with the run before.
-        scheduler: ``fifo``, ``asha`` or ``pbt``.
+        scheduler: ``fifo``, ``asha``, ``pbt`` or ``pb2``.
         scheduler_config: The scheduler's arguments, as Tune's class has them.
         given: The settings before they were fitted to the machine.
+        written: The settings as they stand in the file, under any names.
     """
 
     where: str
@@ -85,6 +102,13 @@ class Experiment:
     scheduler: str = "fifo"
     scheduler_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     given: dict[str, Any] | None = None
+    written: dict[str, Any] | None = None
+
+    @property
+    def new_stack(self) -> bool:
+        """Whether it runs on RLlib's new API stack."""
+        base = {} if self.base is None else {key: getattr(self.base, key) for key in old_names.SWITCHES}
+        return old_names.on_new_stack(base | self.config)
 
     @property
     def num_trials(self) -> int:
@@ -137,21 +161,31 @@ class Overrides:
         if self.checkpoints_kept is not None:
             kept = _integer("--keep-checkpoints-num", self.checkpoints_kept, at_least=1)
             changed.checkpoint = {**changed.checkpoint, "num_to_keep": kept}
+        self._over_config(experiment, changed)
         if self.stop is not None:
-            changed.stop, notes = _stop("--stop", self.stop, changed.run)
+            changed.stop, notes = _stop("--stop", self.stop, changed.run, changed.new_stack)
             changed.notes += notes
-        if self.config:
-            stack = {k: v for k, v in changed.config.items() if k.startswith("enable_")}
-            config, notes = old_names.translate_config("--config", {**stack, **self.config}, changed.run)
-            _check_grids("--config", config)
-            changed.config = grid.merge(changed.config, config)
-            changed.notes += notes
-        if self.env is not None:
-            changed.config = {**changed.config, subject(changed.run): self.env}
-        if old_names.on_new_stack(changed.config):
-            changed.config, notes = old_values.move_clip_rewards(changed.config)
-            changed.notes += notes
+        changed.scheduler_config, notes = _scheduler_config(changed)
+        changed.notes += notes
         return changed
+
+    def _over_config(self, experiment: Experiment, changed: Experiment) -> None:
+        """Puts settings over those of the file, both translated for the algorithm and the API stack that come out."""
+        switches = {key: self.config[key] for key in old_names.SWITCHES if key in self.config}
+        new_stack = dataclasses.replace(changed, config=changed.config | switches).new_stack
+        if changed.written is not None and (changed.run, new_stack) != (experiment.run, experiment.new_stack):
+            where = f"{changed.where}: config"
+            changed.config, notes = old_names.translate_config(where, changed.written, changed.run, new_stack)
+            check_grids(where, changed.config)
+            changed.notes = [note for note in changed.notes if not note.startswith(where)] + notes
+        config, notes = old_names.translate_config("--config", self.config, changed.run, new_stack)
+        check_grids("--config", config)
+        changed.config = grid.merge(changed.config, config)
+        changed.notes += notes
+        if self.env is not None:
+            env, notes = old_values.translate("--env", {"env": self.env}, new_stack)
+            changed.config[subject(changed.run)] = env["env"]
+            changed.notes += notes
 
 
 def from_flags(run: str, env: str) -> Experiment:
@@ -185,8 +219,9 @@ def _from_python(path: Path) -> Experiment:
 
     base, config, stop = python_file.read(path)
     run = base.algo_class.__name__
-    criteria, notes = _stop(f"{path}: stop", stop, run)
-    return Experiment(where=str(path), name=path.stem, run=run, config=config, stop=criteria, notes=notes, base=base)
+    experiment = Experiment(where=str(path), name=path.stem, run=run, config=config, base=base)
+    experiment.stop, experiment.notes = _stop(f"{path}: stop", stop, run, experiment.new_stack, own_metrics=True)
+    return experiment
 
 
 def _read(path: Path) -> Any:
@@ -256,9 +291,10 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
             raise UsageError(f"{where}: {key!r} is missing")
     if not isinstance(block["run"], str):
         raise UsageError(f"{where}: run: expected the name of an algorithm, got {_kind(block['run'])}")
+    written = config
     config, more = old_names.translate_config(f"{where}: config", config, block["run"])
-    _check_grids(f"{where}: config", config)
-    stop, stop_notes = _stop(f"{where}: stop", block.get("stop"), block["run"])
+    check_grids(f"{where}: config", config)
+    stop, stop_notes = _stop(f"{where}: stop", block.get("stop"), block["run"], old_names.on_new_stack(config))
     storage_path = block.get("storage_path", Experiment.storage_path)
     for key, path in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
         if not isinstance(path, str):
@@ -274,7 +310,9 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         run=block["run"],
         config=config,
         stop=stop,
-        checkpoint=_checkpoint(f"{where}: checkpoint_config", block.get("checkpoint_config"), block["run"]),
+        checkpoint=_checkpoint(
+            f"{where}: checkpoint_config", block.get("checkpoint_config"), block["run"], old_names.on_new_stack(config)
+        ),
         num_samples=_integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
         max_failures=_integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
         storage_path=storage_path,
@@ -282,6 +320,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         scheduler=str(scheduler).lower(),
         scheduler_config=scheduler_config,
         notes=notes + more + stop_notes,
+        written=written,
     )
 
 
@@ -291,20 +330,17 @@ def _name(where: str, name: Any) -> str:
     return name
 
 
-def _stop(where: str, stop: Any, run: str) -> tuple[dict[str, float], list[str]]:
+def _stop(
+    where: str, stop: Any, run: str, new_stack: bool, own_metrics: bool = False
+) -> tuple[dict[str, float], list[str]]:
     if stop is None:
         return {}, []
     if not isinstance(stop, dict):
         raise UsageError(f"{where}: expected a mapping of metrics to numbers, got {_kind(stop)}")
-    stop, notes = old_names.translate_stop(where, stop)
-    known = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS, "env_runners/episode_len_mean")
-    if subject(run) == "task":
-        known = (*SUPERVISED_METRICS, *(name for name in TOP_METRICS if not name.startswith("num_")))
+    stop, notes = old_names.translate_stop(where, stop, new_stack)
     criteria = {}
     for metric, value in stop.items():
-        a_path = isinstance(metric, str) and "/" in metric and subject(run) == "env"
-        if not a_path and metric not in known:
-            raise unknown_key(where, metric, known, noun="metric", list_all=True)
+        _check_metric(where, metric, run, new_stack, own_metrics)
         number = as_number(value)
         if number is None or math.isnan(number):
             raise UsageError(f"{where}: {metric}: expected a number, got {_kind(value)}")
@@ -312,7 +348,43 @@ def _stop(where: str, stop: Any, run: str) -> tuple[dict[str, float], list[str]]
     return criteria, notes
 
 
-def _checkpoint(where: str, block: Any, run: str) -> dict[str, Any]:
+def _check_metric(where: str, metric: Any, run: str, new_stack: bool, own_metrics: bool = False) -> None:
+    """Refuses a metric that no result can have; ``own_metrics``: callbacks of the user's own may add some."""
+    known: tuple[str, ...] = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS, "env_runners/episode_len_mean")
+    known += () if new_stack else TOP_METRICS_OLD_STACK
+    if subject(run) == "task":
+        known = (*SUPERVISED_METRICS, *(name for name in TOP_METRICS if not name.startswith("num_")))
+    elif isinstance(metric, str) and "/" in metric:
+        root = metric.partition("/")[0]
+        roots = METRIC_ROOTS if new_stack else METRIC_ROOTS_OLD_STACK
+        if own_metrics or root in roots:
+            return
+        raise UsageError(f"{where}: {metric}: no result has {root!r}; paths begin with {', '.join(roots)}")
+    if metric not in known and not (own_metrics and isinstance(metric, str)):
+        raise unknown_key(where, metric, known, noun="metric", list_all=True)
+
+
+def _scheduler_config(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
+    """A scheduler's arguments with the settings and metrics in them under today's names."""
+    where = f"{experiment.where}: scheduler_config"
+    arguments, notes = dict(experiment.scheduler_config), []
+    for key in MUTATIONS:
+        if isinstance(arguments.get(key), dict):
+            inside = f"{where}: {key}"
+            arguments[key], more = old_names.translate_config(
+                inside, arguments[key], experiment.run, experiment.new_stack
+            )
+            notes += more
+    for key in ("metric", "time_attr"):
+        if isinstance(arguments.get(key), str) and subject(experiment.run) == "env":
+            named, more = old_names.translate_stop(f"{where}: {key}", {arguments[key]: 0}, experiment.new_stack)
+            (arguments[key],) = named
+            _check_metric(f"{where}: {key}", arguments[key], experiment.run, experiment.new_stack)
+            notes += more
+    return arguments, notes
+
+
+def _checkpoint(where: str, block: Any, run: str, new_stack: bool) -> dict[str, Any]:
     if block is None:
         return {}
     if not isinstance(block, dict):
@@ -336,15 +408,13 @@ def _checkpoint(where: str, block: Any, run: str) -> dict[str, Any]:
     if score and subject(run) == "env":
         if score.startswith("min-"):  # as Tune wrote it once
             score, block["checkpoint_score_order"] = score.removeprefix("min-"), "min"
-        ((score, _),) = old_names.translate_stop(where, {score: 0.0})[0].items()
-        if "/" not in score and score not in TOP_METRICS:
-            known = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS)
-            raise unknown_key(f"{where}: checkpoint_score_attribute", score, known, noun="metric", list_all=True)
+        (score,) = old_names.translate_stop(where, {score: 0.0}, new_stack)[0]
+        _check_metric(f"{where}: checkpoint_score_attribute", score, run, new_stack)
         block["checkpoint_score_attribute"] = score
     return block
 
 
-def _check_grids(where: str, config: dict[str, Any]) -> None:
+def check_grids(where: str, config: dict[str, Any]) -> None:
     """Checks every search, and makes numbers of the ends of ranges, which YAML may read as texts."""
     for path, block in grid.grids(config):
         key = ".".join(map(str, path))

@@ -2,16 +2,41 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-_ERROR_LINE = re.compile(
-    r"^(?:[A-Za-z_]\w*\.)*(?P<type>[A-Z]\w*(?:Error|Exception|NotFound|Interrupt|Exit))"
-    r"(?:: (?P<message>.*))?$"
-)
-_WRAPPERS = ("RayTaskError", "RayActorError", "ActorDiedError")
-_NOT_MESSAGE = ("Traceback", "During handling", "The above exception", "ray::", "\x1b[36mray::")
+from rllib_stpn.errors import users_place
+
+_FRAME = re.compile(r'^ +File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_ERROR_LINE = re.compile(r"^(?:(?:\w+|<locals>)\.)*(?P<type>[A-Za-z_]\w*)(?:\([\w.]*\))?(?:: (?P<message>.*))?$")
+_LIKE_AN_ERROR = re.compile(r"(?:Error|Exception|NotFound|Interrupt|Exit)$")
+_WRAPPERS = ("RayTaskError", "RayActorError", "ActorDiedError", "RemoteTraceback")
+_NOT_MESSAGE = ("Traceback", "During handling", "The above exception", "ray::", "\x1b[36mray::", "Failure # ")
+_CAUSED = "The above exception was the direct cause"
+#: Their messages are whole: they have the type of what was raised, and its place.
+WHOLE = ("UsageError", "RolloutError", "NonFiniteError", "NonFiniteObservationError")
 
 
-def root_error(traceback: str) -> tuple[str, str]:
+class Cause(NamedTuple):
+    """An error of a traceback.
+
+    Attributes:
+        kind: The name of its class.
+        message: Its message in one line, empty without one.
+        place: File and line of the user's own code, see :func:`rllib_stpn.errors.users_place`.
+    """
+
+    kind: str
+    message: str
+    place: str | None = None
+
+    def __str__(self) -> str:
+        if self.kind in WHOLE:
+            return self.message
+        told = f"{self.kind}: {self.message}" if self.message else self.kind
+        return f"{told} ({self.place})" if self.place else told
+
+
+def root_error(traceback: str) -> Cause:
     """The error that a user wants to know of a trial's chained tracebacks.
 
     Ray hands an error in an actor's constructor on as text only, so text is what is read.
@@ -20,25 +45,38 @@ def root_error(traceback: str) -> tuple[str, str]:
         traceback: The text of Tune's ``error.txt``.
 
     Returns:
-        The name of the error's class and its message in one line: of the last UsageError in the chain, else
-        of the last error that has a message.
+        The last error whose message is whole, such as a UsageError; else the last one, or, where that has no message
+        and was raised from another one, as RLlib does, the one that caused it.
     """
     errors = list(_errors(traceback.strip().splitlines()))
-    for wanted in (lambda kind, _: kind == "UsageError", lambda _, message: message, lambda *_: True):
-        for kind, message in reversed(errors):
-            if wanted(kind, message):
-                return kind, message
-    return "Error", " ".join(traceback.split())[-300:] or "unknown"
+    for cause, _ in reversed(errors):
+        if cause.kind in WHOLE:
+            return cause
+    while len(errors) > 1 and not errors[-1][0].message and errors[-1][1]:
+        errors.pop()
+    if errors:
+        return errors[-1][0]
+    return Cause("Error", " ".join(traceback.split())[-300:] or "unknown")
 
 
-def _errors(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields class and message of each traceback's last lines, in the order of the text."""
-    for start, line in enumerate(lines):
-        match = _ERROR_LINE.match(line)
-        if match and not match["type"].startswith(_WRAPPERS):
-            message = [match["message"] or ""]
-            for following in lines[start + 1 :]:  # A message may have several lines.
-                if following.startswith(_NOT_MESSAGE) or _ERROR_LINE.match(following):
-                    break
-                message.append(following)
-            yield match["type"], " ".join(" ".join(message).split())
+def _errors(lines: Sequence[str]) -> Iterator[tuple[Cause, bool]]:
+    """Yields the error at the end of each traceback, in the order of the text, and whether the one before caused it."""
+    frames: list[tuple[str, int]] = []
+    caused = False
+    for number, line in enumerate(lines):
+        if frame := _FRAME.match(line):
+            frames.append((frame["file"], int(frame["line"])))
+        elif line.startswith(_CAUSED):
+            caused = True
+        elif line.startswith(_NOT_MESSAGE):
+            continue
+        elif (match := _ERROR_LINE.match(line)) and (frames or _LIKE_AN_ERROR.search(match["type"])):
+            if not match["type"].startswith(_WRAPPERS):
+                message = [match["message"] or ""]
+                for following in lines[number + 1 :]:  # A message may have several lines.
+                    if following.startswith(_NOT_MESSAGE) or _FRAME.match(following):
+                        break
+                    message.append(following)
+                yield Cause(match["type"], " ".join(" ".join(message).split()), users_place(frames)), caused
+                caused = False
+            frames = []

@@ -64,6 +64,8 @@ class Resources:
         self.evaluation_env_runners = largest("evaluation_num_env_runners") if evaluates else 0
         self.learners = largest("num_learners")
         self.gpus_per_learner = largest("num_gpus_per_learner")
+        self.gpus_per_env_runner = largest("num_gpus_per_env_runner")
+        self.gpus_of_main_process = largest("num_gpus")  # of the old API stack
         per_learner = settings.get("num_cpus_per_learner", getattr(defaults, "num_cpus_per_learner", 0))
         self.cpus_per_learner = 1 if per_learner == "auto" else max(grid.choices(per_learner))
         self.main_process = largest("num_cpus_for_main_process")
@@ -88,7 +90,8 @@ class Resources:
     @property
     def gpus(self) -> float:
         """GPUs in all."""
-        return self.gpus_per_learner * max(1, self.learners)
+        runners = (self.env_runners + self.evaluation_env_runners) * self.gpus_per_env_runner
+        return self.gpus_of_main_process + self.gpus_per_learner * max(1, self.learners) + runners
 
     def too_much(self, room: Room) -> tuple[str, str] | None:
         """What there is no room for and what there is, such as "8 CPUs", "there are 2"; None if it fits."""
@@ -105,11 +108,12 @@ class Resources:
 
     def largest(self, room: Room) -> int:
         """CPUs that the trial's own process can have: with a learner in it, beside that one's GPUs."""
-        return room.largest(0 if self.learners else self.gpus_per_learner)
+        return room.largest(self.gpus_of_main_process + (0 if self.learners else self.gpus_per_learner))
 
     def exceed_gpus(self, room: Room) -> bool:
         """Whether there are too few GPUs, in all or for one process."""
-        return room.actors(self.gpus_per_learner) < max(1, self.learners)
+        learners = room.actors(self.gpus_per_learner) < max(1, self.learners)
+        return learners or room.actors(self.gpus_of_main_process) < 1 or self.gpus > sum(room.gpus)
 
 
 def fold(
@@ -140,8 +144,14 @@ def fold(
 
     if needs.exceed_gpus(room):
         asked = f"{needs.gpus:g} asked for, {_there_are(room.gpus)}"
-        notes.append(f"num_gpus_per_learner {needs.gpus_per_learner:g} -> 0: {asked}")
-        folded["num_gpus_per_learner"] = 0
+        for key, gpus in (
+            ("num_gpus", needs.gpus_of_main_process),
+            ("num_gpus_per_learner", needs.gpus_per_learner),
+            ("num_gpus_per_env_runner", needs.gpus_per_env_runner),
+        ):
+            if gpus:
+                notes.append(f"{key} {gpus:g} -> 0: {asked}")
+                folded[key] = 0
         needs = Resources(folded, defaults)
     too_much = needs.exceed_cpus(room)
     if needs.main_process > needs.largest(room):
@@ -175,6 +185,7 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, r
         if not grid.is_grid(evaluation):
             folded["evaluation_config"] = {"num_envs_per_env_runner": envs, **evaluation}
     folded["num_env_runners"] = 0
+    folded["_folded_env_runners"] = runners  # so that each environment is told what it would have been told there
     folded["num_envs_per_env_runner"] = grid.change(envs, lambda n: runners * n)
     total = _words(folded["num_envs_per_env_runner"])
     return (

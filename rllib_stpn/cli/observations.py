@@ -6,12 +6,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
-from ray.rllib.connectors.env_to_module.observation_preprocessor import SingleAgentObservationPreprocessor
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 
+from rllib_stpn.rollouts.preprocessing import FlatObservations, MeanStdFilter, Preprocessor
 
-class ScalePixels(SingleAgentObservationPreprocessor):
+
+class ScalePixels(Preprocessor):
     """uint8 images to float32 ``(p - 128) / 128``, which RLlib's own modules need and ours do by themselves."""
 
     def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> gym.Space:
@@ -27,7 +27,7 @@ class ScalePixels(SingleAgentObservationPreprocessor):
         return observations.astype(np.float32) / 128 - 1
 
 
-class AsFloats(SingleAgentObservationPreprocessor):
+class AsFloats(Preprocessor):
     """Whole numbers to float32: RLlib's ``MeanStdFilter`` keeps the kind, and cuts off what is behind the point."""
 
     def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> gym.Space:
@@ -44,27 +44,28 @@ class AsFloats(SingleAgentObservationPreprocessor):
         return observations.astype(np.float32)
 
 
-def connectors(prepared: bool, scaled: bool, filtered: bool) -> Callable[..., list[Any]]:
+def connectors(prepared: bool, layer: bool, filtered: bool) -> Callable[..., list[Any]]:
     """What RLlib calls for a list of env-to-module connectors.
 
     Args:
-        prepared: Whether observations other than a ``Box`` are flattened (numbers one-hot).
-        scaled: Whether, beside that, images of bytes are scaled.
+        prepared: Whether observations are brought into a form that the model takes: images stay images, numbers become
+            one-hot, and all else is laid out flat.
+        layer: Whether the model is one of our layers, which scales images of bytes and takes whole numbers by itself.
         filtered: Whether they get a mean of 0 and a standard deviation of 1.
     """
-    return functools.partial(_connectors, prepared, scaled, filtered)
+    return functools.partial(_connectors, prepared, layer, filtered)
 
 
 def _connectors(
-    prepared: bool, scaled: bool, filtered: bool, env: Any = None, spaces: Any = None, device: Any = None
+    prepared: bool, layer: bool, filtered: bool, env: Any = None, spaces: Any = None, device: Any = None
 ) -> list[Any]:
     pieces: list[Any] = []
     if prepared:
         space = spaces[INPUT_ENV_SINGLE_SPACES][0] if env is None else env.single_observation_space
-        if not isinstance(space, gym.spaces.Box):
-            pieces.append(FlattenObservations())
-        elif (scaled or filtered) and space.dtype == np.uint8 and len(space.shape) == 3:
+        if not isinstance(space, gym.spaces.Box) or len(space.shape) not in (1, 3):
+            pieces.append(FlatObservations())
+        elif (filtered or not layer) and space.dtype == np.uint8 and len(space.shape) == 3:
             pieces.append(ScalePixels())
-        elif filtered and not np.issubdtype(space.dtype, np.floating):
+        elif (filtered or not layer) and not np.issubdtype(space.dtype, np.floating):
             pieces.append(AsFloats())
     return [*pieces, MeanStdFilter()] if filtered else pieces

@@ -1,10 +1,14 @@
 """Names that RLlib changed or dropped since its old ``tuned_examples``, and what became of them."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from rllib_stpn.cli import grid, old_values
 from rllib_stpn.errors import UsageError
 
+#: The settings that choose between RLlib's API stacks.
+SWITCHES = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
 #: Old -> new name of an experiment's keys. A dot means a key inside the block before it.
 EXPERIMENT = {
     "checkpoint_freq": "checkpoint_config.checkpoint_frequency",
@@ -141,6 +145,9 @@ MODEL = {
     "lstm_weights_initializer": "lstm_kernel_initializer",
     "lstm_weights_initializer_config": "lstm_kernel_initializer_kwargs",
     "conv_kernel_initializer_config": "conv_kernel_initializer_kwargs",
+    **{f"{part}_bias_initializer_config": f"{part}_bias_initializer_kwargs" for part in ("fcnet", "lstm", "conv")},
+    "post_fcnet_bias_initializer": "head_fcnet_bias_initializer",
+    "post_fcnet_bias_initializer_config": "head_fcnet_bias_initializer_kwargs",
 }
 _NO_PREPROCESSOR = "environments deliver the observation the model sees; wrap yours where it does not"
 MODEL_DROPPED = {
@@ -152,7 +159,43 @@ MODEL_DROPPED = {
     "no_final_linear": "give the hidden sizes with fcnet_hiddens and head_fcnet_hiddens",
     "_time_major": "batches are [batch, time]",
     "always_check_shapes": "shapes are always checked",
+    "_use_default_native_models": "models are torch's",
+    "_disable_preprocessor_api": _NO_PREPROCESSOR,
+    "_disable_action_flattening": "actions are as the environment's space has them",
+    "encoder_latent_dim": "give the hidden sizes with fcnet_hiddens",
+    **{
+        f"conv_transpose_{kind}_initializer{config}": "no model has transposed convolutions"
+        for kind in ("kernel", "bias")
+        for config in ("", "_config")
+    },
+    **{
+        f"attention_{option}": "without use_attention there is no attention"
+        for option in (
+            "dim",
+            "head_dim",
+            "init_gru_gate_bias",
+            "memory_inference",
+            "memory_training",
+            "num_heads",
+            "num_transformer_units",
+            "position_wise_mlp_dim",
+            "use_n_prev_actions",
+            "use_n_prev_rewards",
+        )
+    },
 }
+_ONLY_OLD_STACK = (
+    "allowed is the old API stack (enable_rl_module_and_learner: false, enable_env_runner_and_connector_v2: false)"
+)
+_NO_PREVIOUS = f"the new API stack feeds no previous action or reward to the LSTM; {_ONLY_OLD_STACK}"
+#: What the model would have to have, and on the new API stack has not.
+MODEL_REFUSED = {
+    "lstm_use_prev_action": _NO_PREVIOUS,
+    "lstm_use_prev_reward": _NO_PREVIOUS,
+    "lstm_use_prev_action_reward": _NO_PREVIOUS,
+    "use_attention": f"the new API stack has no attention net; {_ONLY_OLD_STACK}, or a custom_model with memory",
+}
+_PER_MODULE = "algorithm_config_overrides_per_module"
 
 #: Algorithms that RLlib no longer has, and which of today's comes close.
 ALGORITHMS_DROPPED = {
@@ -180,8 +223,12 @@ METRICS = {
     "timesteps_total": "num_env_steps_sampled_lifetime",
     "num_env_steps_sampled": "num_env_steps_sampled_lifetime",
     "num_steps_sampled": "num_env_steps_sampled_lifetime",
-    "episodes_total": "env_runners/num_episodes_lifetime",
-    "episode_len_mean": "env_runners/episode_len_mean",
+    "info/num_env_steps_sampled": "num_env_steps_sampled_lifetime",
+    "info/num_steps_sampled": "num_env_steps_sampled_lifetime",
+    "info/num_steps_trained": "num_env_steps_trained",
+    "num_steps_trained": "num_env_steps_trained",
+    **{f"evaluation/episode_{name}_mean": f"evaluation/env_runners/episode_{name}_mean" for name in ("len", "return")},
+    **{f"{old}episode_len_mean": "env_runners/episode_len_mean" for old in ("", "sampler_results/")},
     **{f"episode_reward_{stat}": f"env_runners/{_RETURN}_{stat}" for stat in ("mean", "min", "max")},
     **{f"sampler_results/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
     **{f"env_runners/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
@@ -190,6 +237,13 @@ METRICS = {
         f"evaluation/sampler_results/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}"
         for s in ("mean", "min", "max")
     },
+}
+_TRAINED = "learners/__all_modules__/num_env_steps_trained_lifetime"
+#: The same for the new API stack alone.
+METRICS_NEW_STACK = {
+    "episodes_total": "env_runners/num_episodes_lifetime",
+    **dict.fromkeys(("num_env_steps_trained", "num_steps_trained"), _TRAINED),
+    **dict.fromkeys(("info/num_env_steps_trained", "info/num_steps_trained"), _TRAINED),
 }
 #: Short for a metric's path.
 METRIC_SHORTHANDS = {f"{_RETURN}_{stat}": f"env_runners/{_RETURN}_{stat}" for stat in ("mean", "min", "max")}
@@ -208,57 +262,81 @@ def translate_experiment(where: str, experiment: dict[str, Any]) -> tuple[dict[s
     return _translate(where, experiment, EXPERIMENT, EXPERIMENT_DROPPED)
 
 
-def translate_config(where: str, config: dict[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
-    """The same for an experiment's `config`, with its `model` block; `run` is its algorithm."""
-    new_stack = on_new_stack(config)
+def translate_config(
+    where: str, config: dict[str, Any], run: str, new_stack: bool | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """The same for an experiment's `config`, with the blocks of settings inside.
+
+    Args:
+        where: What to call it in notes and errors.
+        config: Its settings, searches still in them.
+        run: Its algorithm.
+        new_stack: Whether it is for RLlib's new API stack; None: as its own switches say.
+    """
+    new_stack = on_new_stack(config) if new_stack is None else new_stack
     renamed = {**CONFIG, **({**CONFIG_NEW_STACK, **CONFIG_OF_ALGORITHM.get(run, {})} if new_stack else {})}
     dropped = {**CONFIG_DROPPED, **(CONFIG_DROPPED_NEW_STACK if new_stack else {})}
     # Schedules that are off, as RLlib's own defaults are.
     config = {k: v for k, v in config.items() if v is not None or k not in ("lr_schedule", "entropy_coeff_schedule")}
-    if config.get("lr_schedule"):  # It wins over the constant rate that stood beside it.
+    if new_stack and config.get("lr_schedule"):  # It wins over the constant rate that stood beside it.
         config.pop("lr", None)
-    if config.get("entropy_coeff_schedule"):
+    if new_stack and config.get("entropy_coeff_schedule"):
         config.pop("entropy_coeff", None)
     if "evaluation_num_episodes" in config:
         config.setdefault("evaluation_duration_unit", "episodes")
-    config, respelled = old_values.translate(where, config) if new_stack else (config, [])
+    config, respelled = old_values.translate(where, config, new_stack)
     config, notes = _translate(where, config, renamed, dropped)
     notes = respelled + notes
-    framework = config.get("framework_str", "torch")
-    if isinstance(framework, str) and framework in ("tf", "tf2", "tfe"):
-        config["framework_str"] = "torch"
-        notes.append(f"{where}: framework: {framework} -> torch, the only one left")
+
+    def framework(name: Any) -> Any:
+        if name not in ("tf", "tf2", "tfe"):
+            return name
+        notes.append(f"{where}: framework: {name} -> torch, the only one left")
+        return "torch"
 
     def model(block: Any) -> Any:
         if not isinstance(block, dict):
             return block
+        off = {key for key in MODEL_REFUSED if block.get(key) in (False, None, 0)}
+        block = {key: value for key, value in block.items() if key not in off}
         block, more = _translate(f"{where}.model", block, MODEL, MODEL_DROPPED)
         notes.extend(more)
         return block
 
-    def evaluation(block: Any) -> Any:
+    def settings(below: str, block: Any) -> Any:
         if not isinstance(block, dict):
             return block
-        block, more = translate_config(f"{where}.evaluation_config", block, run)
+        block, more = translate_config(f"{where}.{below}", block, run, new_stack)
         notes.extend(more)
         return block
 
-    for key, translate in (("model", model if new_stack else None), ("evaluation_config", evaluation)):
-        if key in config and translate:
+    def settings_of_each(block: Any) -> Any:
+        if not isinstance(block, dict):
+            return block
+        return {each: settings(f"{_PER_MODULE}.{each}", below) for each, below in block.items()}
+
+    blocks: dict[str, Callable[[Any], Any]] = {
+        "framework_str": framework,
+        "evaluation_config": functools.partial(settings, "evaluation_config"),
+        _PER_MODULE: settings_of_each,
+    }
+    if new_stack:
+        blocks["model"] = model
+    for key, translate in blocks.items():
+        if key in config:
             config[key] = grid.change(config[key], translate)
     return config, list(dict.fromkeys(notes))
 
 
-def translate_stop(where: str, stop: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def translate_stop(where: str, stop: dict[str, Any], new_stack: bool = True) -> tuple[dict[str, Any], list[str]]:
     """The same for stop criteria; names come out as paths: ``env_runners/episode_return_mean``."""
-    stop, notes = _translate(where, _flatten(stop), METRICS, {})
+    stop, notes = _translate(where, _flatten(stop), METRICS | (METRICS_NEW_STACK if new_stack else {}), {})
     return {METRIC_SHORTHANDS.get(name, name): value for name, value in stop.items()}, notes
 
 
 def on_new_stack(config: dict[str, Any]) -> bool:
     """Whether these settings are for RLlib's new API stack, its default."""
-    switches = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
-    return all(config.get(switch, True) is not False for switch in switches)
+    return all(config.get(switch, True) is not False for switch in SWITCHES)
 
 
 def _translate(
@@ -272,12 +350,17 @@ def _translate(
         elif old in renamed:
             new = renamed[old]
             block, _, key = new.rpartition(".")
-            target = translated
+            both = UsageError(f"{where}: {old!r} is the old name of {new!r}, and both are given")
+
+            def put(target: Any, key: str = key, value: Any = value, both: UsageError = both) -> Any:
+                if target is not None and (not isinstance(target, dict) or key in target):
+                    raise both
+                return {**(target or {}), key: value}
+
             if block:
-                target = translated[block] = dict(translated.get(block) or {})
-            if key in target:
-                raise UsageError(f"{where}: {old!r} is the old name of {new!r}, and both are given")
-            target[key] = value
+                translated[block] = grid.change(translated.get(block), put)
+            else:
+                translated = put(translated)
             if old not in SILENT:
                 notes.append(f"{where}: {old} -> {new}")
     return translated, notes

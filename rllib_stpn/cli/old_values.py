@@ -33,47 +33,66 @@ REPLAY_TYPES = {
     "PrioritizedReplayBuffer": "PrioritizedEpisodeReplayBuffer",
     "MultiAgentPrioritizedReplayBuffer": "PrioritizedEpisodeReplayBuffer",
 }
-ENVS = {"Pendulum-v0": "Pendulum-v1", "FrozenLake-v0": "FrozenLake-v1", "LunarLander-v2": "LunarLander-v3"}
 _CLIPPING = ("stpn_envs:stpn/Atari-v0", "stpn_envs:stpn/Pong-v0", "stpn/Atari-v0", "stpn/Pong-v0")
 _MODULES = ("ray.rllib.examples.env.", "ray.rllib.examples.envs.classes.")
-_ATARI = re.compile(r"(?:ALE/(?P<v5>[A-Z]\w+)-v5|(?P<game>[A-Z]\w+?)(?P<kind>NoFrameskip|Deterministic)-v[04])")
+_VERSIONED = re.compile(r"(?P<name>[\w/-]*?)-v(?P<version>\d+)")
 
 
-def translate(where: str, config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def translate(where: str, config: dict[str, Any], new_stack: bool = True) -> tuple[dict[str, Any], list[str]]:
     """A config's settings as they are spelled today, and a note for each that changed.
 
     Args:
         where: What to call the config in notes.
         config: Settings, under old names or new ones. Not modified.
+        new_stack: Whether they are for RLlib's new API stack; the old one spells only environments otherwise.
     """
     config = dict(config)
-    notes = [
-        note for change in (_blocks, _exploration, _replay, _fragments, _environment, _atari) for note in change(config)
-    ]
+    changes = (_blocks, _exploration, _replay, _fragments, _environment) if new_stack else (_environment,)
+    notes = [note for change in changes for note in change(config)]
     return config, [f"{where}: {note}" for note in notes]
 
 
-def move_clip_rewards(config: dict[str, Any], env: str | None = None) -> tuple[dict[str, Any], list[str]]:
+def env_today(env: Any) -> Any:
+    """An environment's id as gymnasium and RLlib have it: the next version where this one is gone."""
+    import gymnasium
+
+    if not isinstance(env, str):
+        return env
+    if env.startswith(_MODULES[0]):
+        return _MODULES[1] + env.removeprefix(_MODULES[0])
+    found = _VERSIONED.fullmatch(env)
+    if found is None or _can_be_made(gymnasium.registry.get(env)):
+        return env
+    later = {
+        spec.version: spec_id
+        for spec_id, spec in gymnasium.registry.items()
+        if spec.version is not None and spec.version > int(found["version"]) and _can_be_made(spec)
+        if spec_id.rpartition("-v")[0] == found["name"]
+    }
+    return later[min(later)] if later else env
+
+
+def _can_be_made(spec: Any) -> bool:
+    """Whether it is one of gymnasium's, and not one that only says where it has gone (MuJoCo's versions 2 and 3)."""
+    return spec is not None and "raise" not in getattr(spec.entry_point, "__name__", "")
+
+
+def clip_rewards(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """``clip_rewards``, which the new API stack ignores, into the arguments of the environments here that clip.
 
     Args:
-        config: All settings of an experiment, or its ``evaluation_config``. Not modified.
-        env: The environment, where the settings name none.
+        config: Plain settings with ``env``. Not modified.
     """
     config = dict(config)
-    notes: list[str] = []
-    env = config.get("env", env)
-    if isinstance(config.get("evaluation_config"), dict):
-        config["evaluation_config"], notes = move_clip_rewards(config["evaluation_config"], env)
-    if isinstance(env, str) and config.get("clip_rewards") is not None:
-        clips = config.pop("clip_rewards")
-        if env in _CLIPPING:
-            config["env_config"] = grid.change(
-                config.get("env_config"), lambda block: {**(block or {}), "clip_rewards": clips}
-            )
-        elif clips:
-            notes.append(f"clip_rewards no longer means anything with {env}: have the environment clip its rewards")
-    return config, notes
+    env = config.get("env")
+    if not isinstance(env, str) or config.get("clip_rewards") is None:
+        return config, []
+    clips = config.pop("clip_rewards")
+    if env in _CLIPPING:
+        config["env_config"] = {**(config.get("env_config") or {}), "clip_rewards": clips}
+    elif clips:
+        return config, [f"clip_rewards no longer means anything with {env}: have the environment clip its rewards"]
+    return config, []
 
 
 def _blocks(config: dict[str, Any]) -> Iterator[str]:
@@ -101,19 +120,31 @@ def _exploration(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _replay(config: dict[str, Any]) -> Iterator[str]:
-    replay = config.get("replay_buffer_config")
-    if not isinstance(replay, dict) or grid.is_grid(replay):
-        return
-    replay = config["replay_buffer_config"] = dict(replay)
-    for old in [key for key in replay if key in REPLAY]:
-        replay[REPLAY[old]] = replay.pop(old)
-        yield f"replay_buffer_config.{old} -> {REPLAY[old]}"
-    for old in [key for key in replay if key in REPLAY_DROPPED]:
-        del replay[old]
-        yield f"replay_buffer_config.{old} no longer means anything: episodes are what is stored and replayed"
-    if str(replay.get("type")) in REPLAY_TYPES:
-        old, replay["type"] = replay["type"], REPLAY_TYPES[replay["type"]]
-        yield f"replay_buffer_config.type: {old} -> {replay['type']}"
+    notes: list[str] = []
+
+    def kind(old: Any) -> Any:
+        new = REPLAY_TYPES.get(old, old) if isinstance(old, str) else old
+        if new != old:
+            notes.append(f"replay_buffer_config.type: {old} -> {new}")
+        return new
+
+    def block(replay: Any) -> Any:
+        if not isinstance(replay, dict):
+            return replay
+        notes.extend(f"replay_buffer_config.{old} -> {REPLAY[old]}" for old in replay if old in REPLAY)
+        notes.extend(
+            f"replay_buffer_config.{old} no longer means anything: episodes are what is stored and replayed"
+            for old in replay
+            if old in REPLAY_DROPPED
+        )
+        replay = {REPLAY.get(key, key): value for key, value in replay.items() if key not in REPLAY_DROPPED}
+        if "type" in replay:
+            replay["type"] = grid.change(replay["type"], kind)
+        return replay
+
+    if "replay_buffer_config" in config:
+        config["replay_buffer_config"] = grid.change(config["replay_buffer_config"], block)
+    yield from dict.fromkeys(notes)
 
 
 def _fragments(config: dict[str, Any]) -> Iterator[str]:
@@ -124,32 +155,8 @@ def _fragments(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _environment(config: dict[str, Any]) -> Iterator[str]:
-    env = config.get("env")
-    if isinstance(env, str):
-        new = ENVS.get(env, env)
-        if env.startswith(_MODULES[0]):
-            new = _MODULES[1] + env.removeprefix(_MODULES[0])
-        if new != env:
-            config["env"] = new
-            yield f"env: {env} -> {new}"
-
-
-def _atari(config: dict[str, Any]) -> Iterator[str]:
-    """RLlib's old stack made small grey frames of Atari games; models without filters of their own need them."""
-    env, model, arguments = config.get("env"), config.get("model") or {}, config.get("env_config") or {}
-    found = _ATARI.fullmatch(env) if isinstance(env, str) else None
-    if not found or grid.is_grid(model) or "conv_filters" in model or "custom_model" in model:
-        return
-    game = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", found["v5"] or found["game"]).lower()
-    sticky, skip = (0.25, 4) if found["v5"] else (0.0, 1 if found["kind"] == "NoFrameskip" else 4)
-    config["env"] = "stpn_envs:stpn/Atari-v0"
-    config["env_config"] = {
-        "game": game,
-        "frame_skip": arguments.get("frameskip", skip),
-        "repeat_action_probability": arguments.get("repeat_action_probability", sticky),
-        "full_action_space": arguments.get("full_action_space", False),
-        "clip_rewards": config.pop("clip_rewards", None) is not False,
-    }
-    for key in sorted(arguments.keys() - {"frameskip", "repeat_action_probability", "full_action_space"}):
-        yield f"env_config.{key} means nothing to {config['env']}: left out"
-    yield f"env: {env} -> {config['env']}, {game}: grey frames of 84 x 84 as RLlib's wrappers made them, one at a time"
+    if "env" in config:
+        given, config["env"] = config["env"], grid.change(config["env"], env_today)
+        for old, new in zip(grid.choices(given), grid.choices(config["env"]), strict=True):
+            if old != new:
+                yield f"env: {old} -> {new}"

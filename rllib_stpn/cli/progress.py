@@ -11,6 +11,8 @@ from ray.tune import Callback
 from rllib_stpn.cli.stopping import metric
 
 _HEADER_EVERY = 20
+#: Where a result has what its trial survived, as RLlib's fault settings say: one line each.
+SURVIVED = "survived"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Progress(Callback):
         first = trial.trial_id not in self._before
         if first:
             self._tell_missing(result)
+        for survived in result.get(SURVIVED) or ():
+            print(f"note: {survived}", flush=True)
         line = self._line(trial.trial_id, result)
         if first or result.get("done") or time.monotonic() - self._last_line >= self._seconds:
             self._print(trial.trial_id, line)

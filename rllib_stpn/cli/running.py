@@ -18,6 +18,7 @@ from rllib_stpn.cli.ray_session import Machine, ray_running
 from rllib_stpn.cli.resuming import Finished, as_begun, can_go_on, remember
 from rllib_stpn.cli.schedulers import make_scheduler, tune_space
 from rllib_stpn.cli.stopping import Interruption, StopWhen, abort
+from rllib_stpn.cli.waiting import Waiting, refuse_what_never_comes
 from rllib_stpn.errors import UsageError
 from rllib_stpn.registration import how_to_register
 from rllib_stpn.report import provenance
@@ -85,7 +86,16 @@ def _fit(experiment: Experiment, room: Room, strict: bool, own_machine: bool) ->
     except UsageError as error:
         raise UsageError(f"{experiment.where}: {error}") from None
     for note in notes:
-        print(f"folded: {experiment.name}: {note}")
+        print(f"folded: {experiment.name}: {note}", flush=True)
+    if own_machine and not _joins():
+        refuse_what_never_comes(experiment, room)
+
+
+def _joins() -> bool:
+    """Whether Ray runs in this process already, and has what it has."""
+    import ray
+
+    return ray.is_initialized()
 
 
 def _gpus() -> int:
@@ -137,6 +147,7 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
             callbacks=[
                 finished,
                 stopper.watch(),
+                Waiting(),
                 Progress(experiment.num_trials, experiment.stop, terms=_terms(experiment)),
             ],
             verbose=0,
@@ -178,7 +189,7 @@ def _terms(experiment: Experiment) -> Terms:
 
 def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption: Interruption, verbosity: int) -> int:
     """Prints how each trial ended and where its files are; returns the exit code."""
-    code = 0
+    failures = []
     checkpoint = registration = None
     terms = _terms(experiment)
     for result in results:
@@ -186,7 +197,8 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
         of_trial = metrics.get("config", {}).get(subject(experiment.run), _subject(experiment))
         label = f"{experiment.run} on {of_trial}"
         if result.error is not None:
-            code = max(code, _tell_failure(label, result, verbosity))
+            print(f"\n{label}: failed", flush=True)
+            failures.append(result)
         else:
             steps = metrics.get(terms.counter) or 0
             done = f"{metrics.get('training_iteration', 0)} iterations, {steps:,.0f} {terms.counted}"
@@ -207,6 +219,7 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
         lines += ["algorithm.train()"]
         print("continue    " + "\n            ".join(lines))
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
+    code = max((_tell_failure(result, verbosity) for result in failures), default=0)  # last, where users look
     return interruption.exit_code if interruption.signal is not None else code
 
 
@@ -219,15 +232,13 @@ def _registration(experiment: Experiment, env: Any) -> str | None:
     return how_to_register(env) or (None if on_new_stack else "rllib_stpn.register()")
 
 
-def _tell_failure(label: str, result: Any, verbosity: int) -> int:
+def _tell_failure(result: Any, verbosity: int) -> int:
     error_file = Path(result.path) / "error.txt"
     text = str(result.error)
     with contextlib.suppress(OSError):
         text = error_file.read_text()
-    kind, message = root_error(text)
-    print(f"\n{label}: failed", flush=True)
+    cause = root_error(text)
     if verbosity:
         print(text, file=sys.stderr)
-    told = message if kind == UsageError.__name__ else f"{kind}: {message}"
-    print(f"rllib: error: {told} (traceback: {error_file})", file=sys.stderr)
-    return 2 if kind == UsageError.__name__ else 1
+    print(f"rllib: error: {cause} (traceback: {error_file})", file=sys.stderr)
+    return 2 if cause.kind == UsageError.__name__ else 1

@@ -4,9 +4,10 @@ import inspect
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
+from ray.tune.schedulers.pb2 import PB2, has_sklearn
 
 from rllib_stpn.cli import grid
-from rllib_stpn.cli.experiments import Experiment, as_number, subject, unknown_key
+from rllib_stpn.cli.experiments import MUTATIONS, Experiment, as_number, subject, unknown_key
 from rllib_stpn.cli.resuming import Finished, unless
 from rllib_stpn.errors import UsageError
 
@@ -14,6 +15,7 @@ _CLASSES: dict[str, type[TrialScheduler]] = {
     "fifo": FIFOScheduler,
     "asha": AsyncHyperBandScheduler,
     "pbt": PopulationBasedTraining,
+    "pb2": PB2,
 }
 
 
@@ -30,6 +32,8 @@ def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> 
     Raises:
         UsageError: An argument that it does not have or does not take.
     """
+    if experiment.scheduler == "pb2" and not has_sklearn:
+        raise UsageError(f"{experiment.where}: scheduler: pb2 needs scikit-learn: pip install scikit-learn")
     kind = _CLASSES[experiment.scheduler]
     where = f"{experiment.where}: scheduler_config: {experiment.scheduler}"
     allowed = [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
@@ -44,8 +48,9 @@ def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> 
         return kind()
     metric, mode = _goal(experiment)
     given = dict(experiment.scheduler_config)
-    if "hyperparam_mutations" in given:
-        given["hyperparam_mutations"] = _numbers(given["hyperparam_mutations"])
+    for key in MUTATIONS:
+        if key in given:
+            given[key] = _mutations(_numbers(given[key]))
     try:
         arguments = {"metric": metric, "mode": mode, **tune_space(given)}
     except (TypeError, ValueError) as error:
@@ -60,6 +65,13 @@ def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> 
         return kind(**arguments)
     except Exception as error:  # They check by assertions, ValueError, TypeError and TuneError.
         raise UsageError(f"{where}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _mutations(value: Any) -> Any:
+    """With lists in place of ``choice``, to whose neighbours Tune moves; it would multiply what a choice has drawn."""
+    if grid.kind(value) == "choice":
+        return value["choice"]
+    return {key: _mutations(below) for key, below in value.items()} if isinstance(value, dict) else value
 
 
 def _numbers(value: Any) -> Any:

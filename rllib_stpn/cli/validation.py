@@ -7,9 +7,9 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from rllib_stpn.cli import grid, old_names
-from rllib_stpn.cli.building import TRAINABLES, build_config, default_config
-from rllib_stpn.cli.experiments import Experiment, as_number, unknown_key
+from rllib_stpn.cli import atari, compatibility, grid, never_read, old_names
+from rllib_stpn.cli.building import TRAINABLES, build_config, default_config, first_sentences, validate
+from rllib_stpn.cli.experiments import Experiment, as_number, check_grids, unknown_key
 from rllib_stpn.errors import UsageError
 from rllib_stpn.registration import register_class
 
@@ -30,6 +30,9 @@ _AUTO: dict[str, type] = {
     "num_cpus_per_learner": float,
     "rollout_fragment_length": int,
 }
+#: CPUs and GPUs, of which a process may have a part.
+_FRACTIONS = {f"num_{kind}_per_{actor}" for kind in ("cpus", "gpus") for actor in ("env_runner", "learner")}
+_FRACTIONS |= {"num_gpus", "num_cpus_for_main_process"}
 _AT_LEAST_ONE = {
     "num_envs_per_env_runner",
     "train_batch_size",
@@ -42,13 +45,18 @@ _NEVER_NONE = {"lr", "gamma"}
 #: Attributes of an AlgorithmConfig that are no settings.
 _NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
 _MOST_POINTS_TO_BUILD = 64
+#: Settings that hold others, or have a check of their own.
+_BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module")
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Experiment) -> list[str]:
     """Checks an experiment's settings against its algorithm, and makes numbers of texts like ``1e-4``.
 
     Every point of the grid (the first 64 of them) is built once, so that what RLlib itself refuses is told
-    before Ray starts.
+    before Ray starts. So are the settings that a scheduler may change them to.
+
+    Returns:
+        What the user should know of settings that are taken otherwise than they are written, or not at all.
 
     Raises:
         UsageError: Naming the file, the key, what was given and what is allowed.
@@ -62,7 +70,7 @@ def check(experiment: Experiment) -> None:
                 build_config(experiment.run, point)
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
-        return
+        return []
     import rllib_stpn
 
     rllib_stpn.register()
@@ -70,17 +78,120 @@ def check(experiment: Experiment) -> None:
         defaults = default_config(experiment.run, experiment.base)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    experiment.config = _checked(f"{where}: config", experiment.config, defaults)
-    if "env" in experiment.config:  # A Python file may have a class.
-        experiment.config["env"] = grid.change(experiment.config["env"], lambda env: _env(f"{where}: env", env))
-    for point in itertools.islice(grid.points(experiment.config), _MOST_POINTS_TO_BUILD):
+    experiment.config = _checked(f"{where}: config", experiment.config, defaults, experiment.new_stack)
+    _check_goals(experiment, defaults)
+    notes = _without_effect(experiment, defaults)
+    mutations, more = _checked_mutations(experiment, defaults)
+    notes += more
+    begun = grid.merge(mutations, experiment.config)  # Tune draws what a trial has not
+    if experiment.scheduler == "pb2":  # fractions, where the settings are whole numbers
+        experiment.config = begun
+    if mutations:
+        changed = f"{where}: scheduler_config: {_mutations_key(experiment)}"
+        for point in itertools.islice(grid.points(grid.merge(begun, mutations)), _MOST_POINTS_TO_BUILD):
+            _build(f"{changed}: {', '.join(f'{name} {point[name]}' for name in mutations)}", experiment, point)
+    spaces: compatibility.Spaces = {}
+    for point in itertools.islice(grid.points(begun), _MOST_POINTS_TO_BUILD):
+        _, more = atari.fit(point, experiment.new_stack, experiment.base is not None)
+        notes += [f"{where}: config: {note}" for note in more]
+        config = _build(f"{where}: config", experiment, point)
         try:
-            config = build_config(experiment.run, point, experiment.base)
-            config.validate()
+            more = compatibility.check(config, prepared=experiment.base is None, known=spaces)
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"{where}: config: RLlib refuses it: {_first_sentences(error)}") from error
+        notes += [f"{where}: {note}" for note in more]
+    return list(dict.fromkeys(notes))
+
+
+def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
+    try:
+        config = build_config(experiment.run, point, experiment.base)
+    except UsageError as error:
+        raise UsageError(f"{experiment.where}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{where}: RLlib refuses it: {first_sentences(error)}") from error
+    try:
+        validate(config)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return config
+
+
+def _mutations_key(experiment: Experiment) -> str:
+    return "hyperparam_bounds" if experiment.scheduler == "pb2" else "hyperparam_mutations"
+
+
+def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str, Any], list[str]]:
+    """The settings that a scheduler gives to trials, as searches, and what should be known of them."""
+    key = _mutations_key(experiment)
+    given = experiment.scheduler_config.get(key)
+    if experiment.scheduler not in ("pbt", "pb2") or not isinstance(given, dict):
+        return {}, []
+    where = f"{experiment.where}: scheduler_config: {key}"
+    searches = _as_searches(given, bounds=experiment.scheduler == "pb2")
+    check_grids(where, searches)
+    searches = _checked(where, searches, defaults, experiment.new_stack)
+    sizes = sorted(set(searches.get("model") or {}) - {"max_seq_len"})
+    if sizes:
+        raise UsageError(
+            f"{where}: model: {sizes[0]}: a trial goes on with the weights of another, which fit no other model; "
+            "a grid_search in config compares models"
+        )
+    return searches, never_read.notes(where, searches, experiment.run) if experiment.new_stack else []
+
+
+def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
+    """Mutations as searches: Tune takes lists of values, and of two bounds, without their kind."""
+    searches: dict[str, Any] = {}
+    for name, value in mutations.items():
+        if isinstance(value, dict) and not grid.is_grid(value):
+            searches[name] = _as_searches(value, bounds)
+        elif isinstance(value, list) and bounds and len(value) == 2:
+            low, high = (as_number(end) for end in value)
+            if isinstance(low, int) and isinstance(high, int):
+                searches[name] = {"randint": [low, high + 1]}
+            else:
+                searches[name] = {"uniform": [low, high]}
+        else:
+            searches[name] = {"choice": value} if isinstance(value, list) else value
+    return searches
+
+
+def _check_goals(experiment: Experiment, defaults: Any) -> None:
+    """Refuses stop criteria that are never met, as no result has them."""
+    from ray.rllib.utils import metrics
+
+    interval = experiment.config.get("evaluation_interval", defaults.evaluation_interval)
+    of_env_runners = {value for value in vars(metrics).values() if isinstance(value, str)}
+    of_env_runners |= {"custom_metrics", "energy", "episodes_this_iter", "hist_stats", "sampler_perf"}
+    for path in experiment.stop:
+        root, *below = path.split("/")
+        where = f"{experiment.where}: stop: {path}"
+        if root == "evaluation" and not any(grid.choices(interval)):
+            raise UsageError(f"{where}: without evaluation_interval there is no evaluation")
+        if root == "evaluation" and below[:1] == ["env_runners"]:
+            root, *below = below
+        if root == "env_runners" and below and experiment.base is None and below[0] not in of_env_runners:
+            known = [name for name in sorted(of_env_runners) if name.startswith(("episode", "num_", "agent", "module"))]
+            raise unknown_key(where, below[0], known, noun="metric")
+
+
+def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
+    """The settings that nothing reads."""
+    if not experiment.new_stack:
+        return []
+    where = f"{experiment.where}: config"
+    notes = never_read.notes(where, experiment.config, experiment.run)
+    if experiment.base is not None:
+        usual = vars(experiment.base.algo_class.get_default_config())
+        known = never_read.reasons(experiment.run)
+        changed = [key for key in known if key in usual and getattr(defaults, key, usual[key]) != usual[key]]
+        notes += never_read.notes(where, changed, experiment.run)
+    for block in grid.choices(experiment.config.get("evaluation_config")):
+        notes += never_read.notes(f"{where}.evaluation_config", block or {}, experiment.run)
+    for block in grid.choices(experiment.config.get("model")):
+        notes += never_read.of_model(f"{where}.model", block or {})
+    return notes
 
 
 def _checkpoint(where: str, path: str, run: str) -> str:
@@ -96,34 +207,54 @@ def _checkpoint(where: str, path: str, run: str) -> str:
     return str(checkpoint.absolute())
 
 
-def _checked(where: str, settings: Mapping[str, Any], defaults: Any) -> dict[str, Any]:
-    known = {"bootstrap_truncated": True, "model": {}, "train_batch_size_per_learner": None, **vars(defaults)}
+def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: bool) -> dict[str, Any]:
+    known = {
+        "bootstrap_truncated": True,
+        "_folded_env_runners": 0,
+        "model": {},
+        "train_batch_size_per_learner": None,
+        **vars(defaults),
+    }
     known = {key: default for key, default in known.items() if key not in _NOT_SETTINGS}
     needed = _NEVER_NONE - ({"lr"} if "actor_lr" in known else set())  # SAC and its like have several rates instead
-    checked = {}
-    for key, value in settings.items():
-        if key not in known:
-            raise unknown_key(where, key, [name for name in known if not name.startswith("_")])
-        check_value = functools.partial(_value, where, key, default=known[key], needed=key in needed)
-        checked[key] = grid.change(value, check_value)
-    new_stack = old_names.on_new_stack(dict(settings))
 
     def block(key: str, value: Any) -> Any:
+        if key == "env":
+            return _env(f"{where}: env", value) if value is not None else None  # A Python file may have a class.
         if not isinstance(value, dict):
             return value
         if key == "model":
             return _check_model(f"{where}.model", value, new_stack)
-        return _checked(f"{where}.evaluation_config", value, defaults)
+        if key == "evaluation_config":
+            return _checked(f"{where}.evaluation_config", value, defaults, new_stack)
+        return {
+            each: _checked(f"{where}.{key}.{each}", below, defaults, new_stack) if isinstance(below, dict) else below
+            for each, below in value.items()
+        }
 
-    for key in ("model", "evaluation_config"):
-        if key in checked:
+    checked = {}
+    for key, value in settings.items():
+        if key not in known:
+            raise unknown_key(where, key, [name for name in known if not name.startswith("_")])
+        if grid.kind(value) in ("uniform", "loguniform") and _kind(key, known[key]) is int:
+            raise UsageError(f"{where}: {key}: {grid.kind(value)} draws fractions, allowed are randint and choice")
+        check_value = functools.partial(_value, where, key, default=known[key], needed=key in needed)
+        checked[key] = grid.change(value, check_value)
+        if key in _BLOCKS:
             checked[key] = grid.change(checked[key], functools.partial(block, key))
     return checked
 
 
+def _kind(key: str, default: Any) -> type:
+    """What a setting's values are."""
+    if key in _FRACTIONS:
+        return float
+    return _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
+
+
 def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
     """The value, a number where it is a number's text; or an error where it cannot be the setting's."""
-    kind = _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
+    kind = _kind(key, default)
     where = f"{where}: {key}"
     if value is None:
         if (key.startswith("num_") or needed or kind is bool) and default is not None:
@@ -144,6 +275,9 @@ def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
             least = 1 if key in _AT_LEAST_ONE else 0
             if number < least and (key.startswith("num_") or key in _AT_LEAST_ONE or key == "seed"):
                 raise UsageError(f"{where}: got {value}, the least is {least}")
+        if key in _FRACTIONS and (number < 0 or ("gpus" in key and number > 1 and number != int(number))):
+            allowed = "a whole number, or a part of 1" if "gpus" in key else "a number from 0"
+            raise UsageError(f"{where}: got {value}, allowed is {allowed}")
         return number
     if kind is dict and not isinstance(value, dict) and key != "policies":
         raise _wrong(where, value, kind)
@@ -170,6 +304,9 @@ def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError
 
 
 def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mapping[str, Any]:
+    refused = [key for key in model if new_stack and key in old_names.MODEL_REFUSED and model[key]]
+    if refused:
+        raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
     if model.get("custom_model") and new_stack:
         return model  # The model's own check, when the settings are built, names keys and options.
     if new_stack:
@@ -178,7 +315,7 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
         from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
         known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
-        known |= {"custom_model", "custom_model_config"}
+        known |= {"custom_model", "custom_model_config", *old_names.MODEL_REFUSED}
     else:
         from ray.rllib.models.catalog import MODEL_DEFAULTS
 
@@ -213,8 +350,8 @@ def _env(where: str, env: Any) -> str:
             importlib.import_module(module)
         except ImportError as error:
             raise UsageError(f"{where}: {env!r}: module {module!r} cannot be imported: {error}") from error
-    elif env.startswith("ALE/"):
-        importlib.import_module("ale_py")
+    if atari.is_a_game(env):
+        return env
     try:
         gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
@@ -223,8 +360,3 @@ def _env(where: str, env: Any) -> str:
         hint = f"; did you mean {' or '.join(close)}?" if close and "Did you mean" not in str(error) else ""
         raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
     return env
-
-
-def _first_sentences(error: Exception, limit: int = 400) -> str:
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -7,6 +7,7 @@ everything that works with ``DefaultPPOTorchRLModule`` works here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import gymnasium as gym
@@ -17,12 +18,14 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT, Encoder
 from ray.rllib.core.models.configs import ModelConfig, RecurrentEncoderConfig
 from ray.rllib.core.models.torch.base import TorchModel
+from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
 from torch import nn
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import overwriting_states
 from rllib_stpn.layers import make_layer
-from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS
+from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS, SeveralActions
+from rllib_stpn.models.spaces import flat_action_space
 
 IS_FIRST = "is_first"
 """Column of the train batch: ``[B, T]`` bool, True where an episode begins."""
@@ -134,7 +137,36 @@ class LayerEncoder(TorchModel, Encoder):
         return {ENCODER_OUT: encoded, Columns.STATE_OUT: state_out}
 
 
-class LayerCatalog(PPOCatalog):
+class ActorCriticCatalog(PPOCatalog):
+    """PPO's catalog for every action space that has a distribution, and for ``free_log_std`` with memory.
+
+    Its action space is :func:`rllib_stpn.models.spaces.flat_action_space` of the environment's.
+    """
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: dict) -> None:
+        super().__init__(observation_space, flat_action_space(action_space), model_config_dict)
+
+    @classmethod
+    def _get_dist_cls_from_action_space(cls, action_space: gym.Space, *, framework: str | None = None):
+        if isinstance(action_space, gym.spaces.Dict | gym.spaces.Tuple) and framework == "torch":
+            of_part = functools.partial(cls._get_dist_cls_from_action_space, framework="torch")
+            return SeveralActions.of(action_space, of_part)
+        return super()._get_dist_cls_from_action_space(action_space, framework=framework)
+
+    def build_pi_head(self, framework: str) -> TorchModel:
+        """Builds the policy's head."""
+        head = super().build_pi_head(framework)
+        return FreeLogStdHead(self.pi_head_config) if isinstance(head, TorchFreeLogStdMLPHead) else head
+
+
+class FreeLogStdHead(TorchFreeLogStdMLPHead):
+    """RLlib's head whose standard deviations are parameters, also for inputs with an axis of time, ``[B, T, ...]``."""
+
+    def _forward(self, inputs: torch.Tensor, **kwargs) -> torch.Tensor:
+        return super()._forward(inputs.flatten(0, -2), **kwargs).unflatten(0, inputs.shape[:-1])
+
+
+class LayerCatalog(ActorCriticCatalog):
     """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder.
 
     ``model_config["custom_model_config"]`` holds the layer's options. The keys of RLlib's ``DefaultModelConfig``
@@ -156,8 +188,8 @@ class LayerCatalog(PPOCatalog):
         if not isinstance(observation_space, gym.spaces.Box) or len(observation_space.shape) not in (1, 3):
             raise UsageError(
                 f"model {name}: observation space: got {observation_space}, allowed are Box with one dimension "
-                "and Box with three (an image, channels last); RLlib's FlattenObservations connector turns other "
-                "spaces into the first"
+                "and Box with three (an image, channels last); the connector rllib_stpn.rollouts.FlatObservations "
+                "turns other spaces into the first"
             )
         tokenizer = None
         if len(observation_space.shape) == 3 or model_config_dict["fcnet_hiddens"]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import torch
-from ray.rllib.core.distribution.torch.torch_distribution import TorchDiagGaussian
+import tree
+from ray.rllib.core.distribution.torch.torch_distribution import TorchDiagGaussian, TorchMultiDistribution
 from ray.rllib.models.torch.torch_action_dist import TorchDiagGaussian as OldTorchDiagGaussian
 from ray.rllib.models.torch.torch_action_dist import TorchDistributionWrapper
+from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 from torch.nn.functional import softplus
 
 from rllib_stpn.errors import UsageError
@@ -32,6 +37,44 @@ class SoftplusGaussian(TorchDiagGaussian):
         """Number of model outputs for an action space."""
         _check_space(space)
         return TorchDiagGaussian.required_input_dim(space)
+
+
+class SeveralActions(TorchMultiDistribution):
+    """Independent actions in dicts and tuples.
+
+    RLlib's own takes an axis of length 1 for one too many, which it is not where a sequence has one step, and adds
+    up the log-probabilities of the most probable actions in shapes that do not fit.
+    """
+
+    @classmethod
+    def of(cls, space: gym.Space, of_part: Callable[[gym.Space], Any]) -> type[SeveralActions]:
+        """The distribution for a space of nested ``Dict`` and ``Tuple``; ``of_part`` gives the one of each part."""
+        struct = get_base_struct_from_space(space)
+        kinds = tree.map_structure(of_part, struct)
+        lengths = [
+            int(kind.required_input_dim(part))
+            for kind, part in zip(tree.flatten(kinds), tree.flatten(struct), strict=True)
+        ]
+        return cls.get_partial_dist_cls(space=space, child_distribution_cls_struct=kinds, input_lens=lengths)
+
+    def logp(self, value: Any) -> torch.Tensor:
+        """Log-probability of ``value``, in dicts and tuples as the space has them, summed over the parts."""
+        flat = tree.flatten(value)
+        return sum(part.logp(v) for part, v in zip(self._flat_child_distributions, flat, strict=True))
+
+    def to_deterministic(self) -> TorchMultiDistribution:
+        """The most probable action of each part."""
+        parts = [part.to_deterministic() for part in self._flat_child_distributions]
+        return _Certain(tree.unflatten_as(self._original_struct, parts), self)
+
+
+class _Certain(TorchMultiDistribution):
+    def __init__(self, parts: Any, of: SeveralActions) -> None:
+        super().__init__(parts)
+        self._of = of
+
+    def logp(self, value: Any) -> torch.Tensor:
+        return torch.zeros_like(self._of.logp(value))
 
 
 class OldStackSoftplusGaussian(OldTorchDiagGaussian):

@@ -9,12 +9,17 @@ from ray.rllib.algorithms.appo.torch.default_appo_torch_rl_module import Default
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
 
+from rllib_stpn.models.catalog import ActorCriticCatalog
+
 
 class MemoryRLModule(DefaultAPPOTorchRLModule):
     """RLlib's actor-critic module, which env runners can ask for values too. For PPO, A2C, IMPALA and APPO.
 
     With ``LayerCatalog`` its encoder is one of our layers; without, what RLlib's own catalog makes of the model config.
     """
+
+    def __init__(self, *args: Any, catalog_class: type[ActorCriticCatalog] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, catalog_class=catalog_class or ActorCriticCatalog, **kwargs)
 
     def get_non_inference_attributes(self) -> list[str]:
         """APPO's target networks, where it made them; not the value function, which env runners get, too.

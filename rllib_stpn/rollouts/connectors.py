@@ -7,11 +7,11 @@ without an equivalent is refused by name, never dropped.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tree
 from ray.rllib.connectors.common.flatten_observations import FlattenObservations
 from ray.rllib.connectors.common.numpy_to_tensor import NumpyToTensor
 from ray.rllib.connectors.env_to_module import (
@@ -29,10 +29,10 @@ from ray.rllib.connectors.module_to_env import (
     TensorToNumpy,
     UnBatchToIndividualItems,
 )
-from ray.rllib.utils.numpy import SMALL_NUMBER, flatten_inputs_to_1d_tensor
-from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
+from ray.rllib.utils.numpy import flatten_inputs_to_1d_tensor
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.rollouts.preprocessing import actions_for_env, filter_batched
 from rllib_stpn.rollouts.thin_states import ThinStates
 
 Transform = Callable[[Any], Any]
@@ -68,7 +68,7 @@ def action_transforms(pipeline: Any) -> list[Transform]:
     Raises:
         UsageError: A connector that cannot run batched.
     """
-    return _transforms(pipeline, {NormalizeAndClipActions: _normalize_and_clip}, "module_to_env")
+    return _transforms(pipeline, {NormalizeAndClipActions: actions_for_env}, "module_to_env")
 
 
 def _transforms(pipeline: Any, equivalents: dict[type, Callable], where: str) -> list[Transform]:
@@ -106,52 +106,4 @@ def _flatten(connector: FlattenObservations) -> Transform:
 def _mean_std_filter(connector: MeanStdFilter) -> Transform:
     if connector._multi_agent:
         raise UsageError("env_to_module connector MeanStdFilter: multi_agent cannot run batched")
-
-    def leaf(x: np.ndarray, stats: Any, buffer: Any, shape: Any) -> np.ndarray:
-        if shape is None:  # Discrete and MultiDiscrete stay as they are
-            return x
-        if connector._update_stats:
-            for running in (stats, buffer):
-                _push_batch(running, x)
-        y = x.astype(np.float64)
-        if connector.de_mean_to_zero:
-            y = y - stats.mean
-        if connector.de_std_to_one:
-            y = y / (stats.std + SMALL_NUMBER)
-        if connector.clip_by_value:
-            y = np.clip(y, -connector.clip_by_value, connector.clip_by_value)
-        return y.astype(x.dtype)
-
-    def transform(observations: Any) -> Any:
-        if connector._filters is None:
-            connector._init_new_filters()
-        (filter_,) = connector._filters.values()
-        return tree.map_structure_up_to(
-            observations, leaf, observations, filter_.running_stats, filter_.buffer, filter_.shape
-        )
-
-    return transform
-
-
-def _push_batch(running: Any, x: np.ndarray) -> None:
-    """Adds the rows of ``x`` ``[B, ...]`` to RLlib's ``RunningStat`` (Chan et al. 1983, merging two samples)."""
-    count, mean = len(x), x.mean(axis=0, dtype=np.float64)
-    total = running.num_pushes + count
-    difference = mean - running.mean_array
-    mean_step = difference * (count / total)
-    square_step = ((x - mean) ** 2).sum(axis=0) + difference**2 * (running.num_pushes * count / total)
-    running.mean_array[...] += mean_step
-    running.mean_delta_array[...] += mean_step
-    running.sum_sq_diff_array[...] += square_step
-    running.sum_sq_diff_delta_array[...] += square_step
-    running.num_pushes = total
-    running.num_pushes_delta += count
-
-
-def _normalize_and_clip(connector: NormalizeAndClipActions) -> Transform:
-    space = connector._action_space_struct
-    if connector.normalize_actions:
-        return lambda actions: unsquash_action(actions, space)
-    if connector.clip_actions:
-        return lambda actions: clip_action(actions, space)
-    return lambda actions: actions
+    return functools.partial(filter_batched, connector)

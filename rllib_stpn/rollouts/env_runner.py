@@ -17,13 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import tree
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.env.env_runner import ENV_STEP_FAILURE
-from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import (
     EPISODE_LEN_MAX,
@@ -41,13 +40,15 @@ from rllib_stpn.kernels import torch_on_one_thread
 from rllib_stpn.models import encoders
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
-from rllib_stpn.rollouts.fragment import Fragment, NonFiniteObservationError
+from rllib_stpn.rollouts.copies import copied
+from rllib_stpn.rollouts.episode_runner import EpisodeEnvRunner
+from rllib_stpn.rollouts.fragment import Fragment
 
 _RECORDED_OUTPUTS = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS)
 _EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
 
-class BatchedEnvRunner(SingleAgentEnvRunner):
+class BatchedEnvRunner(EpisodeEnvRunner):
     """Samples ``Fragment`` objects from any gymnasium environment with any PPO-like module, stateful or not.
 
     Reads from the config, beside what RLlib's runner reads: ``gamma``, ``lambda_``, ``bootstrap_truncated`` and
@@ -67,13 +68,12 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     around_acting: Callable[[], contextlib.AbstractContextManager] = staticmethod(contextlib.nullcontext)
 
-    def __init__(self, *, config, **kwargs):
-        super().__init__(config=config, **kwargs)
+    def _construct(self, *, config, **kwargs) -> None:
+        super()._construct(config=config, **kwargs)
         self._to_module = observation_transforms(self._env_to_module)
         self._to_env = action_transforms(self._module_to_env)
         window = math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1))
         self._finished: deque[tuple[int, float, float]] = deque(maxlen=max(window, 1))  # (length, return, seconds)
-        self._error: str | None = None
         self._keeps_episodes = any(getattr(self.config, f"callbacks_{which}") for which in _EPISODE_CALLBACKS) or any(
             getattr(type(callbacks), which) is not getattr(RLlibCallback, which)
             for callbacks in self._callbacks
@@ -83,16 +83,14 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
 
     # --- construction -------------------------------------------------------------------------------------------
 
-    env: Any
-    _needs_initial_reset: bool
-
     def make_env(self) -> None:
-        """Creates the vector environment, without RLlib's wrapper that turns infos into one dict per environment."""
+        """Creates the vector environment."""
         super().make_env()
-        self._wrapper = self.env  # kept, since the environment is closed with it
-        self.env = self._wrapper.env
         self._autoreset = self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self._autoreset = AutoresetMode(getattr(self._autoreset, "value", self._autoreset))
+
+    def _presented(self, env: VectorEnv) -> VectorEnv:
+        return env  # infos as they are; copies are taken only where an episode callback keeps them
 
     def make_module(self) -> None:
         """Creates the module with its value function, whose outputs are recorded with the actions.
@@ -158,7 +156,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         recorder = _Recorder(planned or 256, self.num_envs)
         states: list[Any] = []
         steps = episodes = t = 0
-        while self._error is None and (steps if planned is not None else episodes) < asked:
+        while (steps if planned is not None else episodes) < asked:
             # Steps beyond the planned ones, taken for those in which an environment only reset, prolong the last
             # sequence.
             if t % spacing == 0 and (planned is None or t < planned) and not self.config.in_evaluation:
@@ -172,8 +170,6 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
             steps += int(valid.sum())
             episodes += int(done.sum())
             t += 1
-        if self._error is not None:
-            return [self._unusable(num_timesteps or self.num_envs)]
 
         starts = tuple(range(0, spacing * max(len(states), 1), spacing))
         fragment = self._fragment(recorder.columns(t), states, starts, complete_episodes=planned is None)
@@ -200,6 +196,7 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         self._observations = self._process(observations)
         if self._keeps_episodes:
             self._ongoing_episodes_for_metrics.clear()
+            self._observations = copied(self._observations)
             for index in range(self.num_envs):
                 self._new_episode(index)
                 self._begin_episode(index, self._observations, infos)
@@ -208,23 +205,21 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         """Raw observations -> the module's, checked for NaN and infinities."""
         for transform in self._to_module:
             observations = transform(observations)
-        for leaf in tree.flatten(observations):
-            leaf = np.asarray(leaf)
-            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-                row = int(np.flatnonzero(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1))[0])
-                index = row if indices is None else int(indices[row])
-                self._error = (
-                    f"environment {index} of env runner {self.worker_index or 0} returned an observation that is "
-                    f"not finite, at step {int(self._lengths[index])} of its episode: "
-                    f"{np.array2string(leaf[row].ravel(), threshold=8)}"
-                )
+        self._check_observations(observations, indices)
         return observations
+
+    def _check_raw(self, observations: Any) -> None:
+        """Done in ``_process``, behind the connectors."""
+
+    def _step_of(self, index: int, under_way: bool = False) -> int:
+        return int(self._lengths[index]) + under_way
 
     def _act(self, explore: bool, random_actions: bool) -> dict[str, Any]:
         """One pass of the module over the current observations; advances the recurrent state."""
         state = self._current_state()
         with self.around_acting():
             outputs = self._forward(self._observations, state, explore, overwrite_state=True)
+        self.check_outputs(outputs, self._observations)
         self._state = outputs.get(Columns.STATE_OUT)
         if explore:
             distribution = self.module.get_exploration_action_dist_cls().from_logits(
@@ -332,6 +327,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
                     ended_infos = infos.get("final_info", {})
                 else:
                     finals = tree.map_structure(lambda o: np.asarray(o)[ended], observations)
+                    if self._keeps_episodes:  # the reset may write over them
+                        infos = ended_infos = copied(infos)
                     observations, reset_infos = self.env.reset(options={"reset_mask": done})
                 finals = self._process(finals, ended)
                 if not self.config.in_evaluation:
@@ -349,6 +346,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         )
         self._observations = self._process(observations)
         if self._keeps_episodes:
+            # An environment may write its next step into the same arrays. Only here do they outlive this step.
+            self._observations = copied(self._observations)
             self._update_episodes(
                 _Step(
                     outputs=outputs,
@@ -442,14 +441,6 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
     def _setting(self, name: str, default: bool) -> bool:
         return getattr(self.config, name, self.config.learner_config_dict.get(name, default))
 
-    def _unusable(self, steps: int) -> Fragment:
-        """An erroneous fragment; its steps are counted, so that the driver stops sampling and looks at it."""
-        if not self.worker_index:
-            raise NonFiniteObservationError(self._error)
-        self._increase_sampled_metrics(steps, 0)
-        empty = np.zeros((0, 0), dtype=bool)
-        return Fragment(mask=empty, is_first=empty, error=self._error)
-
     # --- metrics ------------------------------------------------------------------------------------------------
 
     def get_metrics(self):
@@ -458,6 +449,8 @@ class BatchedEnvRunner(SingleAgentEnvRunner):
         In training these are the last ``metrics_num_episodes_for_smoothing``. RLlib's logger would forget them after
         each iteration, and its means are of as few as ended in the last one.
         """
+        if self._failure is not None:
+            return super().get_metrics()
         if self._finished:
             episodes = np.array(self._finished)
             self._log_episode_metrics(*episodes.mean(0).tolist())  # one call for hundreds of episodes
@@ -585,9 +578,9 @@ def _final_observations(observations: Any, infos: dict, ended: np.ndarray) -> An
 
 
 def _info(infos: Any, index: int) -> dict:
-    """One environment's info out of gymnasium's vector info (a dict of arrays with a mask ``_key`` each)."""
+    """A copy of one environment's info out of gymnasium's vector info (a dict of arrays with a mask ``_key`` each)."""
     if isinstance(infos, (list, tuple)):
-        return infos[index]
+        return copied(infos[index])
     single = {}
     for key, values in infos.items():
         if key.startswith("_"):
@@ -595,5 +588,5 @@ def _info(infos: Any, index: int) -> dict:
         present = infos.get(f"_{key}")
         if present is not None and not present[index]:
             continue
-        single[key] = _info(values, index) if isinstance(values, dict) else values[index]
+        single[key] = _info(values, index) if isinstance(values, dict) else copied(values[index])
     return single

@@ -11,10 +11,6 @@ import tree
 Span = slice  # the name of the built-in is taken by RLlib's method below
 
 
-class NonFiniteObservationError(RuntimeError):
-    """An environment returned NaN or an infinity; training on would only give a NaN loss later."""
-
-
 @dataclasses.dataclass
 class Fragment:
     """T steps of B environments, as arrays ``[B, T, ...]``.
@@ -30,8 +26,6 @@ class Fragment:
         state_in: State at the start of each sequence, leaves ``[B, S, ...]``; None without state.
         sequence_starts: ``[S]`` the steps at which the sequences begin.
         standardize_advantages: Whether the learner brings the advantages to mean 0 and deviation 1.
-        error: Set when the data are unusable. Remote runners cannot raise: RLlib would restart the actor and try
-            again for ever. So the error travels here and is raised by whoever asks for the fragment's size.
     """
 
     mask: np.ndarray
@@ -40,12 +34,9 @@ class Fragment:
     state_in: Any = None
     sequence_starts: tuple[int, ...] = (0,)
     standardize_advantages: bool = False
-    error: str | None = None
 
     def env_steps(self) -> int:
         """Number of environment steps to learn from."""
-        if self.error is not None:
-            raise NonFiniteObservationError(self.error)
         return int(self.mask.sum())
 
     def agent_steps(self) -> int:

@@ -26,7 +26,7 @@ class FragmentsToBatch(ConnectorV2):
     def __call__(self, *, rl_module, batch: dict[str, Any], episodes: list[Fragment], shared_data=None, **kwargs):
         """Replaces RLlib's whole learner pipeline; ``episodes`` are fragments."""
         for fragment in episodes:
-            len(fragment)  # raises what a remote runner could not
+            len(fragment)  # raises what stopped a remote runner
         fragments = [fragment for fragment in episodes if len(fragment)]
         if not fragments:
             raise UsageError("num_learners: more than there are environments, allowed is one environment each at least")

@@ -6,6 +6,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.learners import keeping_what_it_adapts
 from rllib_stpn.models import MemoryRLModule
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
@@ -55,6 +56,7 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
     config.learners(
         add_default_connectors_to_learner_pipeline=False,
         learner_connector=fragments_to_batch,
+        learner_class=keeping_what_it_adapts(config.learner_class),
     )
     if hasattr(config, "bootstrap_truncated"):
         config.bootstrap_truncated = bootstrap_truncated

@@ -1,6 +1,7 @@
 """Language modelling: which word comes next?"""
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from rllib_stpn.layers.layer import check_size
 from rllib_stpn.supervised.corpora import UNKNOWN, make_vocabulary, python_topics, read_words
 from rllib_stpn.supervised.module import SequenceModule
 from rllib_stpn.supervised.task import SPLITS, Task
+
+_LARGEST_LOSS = math.log(sys.float_info.max)  # 709.8; the exponential of more is no float
 
 
 class LanguageModelling(Task):
@@ -118,8 +121,9 @@ class LanguageModelling(Task):
         return math.ceil((self._streams(split, batch_size).shape[1] - 1) / self.bptt)
 
     def metrics(self, split, loss, accuracy):
-        """Perplexity beside loss and accuracy."""
-        return {**super().metrics(split, loss, accuracy), f"{split}_perplexity": math.exp(min(loss, 700.0))}
+        """Perplexity beside loss and accuracy; infinite where the loss is too large for a float to hold it."""
+        perplexity = math.inf if loss > _LARGEST_LOSS else math.exp(loss)
+        return {**super().metrics(split, loss, accuracy), f"{split}_perplexity": perplexity}
 
     def better(self, score, best):
         """Lower is better."""

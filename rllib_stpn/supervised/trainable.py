@@ -100,12 +100,10 @@ class Supervised(tune.Trainable):
         train = self._train()
         seconds = time.perf_counter() - started
         self._epoch += 1
-        if not np.isfinite(train["train_loss"]):
-            raise UsageError(
-                f"epoch {self._epoch}: the training loss is {train['train_loss']}; a smaller lr or a grad_clip may help"
-            )
+        self._must_be_numbers(train, "training loss", train["train_loss"])
         task, batch_size = self._task, self._settings.train_batch_size
         validation = evaluate(task, self.module, "validation", batch_size, measure_energy=True)
+        self._must_be_numbers(validation, "validation loss", validation["validation_loss"])
         score = validation[f"validation_{task.metric}"]
         if task.better(score, self._best_score):
             self._best_score = score
@@ -119,6 +117,11 @@ class Supervised(tune.Trainable):
             "epoch_time_s": seconds,
             "setup_time_s": self._setup_time,
         }
+
+    def _must_be_numbers(self, metrics: dict[str, float], name: str, loss: float) -> None:
+        """Ends a run that has diverged; also where the loss is a number, but too large for its perplexity to be one."""
+        if not np.isfinite(list(metrics.values())).all():
+            raise UsageError(f"epoch {self._epoch}: the {name} is {loss:g}; a smaller lr or a grad_clip may help")
 
     def _train(self) -> dict[str, float]:
         """A pass over the training data, with as little beside layer and gradient as can be."""

@@ -81,7 +81,7 @@ def start():
 def rllib(start):
     """Runs ``rllib`` to its end, in a process of its own."""
 
-    def rllib(*arguments: object, cwd: Path | None = None, timeout: float = 180) -> subprocess.CompletedProcess:
+    def rllib(*arguments: object, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess:
         process = start(*arguments, cwd=cwd)
         out, err = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)

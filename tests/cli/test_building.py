@@ -5,7 +5,6 @@ import types
 import gymnasium
 import numpy as np
 import pytest
-from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
 from rllib_stpn.cli.building import build_config
 from rllib_stpn.cli.experiments import from_flags, load
@@ -13,6 +12,7 @@ from rllib_stpn.cli.grid import points
 from rllib_stpn.cli.observations import AsFloats
 from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
+from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 8}, "max_seq_len": 5}
 
@@ -27,7 +27,7 @@ def test_settings_are_attributes_of_the_config():
     }
     config = build_config("PPO", settings)
     assert (config.env, config.lr, config.lambda_, config.evaluation_interval) == ("CartPole-v1", 0.1, 0.5, 3)
-    assert config.env_runner_cls is None
+    assert config.env_runner_cls is EpisodeEnvRunner
 
 
 def test_a_plain_model_block_is_the_default_modules():
@@ -45,13 +45,14 @@ def test_a_custom_model_is_a_module_spec_and_the_settings_stay_as_they_were():
 
 
 def test_which_env_runner_samples():
-    from rllib_stpn.rollouts import BatchedEnvRunner
-
     assert build_config("PPO", {"model": STPN}).env_runner_cls is BatchedEnvRunner
     assert build_config("PPO", {"env_runner_cls": "batched"}).env_runner_cls is BatchedEnvRunner
     assert build_config("A2C", {"model": STPN}).env_runner_cls is BatchedEnvRunner
     alone = build_config("PPO", {"model": STPN, "env_runner_cls": "single_agent"})
-    assert alone.env_runner_cls is SingleAgentEnvRunner
+    assert alone.env_runner_cls is EpisodeEnvRunner
+    assert build_config("SAC", {}).env_runner_cls is EpisodeEnvRunner
+    assert build_config("PPO", {"policies": ["a"]}).env_runner_cls is None
+    assert build_config("PPO", {"output": "/tmp/episodes"}).env_runner_cls is None  # RLlib's, which writes
     assert alone.add_default_connectors_to_learner_pipeline
 
 
@@ -100,7 +101,7 @@ def test_numbers_written_as_text_are_numbers_after_the_check(write):
         (gymnasium.spaces.Box(0, 255, (4, 4, 1), np.uint8), ["ScalePixels", "MeanStdFilter"]),
         (gymnasium.spaces.Box(0, 255, (128,), np.uint8), ["AsFloats", "MeanStdFilter"]),
         (gymnasium.spaces.Box(-1, 1, (4,), np.float32), ["MeanStdFilter"]),
-        (gymnasium.spaces.Discrete(3), ["FlattenObservations", "MeanStdFilter"]),
+        (gymnasium.spaces.Discrete(3), ["FlatObservations", "MeanStdFilter"]),
     ],
 )
 def test_whole_numbers_are_floats_before_they_are_filtered(space, expected):

@@ -7,6 +7,8 @@ from rllib_stpn.cli import experiments
 from rllib_stpn.cli.experiments import Overrides
 from rllib_stpn.errors import UsageError
 
+OLD_STACK = "{enable_rl_module_and_learner: false, enable_env_runner_and_connector_v2: false}"
+
 
 def load_one(path):
     (experiment,) = experiments.load(path)
@@ -118,11 +120,42 @@ old:
         "{env_runners: {episode_return_mean: 10}}",
         "{episode_reward_mean: 10}",
         "{sampler_results/episode_reward_mean: 1e1}",
+        "{env_runners/episode_reward_mean: 10}",
     ],
 )
 def test_every_spelling_of_the_return_is_one_criterion(write, stop):
     experiment = load_one(write(f"x: {{run: PPO, env: E-v0, stop: {stop}}}"))
     assert experiment.stop == {"env_runners/episode_return_mean": 10}
+
+
+@pytest.mark.parametrize(
+    ("given", "on_new_stack", "on_old_stack"),
+    [
+        ("timesteps_total", "num_env_steps_sampled_lifetime", "num_env_steps_sampled_lifetime"),
+        ("info/num_steps_sampled", "num_env_steps_sampled_lifetime", "num_env_steps_sampled_lifetime"),
+        (
+            "info/num_env_steps_trained",
+            "learners/__all_modules__/num_env_steps_trained_lifetime",
+            "info/num_env_steps_trained",
+        ),
+        ("num_steps_trained", "learners/__all_modules__/num_env_steps_trained_lifetime", "num_env_steps_trained"),
+        ("sampler_results/episode_len_mean", "env_runners/episode_len_mean", "env_runners/episode_len_mean"),
+        ("evaluation/episode_reward_min", *["evaluation/env_runners/episode_return_min"] * 2),
+    ],
+)
+def test_paths_of_old_results_are_those_of_todays(write, given, on_new_stack, on_old_stack):
+    stop = f"stop: {{{given}: 7}}"
+    assert load_one(write(f"x: {{run: PPO, env: E-v0, {stop}}}")).stop == {on_new_stack: 7}
+    assert load_one(write(f"x: {{run: PPO, env: E-v0, {stop}, config: {OLD_STACK}}}")).stop == {on_old_stack: 7}
+    assert Overrides(stop={given: 7}).apply(load_one(write("x: {run: PPO, env: E-v0}"))).stop == {on_new_stack: 7}
+
+
+def test_a_path_that_no_result_has_is_refused(write):
+    with pytest.raises(UsageError, match="stop: sampler/steps: no result has 'sampler'; paths begin with env_runners"):
+        load_one(write("x: {run: PPO, env: E-v0, stop: {sampler/steps: 7}}"))
+    with pytest.raises(UsageError, match="scheduler_config: metric: info/reward: no result has 'info'"):
+        text = "x: {run: PPO, env: E-v0, scheduler: asha, scheduler_config: {metric: info/reward}}"
+        Overrides().apply(load_one(write(text)))
 
 
 @pytest.mark.parametrize(
@@ -151,44 +184,11 @@ def test_models_in_a_grid_are_translated(write):
     assert config["model"] == {"grid_search": [{"head_fcnet_hiddens": [8]}, {"custom_model": "stpn"}]}
 
 
-@pytest.mark.parametrize(
-    ("config", "over", "expected"),
-    [
-        ({"env": "ALE/Pong-v5"}, {"clip_rewards": False}, {"clip_rewards": False}),
-        ({"env": "ALE/Pong-v5", "clip_rewards": False}, {}, {"clip_rewards": False}),
-        ({"env": "stpn_envs:stpn/Pong-v0", "clip_rewards": True}, {}, {"clip_rewards": True}),
-        ({"env": "CartPole-v1", "clip_rewards": False}, {}, None),
-    ],
-)
-def test_rewards_are_clipped_by_the_environment(write, config, over, expected):
-    experiment = Overrides(config=over).apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
-    assert (experiment.config.get("env_config") or {}).get("clip_rewards") is (expected or {}).get("clip_rewards")
-    assert expected is None or "clip_rewards" not in experiment.config
-
-
-def test_each_environment_of_a_sweep_clips(write):
-    sweep = {"grid_search": [{"frame_skip": 1}, None]}
-    config = {"env": "stpn_envs:stpn/Pong-v0", "clip_rewards": True, "env_config": sweep}
-    experiment = Overrides().apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
-    assert experiment.config["env_config"] == {
-        "grid_search": [{"frame_skip": 1, "clip_rewards": True}, {"clip_rewards": True}]
-    }
-
-
 @pytest.mark.parametrize("search", ["{grid_search: null}", "{choice: 3}"])
 @pytest.mark.parametrize("block", ["model", "evaluation_config"])
 def test_a_search_of_no_list_is_told(write, block, search):
     with pytest.raises(UsageError, match=f"{block}: .*: expected a list of values"):
         load_one(write(f"x: {{run: PPO, env: E-v0, config: {{{block}: {search}}}}}"))
-
-
-def test_evaluation_has_its_own_clipping_and_others_are_told_of_theirs(write):
-    config = {"env": "ALE/Pong-v5", "evaluation_config": {"clip_rewards": False}}
-    experiment = Overrides().apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
-    assert experiment.config["evaluation_config"] == {"env_config": {"clip_rewards": False}}
-    config = {"env": "CartPole-v1", "clip_rewards": True}
-    experiment = Overrides().apply(load_one(write(yaml.safe_dump({"x": {"run": "PPO", "config": config}}))))
-    assert any("clip_rewards no longer means anything with CartPole-v1" in note for note in experiment.notes)
 
 
 def test_the_command_line_goes_over_the_file(cartpole):
@@ -218,6 +218,84 @@ def test_the_number_of_trials_is_grid_times_samples(write):
         )
     )
     assert experiment.num_trials == 12
+
+
+def test_settings_are_translated_wherever_they_stand(write):
+    experiment = load_one(
+        write("""
+x:
+  run: APPO
+  env: {grid_search: [FrozenLake-v0, Taxi-v3]}
+  scheduler: pbt
+  scheduler_config:
+    time_attr: timesteps_total
+    metric: episode_reward_mean
+    hyperparam_mutations:
+      minibatch_buffer_size: [2, 4]
+      num_sgd_iter: {randint: [1, 5]}
+      lambda: {uniform: [0.8, 1.0]}
+  config:
+    framework: {grid_search: [tf2, torch]}
+    vf_share_layers: true
+    model: {grid_search: [{post_fcnet_hiddens: [8]}, {free_log_std: true}]}
+    replay_buffer_config: {choice: [{type: ReplayBuffer, capacity: 5}, {capacity: 7}]}
+    evaluation_config: {choice: [{num_envs_per_worker: 1, env: LunarLander-v2}, null]}
+    algorithm_config_overrides_per_module: {first: {num_sgd_iter: 2, lr_schedule: [[0, 0.1], [5, 0.2]], lr: 3}}
+""")
+    )
+    experiment = Overrides(config={"evaluation_num_workers": 1}).apply(experiment)
+    assert experiment.config == {
+        "env": {"grid_search": ["FrozenLake-v1", "Taxi-v3"]},
+        "framework_str": {"grid_search": ["torch", "torch"]},
+        "model": {
+            "grid_search": [
+                {"head_fcnet_hiddens": [8], "vf_share_layers": True},
+                {"free_log_std": True, "vf_share_layers": True},
+            ]
+        },
+        "replay_buffer_config": {"choice": [{"type": "EpisodeReplayBuffer", "capacity": 5}, {"capacity": 7}]},
+        "evaluation_config": {"choice": [{"num_envs_per_env_runner": 1, "env": "LunarLander-v3"}, None]},
+        "algorithm_config_overrides_per_module": {"first": {"num_epochs": 2, "lr": [[0, 0.1], [5, 0.2]]}},
+        "evaluation_num_env_runners": 1,
+    }
+    assert experiment.scheduler_config == {
+        "time_attr": "num_env_steps_sampled_lifetime",
+        "metric": "env_runners/episode_return_mean",
+        "hyperparam_mutations": {
+            "circular_buffer_num_batches": [2, 4],
+            "num_epochs": {"randint": [1, 5]},
+            "lambda_": {"uniform": [0.8, 1.0]},
+        },
+    }
+    assert any("hyperparam_mutations: num_sgd_iter -> num_epochs" in note for note in experiment.notes)
+
+
+def test_the_command_lines_algorithm_and_stack_decide_what_names_mean(write):
+    text = "x: {run: PPO, env: E-v0, config: {num_gpus: 0, minibatch_buffer_size: 3, model: {post_fcnet_hiddens: [8]}}}"
+    other = Overrides(run="APPO").apply(load_one(write(text)))
+    assert other.config["circular_buffer_num_batches"] == 3
+    old = Overrides(config=yaml.safe_load(OLD_STACK)).apply(load_one(write(text)))
+    assert (old.config["num_gpus"], old.config["model"]) == (0, {"post_fcnet_hiddens": [8]})
+    assert not any("num_gpus" in note for note in old.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "today"),
+    [
+        ("Pendulum-v0", "Pendulum-v1"),
+        ("BipedalWalker-v2", "BipedalWalker-v3"),
+        ("HalfCheetah-v3", "HalfCheetah-v4"),
+        ("MountainCarContinuous-v0", "MountainCarContinuous-v0"),
+        ("CartPole-v9", "CartPole-v9"),
+        ("stpn/Maze-v0", "stpn/Maze-v0"),
+    ],
+)
+def test_ids_whose_version_is_gone_are_the_next_one(write, given, today):
+    text = f"x: {{run: PPO, env: {given}, config: {{evaluation_config: {{env: {given}}}}}}}"
+    experiment = Overrides().apply(load_one(write(text)))
+    assert experiment.config == {"env": today, "evaluation_config": {"env": today}}
+    assert Overrides().apply(experiments.from_flags("PPO", given)).config["env"] == given
+    assert Overrides(env=given).apply(experiments.from_flags("PPO", given)).config["env"] == today
 
 
 MISTAKES = {

@@ -26,6 +26,7 @@ def test_what_does_not_fit_becomes_environments_of_the_trial_which_gets_all_cpus
     assert folded == {
         "num_env_runners": 0,
         "num_envs_per_env_runner": 64,
+        "_folded_env_runners": 64,
         "rollout_fragment_length": 50,
         "train_batch_size": 3200,
         "num_cpus_for_main_process": 2,
@@ -162,3 +163,15 @@ def test_no_process_is_larger_than_a_machine_of_the_cluster(settings, expected):
     assert {key: folded[key] for key in expected} == expected and folded["num_cpus_for_main_process"] <= 2
     with pytest.raises(UsageError, match="there are 8, at most 2 on one machine"):
         fold(settings, DEFAULTS, Room([2] * 4), strict=True)
+
+
+def test_parts_of_gpus_are_folded_where_there_are_none_and_kept_where_there_is_room():
+    settings = {"num_env_runners": 2, "num_gpus_per_env_runner": 0.25, "num_gpus_per_learner": 0.5}
+    folded, notes = fold(settings, DEFAULTS, Room([4]))
+    assert (folded["num_gpus_per_env_runner"], folded["num_gpus_per_learner"]) == (0, 0)
+    assert "num_gpus_per_env_runner 0.25 -> 0: 1 asked for, there are 0" in notes
+    assert fold(settings, DEFAULTS, Room([4], [1]), alone=False) == (settings, [])
+    folded, notes = fold({"num_gpus": 0.3, "num_env_runners": 0}, DEFAULTS, Room([4]))
+    assert folded["num_gpus"] == 0 and notes == ["num_gpus 0.3 -> 0: 0.3 asked for, there are 0"]
+    with pytest.raises(UsageError, match="a trial asks for 1 GPUs, there are 0"):
+        fold(settings, DEFAULTS, Room([4]), strict=True)

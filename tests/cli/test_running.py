@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -35,6 +36,12 @@ class Broken(gymnasium.Env):
     def step(self, action):
         if self.fails == "usage":
             raise UsageError("environment 3, step 7: observation is nan")
+        if self.fails == "silent":
+            raise TimeoutError
+        if self.fails.startswith("/"):  # once, of which there is a file afterwards
+            if Path(self.fails).exists():
+                return np.zeros(1, np.float32), 1.0, False, True, {}
+            Path(self.fails).touch()
         raise RuntimeError("the simulator died")
 
 
@@ -52,6 +59,8 @@ def this_module_travels_to_trials():
     [
         ("init", 0, 1, "rllib: error: OSError: no licence for the simulator"),
         ("step", 0, 1, "rllib: error: RuntimeError: the simulator died"),
+        ("silent", 1, 1, "rllib: error: TimeoutError (environment 0 of env runner 1, at step 1 of its episode; "),
+        ("init", 1, 1, "rllib: error: OSError: no licence for the simulator (environment 0 of env runner 1, as it was"),
         ("usage", 0, 2, "rllib: error: environment 3, step 7: observation is nan"),
         ("usage", 1, 2, "rllib: error: environment 3, step 7: observation is nan"),
     ],
@@ -59,7 +68,6 @@ def this_module_travels_to_trials():
 def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, runners, code, told):
     tune.register_env("Broken", lambda context: Broken(**context))
     config = {"env_config": {"fails": fails}, "num_env_runners": runners}
-    config |= {"sample_timeout_s": 3, "delay_between_env_runner_restarts_s": 0}
     arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
     assert main([*arguments, "--stop", '{"training_iteration": 1}', "--config", json.dumps(config)]) == code
     captured = capsys.readouterr()
@@ -67,6 +75,40 @@ def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, runners, cod
     assert line.startswith(told)
     assert "error.txt" in line
     assert "Traceback" not in captured.out + captured.err
+    if code == 1:
+        assert f"{__file__}:" in line
+
+
+def test_what_the_fault_settings_let_it_survive_is_said(capsys, tmp_path):
+    tune.register_env("Broken", lambda context: Broken(**context))
+    config = {
+        "env_config": {"fails": str(tmp_path / "failed")},
+        "num_env_runners": 0,
+        "restart_failed_sub_environments": True,
+    }
+    config |= {"train_batch_size": 40, "minibatch_size": 20, "num_epochs": 1}
+    arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
+    assert main([*arguments, "--stop", '{"training_iteration": 2}', "--config", json.dumps(config)]) == 0
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if "made anew" in line)
+    assert note.startswith("note: RuntimeError: the simulator died (environment 0 of env runner 0, at step 1")
+
+
+def test_a_run_without_any_env_runner_left_ends_with_the_cause(capsys, tmp_path):
+    tune.register_env("Broken", lambda context: Broken(**context))
+    config = {"env_config": {"fails": "step"}, "num_env_runners": 1, "train_batch_size": 40, "minibatch_size": 20}
+    config |= {"restart_failed_env_runners": False, "ignore_env_runner_failures": True}
+    arguments = ["train", "--run", "PPO", "--env", "Broken", "--storage-path", str(tmp_path)]
+    assert main([*arguments, "--stop", '{"training_iteration": 2}', "--config", json.dumps(config)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(
+        "rllib: error: no env runner is left: RuntimeError: the simulator died (environment 0 of env"
+    )
+
+
+def test_a_trial_without_a_config_has_a_name():
+    """Ray asks a failed constructor's object for it, and tells nothing of the failure where that fails."""
+    trainable = trial_class("PPO")
+    assert repr(trainable.__new__(trainable)) == "PPO"
 
 
 def test_a_grid_is_run_point_by_point_and_settings_reach_the_trial(capsys, write, tmp_path):

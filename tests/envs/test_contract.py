@@ -62,7 +62,7 @@ def make_vec(env_id, num_envs=3, **kwargs):
 
 
 def in_fresh_process(code):
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(result.stdout)
 
 

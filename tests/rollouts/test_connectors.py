@@ -52,7 +52,7 @@ def test_flattening_equals_rllibs(kind):
     np.testing.assert_allclose(transform(batch), stock(pipeline.connectors[0], samples, space))
 
 
-def test_mean_std_filter_equals_rllibs_step_by_step_and_merges():
+def test_mean_std_filter_equals_rllibs_step_by_step():
     space = spaces.Box(-10, 10, (3,), np.float64)
     rng = np.random.default_rng(0)
     data = rng.normal(3.0, 2.0, (40, 3))
@@ -60,15 +60,13 @@ def test_mean_std_filter_equals_rllibs_step_by_step_and_merges():
     (transform,) = observation_transforms(ours)
     one_by_one = np.concatenate([transform(row[None]) for row in data])
     np.testing.assert_allclose(one_by_one, stock(theirs.connectors[0], data, space), rtol=1e-5, atol=1e-6)
-    # A batch leaves the same statistics behind, which RLlib then merges and checkpoints.
+    # A batch leaves the same statistics behind, which RLlib then checkpoints.
     batched = pipeline_of(MeanStdFilter(), space)
     (transform,) = observation_transforms(batched)
     transform(data[:25]), transform(data[25:])
     (a,), (b,) = (p.connectors[0]._filters.values() for p in (batched, theirs))
     np.testing.assert_allclose(a.running_stats.mean, b.running_stats.mean)
     np.testing.assert_allclose(a.running_stats.std, b.running_stats.std, rtol=1e-6)
-    np.testing.assert_allclose(a.buffer.mean_delta_array, b.buffer.mean_delta_array)
-    np.testing.assert_allclose(a.buffer.sum_sq_diff_delta_array, b.buffer.sum_sq_diff_delta_array)
     restored = pipeline_of(MeanStdFilter(), space)
     restored.set_state(batched.get_state())
     probe = rng.normal(size=(4, 3))

@@ -68,28 +68,35 @@ def test_a_restored_trial_goes_on_bit_for_bit(tmp_path, text, case):
 
 
 def test_it_learns_and_reports():
-    trainable = Supervised(settings(lr=0.02))
-    first, *_, last = [trainable.train() for _ in range(12)]
+    case = settings(lr=0.01)
+    case["model"]["custom_model_config"]["hidden_size"] = 16
+    case["task_config"]["train_size"] = 1400
+    trainable = Supervised(case)
+    first, *_, last = [trainable.train() for _ in range(8)]
     assert first["train_accuracy"] < 0.5
     assert last["train_accuracy"] > 0.9
     assert last["train_loss"] < first["train_loss"]
     assert last["validation_accuracy"] > 0.75
     assert last["test_accuracy"] > 0.75
-    assert last["num_parameters"] == 6 * (37 + 6) * 3 + 6 + 7 * 37
-    assert last["num_sequences_trained_lifetime"] == 12 * 700
+    assert last["num_parameters"] == 16 * (37 + 16) * 3 + 16 + 17 * 37
+    assert last["num_sequences_trained_lifetime"] == 8 * 1400
     assert 0 < last["epoch_time_s"] <= last["time_this_iter_s"]
     assert last["energy_per_sequence"] > 0
 
 
 def test_the_test_is_that_of_the_epoch_with_the_best_validation(tmp_path):
-    trainable = Supervised(settings(lr=[[0, 0.02], [2, 0.5]]))  # Ends worse than it was.
+    trainable = Supervised(settings())
     results = []
-    for epoch in range(1, 8):
+    for epoch in range(1, 7):
+        if epoch == 4:
+            with torch.no_grad():  # From now on it answers what is no answer of this task.
+                trainable.module.readout.bias[-1] = 1e6
         results.append(trainable.train())
         trainable.save(str(tmp_path / str(epoch)))
     accuracies = [result["validation_accuracy"] for result in results]
     best = accuracies.index(max(accuracies)) + 1
-    assert results[-1]["best_epoch"] == best < 7
+    assert accuracies[3:] == [0, 0, 0]
+    assert results[-1]["best_epoch"] == best < 4
     task, module = load(tmp_path / str(best))
     tested = evaluate(task, module, "test", batch_size=32)
     assert tested == {key: results[-1][key] for key in ("test_loss", "test_accuracy")}
@@ -123,7 +130,31 @@ def test_a_checkpoint_of_another_model_or_none(tmp_path):
         load(tmp_path)
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
-    trainable = Supervised(settings("language_modelling", layer="mlp", lr=1e30, optimizer="sgd"))
-    with pytest.raises(UsageError, match="epoch 1: the training loss is"):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_no_number_ends_the_run(value):
+    trainable = Supervised(settings())
+    with torch.no_grad():
+        trainable.module.readout.bias[0] = value
+    with pytest.raises(UsageError, match="epoch 1: the training loss is (nan|inf); a smaller lr"):
+        trainable.train()
+
+
+def test_a_loss_without_a_perplexity_ends_the_run(text):
+    case = settings("language_modelling", layer="mlp", lr=1e-6, train_batch_size=16)
+    case["task_config"] |= text
+    trainable = Supervised(case)
+    with torch.no_grad():
+        trainable.module.readout.bias[0] = 2e30  # Any other word then has this loss, whose exponential is no number.
+    with pytest.raises(UsageError, match=r"epoch 1: the training loss is .*e\+(29|30); a smaller lr"):
+        trainable.train()
+
+
+def test_a_loss_that_is_no_number_after_the_epoch_ends_the_run():
+    trainable = Supervised(settings())
+
+    def break_evaluation(module, arguments, results):
+        return results if torch.is_grad_enabled() else (results[0] * torch.nan, *results[1:])
+
+    trainable.module.register_forward_hook(break_evaluation)
+    with pytest.raises(UsageError, match="epoch 1: the validation loss is nan; a smaller lr"):
         trainable.train()

@@ -112,7 +112,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         type=str.lower,
         choices=SCHEDULERS,
-        help="which trials go on: all (fifo), the better (asha), or copies of them (pbt); default: the file's, or all",
+        help="which trials go on: all (fifo), the better (asha), or copies of them (pbt, pb2); default: the file's, or "
+        "all",
     )
     trials.add_argument(
         "--scheduler-config",
@@ -211,7 +212,8 @@ def run(args: argparse.Namespace) -> int:
     from rllib_stpn.cli import running, validation
 
     for experiment in loaded:
-        validation.check(experiment)
+        for note in validation.check(experiment):
+            print(f"note: {note}", flush=True)
     return running.run(
         loaded,
         ray_session.Machine(address=args.ray_address, num_cpus=args.ray_num_cpus, verbosity=args.verbose),

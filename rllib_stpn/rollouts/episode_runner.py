@@ -1,0 +1,320 @@
+"""RLlib's own EnvRunner, with environments that know which they are and failures that reach the user."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import tree
+from gymnasium.vector import VectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
+from ray.rllib.callbacks.utils import make_callback
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.env_errors import StepFailedRecreateEnvError
+from ray.rllib.env.env_runner import ENV_STEP_FAILURE, NUM_ENV_STEP_FAILURES_LIFETIME
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
+
+from rllib_stpn.errors import NonFiniteError, NonFiniteObservationError, RolloutError, UsageError
+from rllib_stpn.rollouts.copies import OwnArrays
+from rllib_stpn.rollouts.failure import Failure, as_error, leave, raise_if_failed
+from rllib_stpn.rollouts.vector import batch_misfit, failed, is_number, largest, make_vector_env, unfit_observation
+
+SURVIVED = "num_failures_survived"
+"""The metric, among those of env runners, that counts what RLlib's fault settings let a run survive."""
+_FATAL = (UsageError, NonFiniteError)  # whatever the fault settings say
+
+logger = logging.getLogger("ray.rllib")
+
+
+class EpisodeEnvRunner(SingleAgentEnvRunner):
+    """RLlib's ``SingleAgentEnvRunner``, which hands each environment its own ``EnvContext`` and loses no error.
+
+    RLlib gives all environments of a runner the same context, so that ``vector_index`` is always 0, and swallows what
+    is raised in a remote runner. Here
+
+    - what an environment raises, and a value of it that is none, becomes a ``RolloutError`` with the environment and
+      the step; on a remote runner it goes to the driver as data (``Failure``) and is raised there;
+    - with ``restart_failed_sub_environments`` the environments are made anew, up to
+      ``num_consecutive_env_runner_failures_tolerance`` times without a sample in between;
+    - with ``restart_failed_env_runners``, RLlib's default, a remote runner makes its environments anew and samples
+      again, up to ``max_num_env_runner_restarts`` times; a second failure without a sample in between ends the run,
+      which would fail for ever;
+    - with ``ignore_env_runner_failures`` alone a remote runner that fails ends, and RLlib goes on with the others;
+    - an observation or a reward that is not finite, and what the constructor raises, ends the run in any case.
+
+    What was survived is counted in the metric ``num_failures_survived``.
+    """
+
+    def __init__(self, *, config, **kwargs):
+        self._failure: Failure | None = None
+        self._survived: list[str] = []  # since somebody asked
+        self._restarts = 0
+        self._failures_in_a_row = 0  # without a sample in between
+        self._largest = 0.0, "no environment"  # absolute value in an observation, and whose
+        raise_if_failed(kwargs.get("spaces"))  # what a remote runner's constructor raised
+        try:
+            self._construct(config=config, **kwargs)
+        except Exception as error:
+            index = kwargs.get("worker_index") or 0
+            told = as_error(error, index)
+            if not index:
+                raise told from told.__cause__
+            self._failure = Failure(told)
+
+    def _construct(self, *, config, **kwargs) -> None:
+        """What the constructor does, for subclasses to add to."""
+        super().__init__(config=config, **kwargs)
+
+    def make_module(self) -> None:
+        """Builds the module, whose outputs are checked before actions are drawn from them."""
+        super().make_module()
+        if self.module is not None:
+            for name in ("forward_exploration", "forward_inference"):
+                setattr(self.module, name, functools.partial(self._checked, getattr(self.module, name)))
+
+    def _checked(self, forward: Callable, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        outputs = forward(batch, **kwargs)
+        self.check_outputs(outputs, batch[Columns.OBS])
+        return outputs
+
+    # --- environments -------------------------------------------------------------------------------------------
+
+    env: Any
+    _needs_initial_reset: bool
+
+    def make_env(self) -> None:
+        """Creates the vector environment."""
+        if self.env is not None:
+            try:
+                self.env.close()
+            except Exception as error:  # it has failed, maybe
+                logger.warning(f"closing the environment failed: {type(error).__name__}: {error}")
+        if not self.config.env:
+            raise UsageError("environment: none is given, allowed is one: config.environment('CartPole-v1')")
+        env, context = make_vector_env(self.config, self.worker_index or 0, self.num_workers or 0)
+        self.env = self._presented(env)
+        self.num_envs = self.env.num_envs
+        self._needs_initial_reset = True
+        make_callback(
+            "on_environment_created",
+            callbacks_objects=self._callbacks,
+            callbacks_functions=self.config.callbacks_on_environment_created,
+            kwargs={
+                "env_runner": self,
+                "metrics_logger": self.metrics,
+                "env": self.env.unwrapped,
+                "env_context": context,
+            },
+        )
+
+    def _presented(self, env: VectorEnv) -> VectorEnv:
+        """The environment as sampling sees it: one dict of infos per environment, arrays that are not written again."""
+        return DictInfoToList(OwnArrays(env))
+
+    def _try_env_reset(self, *, seed=None, options=None):
+        while True:
+            try:
+                with self.metrics.log_time(ENV_RESET_TIMER):
+                    observations, infos = self.env.reset(seed=seed, options=options)
+            except Exception as error:
+                self._environment_failed(error, "as it was reset")
+                continue
+            self._check_raw(observations)
+            return observations, infos
+
+    def _try_env_step(self, actions):
+        try:
+            with self.metrics.log_time(ENV_STEP_TIMER):
+                results = self.env.step(actions)
+            if what := batch_misfit(self.env, results[0]):
+                raise RolloutError(f"the environments of env runner {self._number} returned observations {what}")
+        except Exception as error:
+            self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
+            self._environment_failed(error, "at a step of its episode")
+            return ENV_STEP_FAILURE
+        self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=1)
+        observations, rewards, *ends = results
+        self._check_raw(observations)
+        return (observations, self._checked_rewards(rewards), *ends)
+
+    def _environment_failed(self, error: Exception, when: str) -> None:
+        """Makes the environments anew, or raises, as the fault settings say."""
+        if isinstance(error, _FATAL):
+            raise error
+        told = error
+        if not isinstance(error, RolloutError):
+            told = unfit_observation(self.env) or failed(error, self._number, None, when)
+            told.__cause__ = error
+        if not self.config.restart_failed_sub_environments:
+            raise told
+        self._failures_in_a_row += 1
+        most = self.config.num_consecutive_env_runner_failures_tolerance
+        if self._failures_in_a_row > most:
+            raise RolloutError(
+                f"{told}; {self._failures_in_a_row} times without a sample in between, and "
+                f"num_consecutive_env_runner_failures_tolerance is {most}"
+            ) from error
+        if not isinstance(error, StepFailedRecreateEnvError):  # by which an environment asks for it, in silence
+            self._survive(f"{told}: environments made anew (restart_failed_sub_environments)")
+        self.make_env()
+
+    @property
+    def _number(self) -> int:
+        return self.worker_index or 0
+
+    def _check_raw(self, observations: Any) -> None:
+        self._check_observations(observations)
+
+    def _step_of(self, index: int, under_way: bool = False) -> int | str:
+        """At which step of its episode an environment is; the one that is being taken counts."""
+        envs = getattr(self.env.unwrapped, "envs", None)
+        return getattr(envs[index], "steps", "?") if envs else "?"
+
+    def _checked_rewards(self, rewards: Any) -> np.ndarray:
+        """The rewards ``[B]`` as numbers.
+
+        Raises:
+            RolloutError: One is none, or is not finite.
+        """
+        values = np.asarray(rewards)
+
+        def where(index: int) -> str:
+            return f"at step {self._step_of(index, under_way=True)} of its episode"
+
+        if values.dtype.kind not in "fiub":
+            for index, reward in enumerate(values):
+                if not is_number(reward):
+                    what = f"the reward {reward!r}, which is no number"
+                    raise RolloutError(f"{self._which(index)} returned {what}, {where(index)}")
+            values = values.astype(np.float64)
+        if not np.isfinite(values).all():
+            index = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise NonFiniteError(f"{self._which(index)} returned the reward {values[index]}, {where(index)}")
+        return values
+
+    def _check_observations(self, observations: Any, indices: np.ndarray | None = None) -> None:
+        """Raises for observations ``[B, ...]`` that are not finite, of the environments with these indices."""
+        row, size, observation = largest(observations)
+        if size <= self._largest[0]:
+            return
+        index = row if indices is None else int(indices[row])
+        where = f"{self._which(index)}, at step {self._step_of(index)} of its episode"
+        if math.isfinite(size):
+            self._largest = size, where
+            return
+        raise NonFiniteObservationError(
+            f"{self._which(index)} returned an observation that is not finite, at step {self._step_of(index)} of its "
+            f"episode: {np.array2string(np.ravel(observation), threshold=8)}"
+        )
+
+    def check_outputs(self, outputs: dict[str, Any], observations: Any) -> None:
+        """Raises for outputs of the module that are NaN or infinite; the lowest infinity masks an action, maybe.
+
+        Args:
+            outputs: The module's, ``[B, ...]``.
+            observations: Those it saw, ``[B, ...]``.
+        """
+        for column in (Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS):
+            values = outputs.get(column)
+            if not isinstance(values, torch.Tensor) or bool((values < math.inf).all()):
+                continue
+            if not all(bool(weights.isfinite().all()) for weights in self.module.parameters()):
+                raise NonFiniteError(
+                    "the module's weights are not finite since the last update (a smaller lr, or grad_clip, may help); "
+                    f"the largest observation so far: {self._largest[0]:g}, of {self._largest[1]}"
+                )
+            index = int((~(values < math.inf)).reshape(len(values), -1).any(1).nonzero()[0])
+            seen = np.concatenate([np.ravel(np.asarray(leaf[index])) for leaf in tree.flatten(observations)])
+            raise NonFiniteError(
+                f"{self._which(index)}: the module's {column} are not finite for its observation "
+                f"{np.array2string(seen, threshold=8)}, at step {self._step_of(index)} of its episode"
+            )
+
+    def _which(self, index: int) -> str:
+        return f"environment {index} of env runner {self._number}"
+
+    # --- failures -----------------------------------------------------------------------------------------------
+
+    def sample(self, **arguments):
+        """Samples; where that fails on a remote runner, the failure is what is returned."""
+        while self._failure is None:
+            try:
+                samples = super().sample(**arguments)
+            except Exception as error:
+                told = as_error(error, self._number)
+                if not self._number:
+                    raise told from told.__cause__
+                self._fail_or_go_on(told)
+            else:
+                self._failures_in_a_row = 0
+                return samples
+        # Counted, so that the driver does not ask again, and looks at it.
+        self._increase_sampled_metrics(arguments.get("num_timesteps") or self.config.total_train_batch_size, 0)
+        return [self._failure]
+
+    def _fail_or_go_on(self, told: RolloutError | UsageError) -> None:
+        config = self.config
+        if isinstance(told, _FATAL):
+            self._failure = Failure(told)
+        elif config.restart_failed_env_runners:
+            self._failures_in_a_row += 1
+            self._restarts += 1
+            if self._failures_in_a_row > 1 or self._restarts > config.max_num_env_runner_restarts:
+                self._failure = Failure(told)
+                return
+            try:
+                self.make_env()
+            except Exception as error:
+                self._failure = Failure(as_error(error, self._number))
+            else:
+                self._survive(f"{told}: env runner {self._number} began anew (restart_failed_env_runners)")
+        elif config.ignore_env_runner_failures:
+            leave(str(told))
+            raise told  # RLlib ends this runner
+        else:
+            self._failure = Failure(told)
+
+    def _survive(self, what: str) -> None:
+        logger.warning(what)
+        self._survived.append(what)
+        self.metrics.log_value(SURVIVED, 1, reduce="lifetime_sum")
+
+    def take_survived(self) -> list[str]:
+        """What was survived since this was last asked for."""
+        survived, self._survived = self._survived, []
+        return survived
+
+    def get_metrics(self):
+        """RLlib's metrics."""
+        return super().get_metrics() if self._failure is None else self.metrics.reduce()
+
+    # --- what RLlib asks of a runner whose constructor failed, too -----------------------------------------------
+
+    def assert_healthy(self) -> None:
+        """RLlib's check, passed by a runner that failed: it has something to tell."""
+        if self._failure is None:
+            super().assert_healthy()
+
+    def get_spaces(self):
+        """RLlib's spaces, or the failure."""
+        return super().get_spaces() if self._failure is None else self._failure
+
+    def get_state(self, *args, **kwargs):
+        """RLlib's state, nothing after a failure."""
+        return super().get_state(*args, **kwargs) if self._failure is None else {}
+
+    def set_state(self, state) -> None:
+        """Takes RLlib's state, unless it failed."""
+        if self._failure is None:
+            super().set_state(state)
+
+    def stop(self) -> None:
+        """Closes the environments, where there are any."""
+        if getattr(self, "env", None) is not None:
+            super().stop()

@@ -1,0 +1,177 @@
+"""What is said of settings that RLlib takes and nothing reads: the table against the source of the installed RLlib."""
+
+import ast
+import functools
+import re
+from pathlib import Path
+
+import pytest
+import ray.rllib
+from ray.rllib.algorithms.registry import ALGORITHMS
+from ray.rllib.models.catalog import MODEL_DEFAULTS
+
+from rllib_stpn.cli import never_read, old_names
+from rllib_stpn.cli.building import build_config, default_config
+from rllib_stpn.cli.experiments import Overrides, from_flags, load
+from rllib_stpn.cli.validation import check
+from rllib_stpn.errors import UsageError
+
+RLLIB = Path(ray.rllib.__file__).parent
+#: Of the old API stack alone.
+OLD_STACK = re.compile(
+    r"/(policy|evaluation|models|execution|examples|tests|benchmarks|tuned_examples|scripts)/|/connectors/(agent|action)/"
+    r"|/utils/exploration/|/core/learner/(torch/)?(torch_)?differentiable_learner|/offline/estimators/|_policy(_v2)?\.py|_(tf|torch)_(model|policy)\.py"
+)
+#: Functions of the old API stack, or with a branch of its own, in files of both.
+OLD_STACK_FUNCTIONS = {
+    "before_learn_on_batch": {"_training_step_old_api_stack", "_training_step_old_and_hybrid_api_stack"},
+    "learner_queue_timeout": {"make_learner_thread"},
+    "minibatch_buffer_size": {"make_learner_thread"},
+    "num_multi_gpu_tower_stacks": {"make_learner_thread", "validate"},
+    "replay_buffer_num_slots": {"setup"},  # where enable_rl_module_and_learner is off
+    **dict.fromkeys(("minibatch_size", "num_epochs"), {"shard"}),  # an argument of the same name
+}
+#: Where settings are set, not read.
+SETTERS = {"training", "_serialize_dict"}
+
+#: What offline algorithms alone read, and what users do not set.
+OFFLINE_OR_PRIVATE = "_|.*offline|dataset_|input_|output_|prelearner_|materialize_|map_batches|enable_tf1"
+
+
+class _Reads(ast.NodeVisitor):
+    """Collects which names are read as attributes or as keys, and in which functions."""
+
+    def __init__(self):
+        self.found: dict[str, set[str]] = {}
+        self._functions = [""]
+
+    def visit_FunctionDef(self, node):
+        self._functions.append(node.name)
+        self.generic_visit(node)
+        self._functions.pop()
+
+    def visit_Attribute(self, node):
+        if isinstance(node.ctx, ast.Load):
+            self._add(node.attr)
+        self.generic_visit(node)
+
+    def visit_Subscript(self, node):
+        if isinstance(node.ctx, ast.Load) and isinstance(node.slice, ast.Constant):
+            self._add(node.slice.value)
+        self.generic_visit(node)
+
+    def visit_Call(self, node):
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if called in ("get", "getattr", "pop"):
+            for argument in node.args:
+                if isinstance(argument, ast.Constant):
+                    self._add(argument.value)
+        self.generic_visit(node)
+
+    def _add(self, name):
+        self.found.setdefault(name, set()).add(self._functions[-1])
+
+
+@functools.cache
+def reads(file: Path) -> dict[str, set[str]]:
+    visitor = _Reads()
+    visitor.visit(ast.parse(file.read_text()))
+    return visitor.found
+
+
+@functools.cache
+def files_of(run: str | None) -> list[Path]:
+    """The files of the new stack that an algorithm runs through: its own, its bases', and what is common."""
+    algorithms = RLLIB / "algorithms"
+    common = [file for file in RLLIB.rglob("*.py") if algorithms not in file.parents or file.parent == algorithms]
+    own = list(algorithms.rglob("*.py"))
+    if run is not None:
+        bases = [kind.__module__.split(".") for kind in ALGORITHMS[run]()[0].__mro__]
+        modules = {module[3] for module in bases if module[:3] == ["ray", "rllib", "algorithms"]}
+        own = [file for file in own if file.relative_to(algorithms).parts[0] in modules]
+    return [file for file in {*common, *own} if not OLD_STACK.search(f"/{file.relative_to(RLLIB)}")]
+
+
+def readers(name: str, run: str | None) -> set[str]:
+    passed = SETTERS | OLD_STACK_FUNCTIONS.get(name, set())
+    found = [(file, function) for file in files_of(run) for function in reads(file).get(name, ())]
+    return {f"{file.relative_to(RLLIB)}: {function}" for file, function in found if function not in passed}
+
+
+TABLE = [(None, name) for name in never_read.OF_EVERY_ALGORITHM]
+TABLE += [("PPO", name) for name in never_read.OF_SYNCHRONOUS_ALGORITHMS]
+TABLE += [(run, name) for run, names in never_read.OF_ALGORITHM.items() for name in names]
+
+
+@pytest.mark.parametrize(("run", "name"), TABLE, ids=str)
+def test_nothing_of_the_new_stack_reads_it(run, name):
+    assert hasattr(default_config(run or "PPO"), name)
+    assert readers(name, run) == set()
+
+
+@pytest.mark.parametrize("run", ["PPO", *never_read.OF_ALGORITHM])
+def test_what_nothing_reads_is_in_the_table_or_translated(run):
+    known = {*never_read.reasons(run), *old_names.CONFIG_DROPPED, *old_names.CONFIG_DROPPED_NEW_STACK}
+    known |= {*old_names.CONFIG, *old_names.CONFIG_NEW_STACK, *old_names.CONFIG_OF_ALGORITHM.get(run, {})}
+    settings = {name for name in vars(default_config(run)) if not re.match(OFFLINE_OR_PRIVATE, name)}
+    assert {name for name in settings - known if not readers(name, run)} == set()
+
+
+def test_a_given_setting_without_effect_is_named_and_another_is_not():
+    experiment = from_flags("IMPALA", "CartPole-v1")
+    experiment.config |= {"opt_type": "rmsprop", "lr": 0.1, "evaluation_config": {"decay": 0.5}}
+    told = check(experiment)
+    assert told == [
+        "command line: config: opt_type has no effect: the optimiser is Adam, with lr",
+        "command line: config.evaluation_config: decay has no effect: the optimiser is Adam, with lr",
+    ]
+    experiment = from_flags("DQN", "CartPole-v1")
+    experiment.config |= {"epsilon": [[0, 1.0], [100, 0.1]]}
+    assert check(experiment) == []
+
+
+def test_it_is_named_in_mutations_and_python_files(write):
+    text = "x: {run: PPO, env: CartPole-v1, scheduler: pbt, scheduler_config: {hyperparam_mutations: "
+    (experiment,) = load(write(text + "{lr: [0.1, 0.2], policy_map_capacity: [1, 2]}}}"))
+    (told,) = check(Overrides().apply(experiment))
+    assert "hyperparam_mutations: policy_map_capacity has no effect" in told
+    python = "from ray.rllib.algorithms.ppo import PPOConfig\nconfig = PPOConfig().environment('CartPole-v1')\n"
+    (experiment,) = load(write(python + "config.sampler_perf_stats_ema_coef = 0.5", "mine.py"))
+    (told,) = check(experiment)
+    assert "sampler_perf_stats_ema_coef has no effect" in told
+
+
+def test_the_old_stack_reads_it():
+    experiment = from_flags("IMPALA", "CartPole-v1")
+    experiment.config |= {**dict.fromkeys(old_names.SWITCHES, False), "opt_type": "rmsprop"}
+    assert check(experiment) == []
+
+
+@pytest.mark.parametrize("key", sorted(MODEL_DEFAULTS))
+def test_each_key_of_the_old_model_is_taken_translated_or_told(key):
+    value = True if key in old_names.MODEL_REFUSED else MODEL_DEFAULTS[key]
+    model, notes = old_names.translate_config("x", {"model": {key: value}}, "PPO")
+    experiment = from_flags("PPO", "CartPole-v1")
+    experiment.config |= model
+    if key in old_names.MODEL_REFUSED:
+        with pytest.raises(UsageError, match=f"config.model: {key}: got True: the new API stack"):
+            check(experiment)
+    elif key != "custom_action_dist":
+        told = check(experiment) + notes
+        assert model["model"].keys() == {key} or told
+
+
+def test_what_an_lstm_alone_reads_is_told_without_one():
+    experiment = from_flags("PPO", "CartPole-v1")
+    experiment.config |= {"model": {"use_lstm": False, "lstm_cell_size": 8, "max_seq_len": 5}}
+    assert [told.split(": ")[2] for told in check(experiment)] == [
+        "lstm_cell_size has no effect without use_lstm",
+        "max_seq_len has no effect without use_lstm",
+    ]
+
+
+@pytest.mark.parametrize("run", ["PPO", "APPO", "IMPALA", "DQN"])
+def test_an_lstm_has_rllibs_own_sequence_length(run):
+    config = build_config(run, {"env": "CartPole-v1", "model": {"use_lstm": True}})
+    assert config.model_config["max_seq_len"] == 20
+    assert build_config(run, {"model": {"use_lstm": True, "max_seq_len": 7}}).model_config["max_seq_len"] == 7

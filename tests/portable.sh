@@ -1,0 +1,32 @@
+#!/bin/sh
+# The tests of arithmetic as on other machines: other vector instructions, numbers of threads, seeds and orders.
+# `make portable` calls it; it ends with the variants that failed. Arguments are handed on to pytest.
+cd "$(dirname "$0")/.." || exit 1
+pytest=".venv/bin/pytest -q -p no:cacheprovider"
+arithmetic="tests/kernels tests/layers tests/supervised"
+failed=""
+
+variant() {
+    name=$1
+    shift
+    echo "== $name"
+    if ! env "$@"; then failed="$failed $name"; fi
+}
+
+one_core=$(command -v taskset >/dev/null && echo "taskset -c 0")
+case $(uname -m) in
+    x86_64) older=haswell ;;  # AVX2, no AVX-512
+    *) older=generic ;;
+esac
+
+variant older-cpu ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
+    NUMBA_CPU_NAME=$older NUMBA_CACHE_DIR=.venv/numba-$older OMP_NUM_THREADS=4 $pytest $arithmetic "$@"
+variant no-vectors-one-core ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 \
+    OMP_NUM_THREADS=1 $one_core $pytest $arithmetic "$@"
+variant other-seeds-and-order $pytest --other-seeds 1 --shuffle 1 $arithmetic tests/envs "$@"
+
+if [ -n "$failed" ]; then
+    echo "failed:$failed"
+    exit 1
+fi
+echo "every variant passed"
