@@ -23,11 +23,8 @@ _ENVIRONMENT = {
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages, which the system hands out faster.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
 }
-_JOINING = {
-    "RAY_NUM_REDIS_GET_RETRIES": "2",  # Ray tries for a quarter of an hour where something else than Ray answers.
-    "RAY_py_gcs_connect_timeout_s": "10",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # It tells of each try.
-}
+# What a client of HTTP/2, and so of gRPC, begins with; the type of the frame that the server begins with (RFC 9113).
+_HELLO, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 4
 _OBJECT_STORE = 512 * 2**20  # Fragments and weights pass through it; it is touched as far as it is used.
 
 
@@ -90,7 +87,7 @@ def ray_running(machine: Machine) -> Iterator[Room]:
     """
     if machine.address is not None:
         _reach(machine.address)
-    for name, value in (_ENVIRONMENT | (_JOINING if machine.address else {})).items():
+    for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
@@ -131,12 +128,19 @@ def ray_running(machine: Machine) -> Iterator[Room]:
 
 
 def _reach(address: str) -> None:
-    """Tries a ``host:port``; Ray itself would try for minutes."""
+    """Tries a ``host:port``; Ray itself would try for minutes, and for longer where another service answers."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return  # "auto" is Ray's to understand.
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
+                connection.sendall(_HELLO)
+                frame = connection.recv(4, socket.MSG_WAITALL)
+                if len(frame) < 4 or frame[3] != _SETTINGS:
+                    raise UsageError(f"{_AT}: what answers at {address!r} is not Ray")
+    except TimeoutError as error:
+        raise UsageError(f"{_AT}: nothing answers at {address!r} within 5 seconds") from error
     except (OSError, OverflowError) as error:
         raise UsageError(f"{_AT}: nothing answers at {address!r}: {error}") from error
 
