@@ -13,7 +13,7 @@ def available_cpus() -> int:
         cpus = len(os.sched_getaffinity(0))
     except AttributeError:  # Not on macOS and Windows.
         cpus = os.cpu_count() or 1
-    return min(cpus, allowed_by_quota())
+    return int(min(cpus, allowed_by_quota()))
 
 
 @functools.cache
@@ -42,8 +42,8 @@ def _cgroups(root: Path) -> Iterator[Path]:
     """The directories of the process's cgroups that can limit its CPU time, from its own up to the mounted one."""
     own: dict[str, Path] = {}  # where the process is in the hierarchy of each controller; "" is version 2's only one
     for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-        _, controllers, path = line.split(":", 2)
-        own.update(dict.fromkeys(controllers.split(","), Path(path)))
+        _, controllers, inside = line.split(":", 2)
+        own.update(dict.fromkeys(controllers.split(","), Path(inside)))
     for line in (root / "proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         mount, _, file_system = line.partition(" - ")
         kind, *_, options = file_system.split()

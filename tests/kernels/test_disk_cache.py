@@ -88,7 +88,7 @@ def test_where_neither_the_package_nor_home_can_be_written_it_is_a_temporary_dir
     assert Path(place).is_relative_to(tmp_path / "tmp")
     assert told.count("compiled kernels can be kept neither in") == 1 and place.rpartition("/")[0] in told
     written = kept(place)
-    assert run(copy, **environment) == (before, place, "") and written == kept(place)  # another process shares it
+    assert run(copy, **environment) == (before, place, "") and written == kept(place) != {}  # another process shares it
 
 
 @pytest.fixture
