@@ -181,8 +181,8 @@ def main() -> None:
     if not parser.parse_args().write:
         print(document())
         return
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    DOCUMENT.write_text(before + BEGIN + "\n" + document() + "\n" + END + rest.partition(END)[2])
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    DOCUMENT.write_text(before + BEGIN + "\n" + document() + "\n" + END + rest.partition(END)[2], encoding="utf-8")
 
 
 if __name__ == "__main__":

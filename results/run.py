@@ -100,7 +100,7 @@ def keep(experiment: Path, target: Path) -> None:
     """Copies of an experiment what the report needs: at most ``ROWS`` results of each training."""
     shutil.rmtree(target, ignore_errors=True)
     for trial in sorted(path.parent for path in experiment.glob("*/result.json")):
-        results = [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
+        results = [json.loads(line) for line in (trial / "result.json").read_text(encoding="utf-8").splitlines()]
         chosen = {round(i * (len(results) - 1) / max(ROWS - 1, 1)) for i in range(ROWS)}
         metrics = [ITERATION, *needed_metrics(None)]
         metrics = [metric for metric in metrics if any(at(result, metric) is not None for result in results)]

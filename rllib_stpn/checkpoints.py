@@ -177,7 +177,7 @@ def _refuse_old_stack(path: Path) -> None:
     version = "0.1"
     if (path / _INFO).is_file():
         with _reading(path / _INFO):
-            version = str(json.loads((path / _INFO).read_text())["checkpoint_version"])
+            version = str(json.loads((path / _INFO).read_text(encoding="utf-8"))["checkpoint_version"])
     if (path / "policies").is_dir() or not version.startswith("2"):
         raise UsageError(
             f"checkpoint {path}: got one of RLlib's old API stack (version {version}), allowed are those of the new "

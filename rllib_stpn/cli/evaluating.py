@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rllib_stpn.cli.compiled import tell_where_kernels_are
 from rllib_stpn.errors import UsageError
 from rllib_stpn.report import provenance
 
@@ -80,10 +81,11 @@ def run(request: Request) -> None:
     from rllib_stpn.checkpoints import find_checkpoint, is_supervised
 
     path = find_checkpoint(request.checkpoint)
+    tell_where_kernels_are()
     results = _supervised(request, path) if is_supervised(path) else _agent(request, path)
     if request.out is not None:
         Path(request.out).expanduser().write_text(
-            json.dumps(results | {"versions": provenance.versions()}, indent=2, default=str)
+            json.dumps(results | {"versions": provenance.versions()}, indent=2, default=str), encoding="utf-8"
         )
         print(f"results     {request.out}")
 

@@ -6,13 +6,29 @@ from pathlib import Path
 import rllib_stpn
 from rllib_stpn.errors import UsageError
 
-# A link to the directory at the top of the repository; in a wheel, the files themselves.
-_DIRECTORY = Path(rllib_stpn.__file__).parent / "tuned_examples"
+_PACKAGE = Path(rllib_stpn.__file__).parent
+_NAME = "tuned_examples"
+
+
+def directory() -> Path:
+    """Where the files are: inside the package where it was installed, beside it in a checkout.
+
+    Raises:
+        UsageError: They are missing.
+    """
+    for place in (_PACKAGE / _NAME, _PACKAGE.parent / _NAME):
+        if any(place.glob("*.yaml")):
+            return place
+    raise UsageError(f"example: no YAML files in {_PACKAGE / _NAME}: this installation has no examples; install again")
 
 
 def names() -> list[str]:
-    """The examples' names, sorted."""
-    return sorted(path.stem for path in _DIRECTORY.glob("*.yaml"))
+    """The examples' names, sorted.
+
+    Raises:
+        UsageError: They are missing.
+    """
+    return sorted(path.stem for path in directory().glob("*.yaml"))
 
 
 def find(name: str) -> Path:
@@ -22,12 +38,12 @@ def find(name: str) -> Path:
         name: As :func:`names` has it; with ``.yaml`` at its end, or dashes for underscores, it is found, too.
 
     Raises:
-        UsageError: There is none of this name.
+        UsageError: There is none of this name, or none at all.
     """
     stem = name.removesuffix(".yaml").replace("-", "_")
     known = names()
     if stem in known:
-        return _DIRECTORY / f"{stem}.yaml"
+        return directory() / f"{stem}.yaml"
     close = difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else "`rllib example list` shows them all"
     raise UsageError(f"example: got {name!r}, which is none; {hint}")

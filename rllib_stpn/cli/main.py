@@ -7,7 +7,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from rllib_stpn.cli import commands
+from rllib_stpn.cli import commands, terminal
 from rllib_stpn.errors import UsageError
 
 
@@ -19,20 +19,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 a run that failed, 2 a wrong input (told in one line on stderr), 130 and 143
-        stopped by Ctrl-C and by SIGTERM.
+        stopped by Ctrl-C and by SIGTERM, 141 when nobody reads the output any more.
     """
-    try:
-        args = _parser().parse_args(argv)
-        # A console script does not look for modules where the user stands, and their environments are there.
-        if os.getcwd() not in sys.path:
-            sys.path.insert(1, os.getcwd())
-        return args.command(args)
-    except UsageError as error:
-        print(f"rllib: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("rllib: interrupted", file=sys.stderr)
-        return 130
+    with terminal.prepared():
+        try:
+            args = _parser().parse_args(argv)
+            # A console script does not look for modules where the user stands, and their environments are there.
+            if os.getcwd() not in sys.path:
+                sys.path.insert(1, os.getcwd())
+            return args.command(args)
+        except UsageError as error:
+            print(f"rllib: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("rllib: interrupted", file=sys.stderr)
+            return 130
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,11 +5,13 @@ import dataclasses
 import logging
 import os
 import socket
+import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from rllib_stpn.cli.folding import Room
+from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
 
 _ENVIRONMENT = {
@@ -21,7 +23,12 @@ _ENVIRONMENT = {
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages, which the system hands out faster.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
 }
+# What a client of HTTP/2, and so of gRPC, begins with; the type of the frame that the server begins with (RFC 9113).
+_HELLO, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 4
 _OBJECT_STORE = 512 * 2**20  # Fragments and weights pass through it; it is touched as far as it is used.
+
+
+_AT = "--ray-address or RAY_ADDRESS"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Machine:
     """Where to run.
 
     Attributes:
-        address: The Ray cluster to join; None starts Ray on this machine.
+        address: The Ray cluster to join; None or "local" starts Ray on this machine.
         num_cpus: CPUs to use, None for all.
         verbosity: 0 shows our own lines only, 1 Ray's and the trials' output, 2 also debugging output.
     """
@@ -39,19 +46,19 @@ class Machine:
     verbosity: int = 0
 
     def __post_init__(self):
+        if self.address == "local":
+            object.__setattr__(self, "address", None)
         if self.num_cpus is not None and self.num_cpus < 1:
             raise UsageError(f"--ray-num-cpus: expected a whole number of at least 1, got {self.num_cpus}")
         if self.num_cpus is not None and self.address is not None:
-            raise UsageError("--ray-num-cpus: a cluster (--ray-address) brings its own CPUs; give one of the two")
+            raise UsageError(
+                f"--ray-num-cpus: the cluster at {self.address!r} (--ray-address or RAY_ADDRESS) brings its own CPUs; "
+                "`--ray-address local` starts Ray here"
+            )
 
     def cpus_before_start(self) -> int:
         """The CPUs that Ray will have on this machine."""
-        if self.num_cpus is not None:
-            return self.num_cpus
-        try:
-            return len(os.sched_getaffinity(0))
-        except AttributeError:  # Not on macOS.
-            return os.cpu_count() or 1
+        return self.num_cpus if self.num_cpus is not None else available_cpus()
 
 
 def silence() -> None:
@@ -76,7 +83,7 @@ def ray_running(machine: Machine) -> Iterator[Room]:
         What its machines have.
 
     Raises:
-        UsageError: No cluster answers at the address, or it has no CPUs.
+        UsageError: No cluster answers at the address, or it has no CPUs, or Ray cannot start on this machine.
     """
     if machine.address is not None:
         _reach(machine.address)
@@ -101,17 +108,19 @@ def ray_running(machine: Machine) -> Iterator[Room]:
             options["address"] = machine.address
         try:
             ray.init(**options)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            if machine.address is None:
-                raise
-            raise UsageError(f"--ray-address: no cluster at {machine.address!r}: {error}") from error
+        except Exception as error:  # There are as many kinds as there are things that Ray asks of a machine.
+            ray.shutdown()
+            cause = (
+                _no_start(error) if machine.address is None else f"{_AT}: no cluster at {machine.address!r}: {error}"
+            )
+            raise UsageError(cause) from error
     if not machine.verbosity:
         silence()
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         room = Room(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
         if not any(room.cpus):
-            raise UsageError(f"--ray-address: the cluster at {machine.address!r} has no CPUs")
+            raise UsageError(f"{_AT}: the cluster at {machine.address!r} has no CPUs")
         yield room
     finally:
         if not already:
@@ -119,11 +128,35 @@ def ray_running(machine: Machine) -> Iterator[Room]:
 
 
 def _reach(address: str) -> None:
-    """Tries a ``host:port``; Ray itself would try for minutes."""
+    """Tries a ``host:port``; Ray itself would try for minutes, and for longer where another service answers."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        return  # "auto" and "local" are Ray's to understand.
+        return  # "auto" is Ray's to understand.
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
+        with socket.create_connection((host, int(port)), timeout=5) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
+                connection.sendall(_HELLO)
+                frame = connection.recv(4, socket.MSG_WAITALL)
+                if len(frame) < 4 or frame[3] != _SETTINGS:
+                    raise UsageError(f"{_AT}: what answers at {address!r} is not Ray")
+    except TimeoutError as error:
+        raise UsageError(f"{_AT}: nothing answers at {address!r} within 5 seconds") from error
     except (OSError, OverflowError) as error:
-        raise UsageError(f"--ray-address: nothing answers at {address!r}: {error}") from error
+        raise UsageError(f"{_AT}: nothing answers at {address!r}: {error}") from error
+
+
+def _no_start(error: Exception) -> str:
+    """Why Ray does not start on this machine, and what helps."""
+    temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    cause = f"{type(error).__name__}: {error}"
+    file = str(getattr(error, "filename", None) or "")
+    if "AF_UNIX" in cause:
+        return f"Ray cannot start: the path of its sockets is too long in {temporary}: set RAY_TMPDIR=/tmp"
+    if isinstance(error, UnicodeError) and not temporary.isascii():
+        return f"Ray cannot start: it takes only ASCII in the path for its files, {temporary}: set RAY_TMPDIR=/tmp"
+    if isinstance(error, OSError) and file.startswith(temporary):
+        return f"Ray cannot start: {file}: {error.strerror}: set RAY_TMPDIR to a directory that can be written to"
+    if isinstance(error, OSError) and file.startswith(os.path.expanduser("~")):
+        return f"Ray cannot start: {file}: {error.strerror}: set HOME to a directory that can be written to"
+    logs = os.path.join(temporary, "ray", "session_latest", "logs")
+    return f"Ray cannot start: {' '.join(cause.split())[:400]} (its logs: {logs})"

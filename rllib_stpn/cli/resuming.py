@@ -172,7 +172,7 @@ def forget_from(directory: Path, iteration: int) -> None:
         os.truncate(file, kept)
     file = directory / "progress.csv"
     if file.exists() and file.stat().st_size:
-        with file.open(newline="") as text:
+        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as text:
             rows = csv.reader(text)
             column = next(rows).index(_ITERATION)
             kept = rows.line_num

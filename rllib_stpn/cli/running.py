@@ -10,6 +10,7 @@ from typing import Any
 
 from rllib_stpn.cli import old_names
 from rllib_stpn.cli.building import TRAINABLES, default_config
+from rllib_stpn.cli.compiled import tell_where_kernels_are
 from rllib_stpn.cli.experiments import Experiment, subject
 from rllib_stpn.cli.failures import root_error
 from rllib_stpn.cli.folding import Resources, Room, fold
@@ -39,6 +40,7 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
     for experiment in experiments:
         if machine.address is None:
             _fit(experiment, Room([machine.cpus_before_start()], [_gpus()]), strict_resources, own_machine=True)
+    tell_where_kernels_are()
     interruption = Interruption()
     code = 0
     with ray_running(machine) as room, interruption.listening():
@@ -236,7 +238,7 @@ def _tell_failure(result: Any, verbosity: int) -> int:
     error_file = Path(result.path) / "error.txt"
     text = str(result.error)
     with contextlib.suppress(OSError):
-        text = error_file.read_text()
+        text = error_file.read_text(encoding="utf-8", errors="replace")
     cause = root_error(text)
     if verbosity:
         print(text, file=sys.stderr)

@@ -9,6 +9,8 @@ from typing import Any
 
 from ray.tune import Callback, Stopper
 
+from rllib_stpn.cli import terminal
+
 
 def metric(result: Mapping[str, Any], path: str) -> Any:
     """The value at ``env_runners/episode_return_mean`` of a nested result, or None where there is none."""
@@ -21,7 +23,7 @@ def metric(result: Mapping[str, Any], path: str) -> Any:
 
 
 class Interruption:
-    """Whether the user asked the run to end, by Ctrl-C (SIGINT) or SIGTERM."""
+    """Whether the user asked the run to end, by Ctrl-C (SIGINT) or SIGTERM, or reads its output no more (SIGPIPE)."""
 
     def __init__(self):
         self.signal: int | None = None
@@ -37,7 +39,8 @@ class Interruption:
         signals = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, self._receive) for number in signals}
         try:
-            yield
+            with terminal.when_nobody_reads(self._unread):
+                yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -55,6 +58,11 @@ class Interruption:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
         raise KeyboardInterrupt
+
+    def _unread(self) -> None:
+        if self.signal is None:
+            self.signal = terminal.READER_GONE - 128
+            print("nobody reads the output: stopping after this iteration, with a checkpoint", file=sys.stderr)
 
     def __reduce__(self):
         return Interruption, ()  # Tune pickles what it runs with; a signal is not for another day.

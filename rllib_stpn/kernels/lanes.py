@@ -6,6 +6,7 @@ Arrays "in lanes" have the sixteen samples innermost; the others are laid out as
 import numba
 import numpy as np
 
+from rllib_stpn.kernels import disk_cache
 from rllib_stpn.kernels.vector import (
     LANES,
     absolute,
@@ -26,16 +27,20 @@ compiled_part = numba.njit(error_model="numpy")
 
 
 def compiled(arguments):
-    """Compiles for one signature at once, from the disk cache if there is one that can be written."""
+    """Compiles for one signature at once, or takes from the disk what was compiled before."""
     code = {"f": "float32[::1]", "b": "uint8[::1]", "i": "int64", "s": "float32"}
     signature = f"void({', '.join(code[a] for a in arguments)})"
 
     def compile_now(function):
         options = {"nogil": True, "error_model": "numpy"}
-        try:
-            return numba.njit(signature, cache=True, **options)(function)
-        except (RuntimeError, OSError):  # no writable cache directory
-            return numba.njit(signature, **options)(function)
+        place = disk_cache.directory()
+        if place is not None:
+            try:
+                with disk_cache.used_by_numba(place):
+                    return numba.njit(signature, cache=True, **options)(function)
+            except Exception as error:  # A full disk, or files that were cut short, which fail in many ways.
+                disk_cache.give_up(place, error)
+        return numba.njit(signature, **options)(function)
 
     return compile_now
 

@@ -8,13 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from rllib_stpn.cpus import allowed_by_quota
+
 _local = threading.local()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def num_threads() -> int:
-    """Number of threads a kernel call uses now: torch's, ``torch.set_num_threads`` changes both."""
-    return _local.__dict__.get("kernel_threads") or torch.get_num_threads()
+    """Number of threads a kernel call uses now: torch's (``torch.set_num_threads`` changes both), up to the CPU quota.
+
+    torch itself takes no notice of a container's quota, beyond which threads only wait for their turn.
+    """
+    return _local.__dict__.get("kernel_threads") or int(min(torch.get_num_threads(), allowed_by_quota()))
 
 
 def torch_on_one_thread() -> contextlib.AbstractContextManager[None]:

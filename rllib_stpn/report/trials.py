@@ -128,7 +128,7 @@ def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial |
         notes.append(f"{path}: no results (no whole line in result.json or progress.csv): skipped")
         return None
     try:
-        settings = json.loads((path / "params.json").read_text())
+        settings = json.loads((path / "params.json").read_text(encoding="utf-8"))
         if isinstance(settings, dict) and isinstance(of_results, dict):
             settings |= {key: of_results[key] for key in ("env", "model") if key in of_results}
     except (OSError, ValueError) as error:

@@ -135,7 +135,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     machine = parser.add_argument_group("the machine")
     machine.add_argument("--ray-num-cpus", type=int, metavar="N", help="CPUs to use (default: all)")
-    machine.add_argument("--ray-address", metavar="ADDRESS", help="use this Ray cluster (default: start one here)")
+    machine.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        default=os.environ.get("RAY_ADDRESS") or None,
+        help="use this Ray cluster, `local` to start one here (default: RAY_ADDRESS, else local)",
+    )
     machine.add_argument(
         "--strict-resources",
         action="store_true",

@@ -1,0 +1,135 @@
+"""Ray that does not start, and clusters that are none: a sentence each."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from rllib_stpn.cli.main import main
+
+
+def error_of(capsys, *arguments) -> str:
+    """The one line on stderr of a command line that must fail with exit code 2."""
+    assert main([str(argument) for argument in arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("rllib: error: ") and "Traceback" not in err, err
+    return err
+
+
+@pytest.fixture
+def service():
+    """Starts something that is no Ray: it reads a little, and answers this (nothing at all for None)."""
+    listening = []
+
+    def service(answer: bytes | None) -> str:
+        server = socket.create_server(("127.0.0.1", 0))
+        listening.append(server)
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(24)
+                if answer is None:
+                    time.sleep(6)
+                else:
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+    yield service
+    for server in listening:
+        server.close()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH", b""], ids=["web", "short", "closes"])
+def test_another_service_is_not_taken_for_ray(capsys, cartpole, tmp_path, service, answer, scheme):
+    address = scheme + service(answer)
+    error = error_of(capsys, "train", cartpole, "--ray-address", address, "--storage-path", tmp_path)
+    assert f"what answers at '{address}' is not Ray" in error or "reset" in error
+
+
+def test_a_service_that_keeps_silent(capsys, cartpole, tmp_path, service):
+    address = service(None)
+    error = error_of(capsys, "train", cartpole, "--ray-address", address, "--storage-path", tmp_path)
+    assert f"nothing answers at '{address}' within 5 seconds" in error
+
+
+def test_the_address_may_come_from_rays_variable(capsys, cartpole, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    arguments = ["train", cartpole, "--storage-path", tmp_path]
+    assert "RAY_ADDRESS: nothing answers at '127.0.0.1:1'" in error_of(capsys, *arguments)
+    error = error_of(capsys, *arguments, "--ray-num-cpus", 1)
+    assert "RAY_ADDRESS" in error and "`--ray-address local`" in error
+
+
+def test_ray_itself_is_taken_for_ray(ray_session):
+    import ray
+
+    from rllib_stpn.cli.ray_session import _reach
+
+    _reach(ray.get_runtime_context().gcs_address)
+
+
+# Variables of the environment, and what the sentence has to say. HOME comes first, as Ray looks there only once.
+FAULTS = {
+    "HOME": ({"HOME": os.devnull}, [".ray", "set HOME"]),
+    "too long": ({"TMPDIR": "{tmp}/" + "long" * 30}, ["too long", "longlong", "RAY_TMPDIR=/tmp"]),
+    "not a directory": ({"TMPDIR": os.devnull}, [os.devnull, "set RAY_TMPDIR"]),
+    "not ASCII": ({"TMPDIR": "{tmp}/größe"}, ["only ASCII", "gr\\xf6\\xdfe", "RAY_TMPDIR=/tmp"]),
+}
+PROGRAM = """
+import contextlib, io, json, os, sys
+from rllib_stpn.cli.main import main
+faults, arguments = json.loads(sys.argv[1]), sys.argv[2:]
+told = {}
+for fault, environment in faults.items():
+    before = dict(os.environ)
+    os.environ.update(environment)
+    error = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    with contextlib.redirect_stderr(error):
+        code = main(arguments)
+    os.environ.clear()
+    os.environ.update(before)
+    told[fault] = [code, error.buffer.getvalue().decode()]
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """Exit code and words for each fault, from one process that is not this one, where Ray may run already."""
+    tmp = tmp_path_factory.mktemp("r")
+    file = tmp / "cartpole.yaml"
+    file.write_text("x: {run: PPO, env: CartPole-v1, stop: {training_iteration: 1}}", encoding="utf-8")
+    faults = {
+        fault: {name: value.replace("{tmp}", str(tmp)) for name, value in environment.items()}
+        for fault, (environment, _) in FAULTS.items()
+    }
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_TMPDIR")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(faults), "train", str(file), "--storage-path", str(tmp / "results")],
+        env=environment,
+        cwd=tmp,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Ray does not look at TMPDIR")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_ray_that_cannot_start_says_why_and_what_helps(told, fault):
+    code, error = told[fault]
+    if fault == "HOME" and code == 0:
+        pytest.skip("this version of Ray writes nothing there")
+    assert code == 2 and error.count("\n") == 1 and error.startswith("rllib: error: Ray cannot start"), error
+    for part in FAULTS[fault][1]:
+        assert part in error

@@ -1,0 +1,148 @@
+"""Compiled kernels on disk: never older than their sources, and kept wherever something can be written."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import rllib_stpn
+from rllib_stpn.kernels import disk_cache
+
+PACKAGE = Path(rllib_stpn.__file__).parent
+PROGRAM = """
+import torch
+from rllib_stpn import make_layer
+from rllib_stpn.kernels import disk_cache
+torch.manual_seed(0)
+layer = make_layer("hebbff", input_size=2, hidden_size=3)
+print(layer(torch.ones(1, 2, 2))[0].sum().item(), disk_cache.directory())
+"""
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A copy of the package that a test may change."""
+    for part in ("kernels", "layers", "models"):
+        shutil.copytree(PACKAGE / part, tmp_path / "rllib_stpn" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in PACKAGE.glob("*.py"):
+        shutil.copy(file, tmp_path / "rllib_stpn")
+    return tmp_path / "rllib_stpn"
+
+
+def run(copy: Path, **environment: str) -> tuple[float, str, str]:
+    """The sum of a layer's outputs, where its kernels are kept, and what was said, in a process of its own."""
+    names = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=kept | {"PYTHONPATH": str(copy.parent)} | environment,
+        cwd=copy.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    total, place = done.stdout.split(maxsplit=1)
+    return float(total), place.strip(), done.stderr
+
+
+def kept(directory: Path | str) -> dict[Path, int]:
+    """When each compiled function under a directory was written."""
+    return {file: file.stat().st_mtime_ns for file in Path(directory).rglob("*.nbc")}
+
+
+def test_a_change_in_a_helper_reaches_the_kernels_that_call_it(copy):
+    before, place, _ = run(copy)
+    written = kept(copy)
+    assert Path(place).is_relative_to(copy) and written
+    assert run(copy)[0] == before and kept(copy) == written  # taken from the disk
+
+    helpers, kernels = copy / "kernels/lanes.py", copy / "kernels/hebbff_lanes.py"
+    untouched = kernels.stat().st_mtime_ns
+    text = helpers.read_text(encoding="utf-8")
+    changed = text.replace("    return low + positive", "    return one + low + positive")  # of the sigmoid
+    assert changed != text
+    helpers.write_text(changed, encoding="utf-8")
+    assert run(copy)[0] > before + 1
+    assert kernels.stat().st_mtime_ns == untouched
+
+
+def test_files_that_were_cut_short_are_written_anew(copy):
+    before, place, _ = run(copy)
+    for file in kept(place):
+        file.write_bytes(file.read_bytes()[:100])
+    after, _, told = run(copy)
+    assert after == before and "compiled anew" in told
+    assert run(copy)[2] == "" and all(file.stat().st_size > 100 for file in kept(place))
+
+
+def test_where_neither_the_package_nor_home_can_be_written_it_is_a_temporary_directory_said_once(copy, tmp_path):
+    # A file where a directory has to be: not even root can write below it.
+    (copy / "kernels/__pycache__").write_text("", encoding="utf-8")
+    (tmp_path / "tmp").mkdir()
+    environment = {"HOME": os.devnull, "TMPDIR": str(tmp_path / "tmp")}
+    before, place, told = run(copy, **environment)
+    assert Path(place).is_relative_to(tmp_path / "tmp")
+    assert told.count("compiled kernels can be kept neither in") == 1 and place.rpartition("/")[0] in told
+    written = kept(place)
+    assert run(copy, **environment) == (before, place, "") and written == kept(place) != {}  # another process shares it
+
+
+@pytest.fixture
+def directory():
+    """The function, without what it found before for this process, nor afterwards what it found for the test."""
+    disk_cache.directory.cache_clear()
+    yield disk_cache.directory
+    disk_cache.directory.cache_clear()
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Nothing but the temporary directory can be written to."""
+    monkeypatch.setattr(disk_cache.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("NUMBA_CACHE_DIR", os.devnull)
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    return tmp_path
+
+
+def test_the_temporary_directory_is_the_users_own(directory, temporary):
+    with pytest.warns(UserWarning, match="NUMBA_CACHE_DIR names another"):
+        place = directory().parent
+    assert place.parent == temporary and place.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("fault", ["a file", "a link", "others can write"])
+def test_a_temporary_directory_that_others_could_fill_is_not_used(directory, temporary, tmp_path_factory, fault):
+    place = temporary / f"rllib-stpn-{os.getuid()}"
+    if fault == "a file":
+        place.write_text("", encoding="utf-8")
+    elif fault == "a link":
+        place.symlink_to(tmp_path_factory.mktemp("elsewhere"))
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    with pytest.warns(UserWarning, match="every process compiles them anew"):
+        assert directory() is None
+
+
+def test_what_numba_is_told_to_use_comes_first_and_what_is_long_unused_goes(directory, tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    for name, days in (("compiled-old", 31), ("compiled-recent", 29), ("another", 31)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kernel.nbc").write_text("", encoding="utf-8")
+        os.utime(tmp_path / name, (0, time.time() - days * 24 * 3600))
+    own = directory()
+    assert own.parent == tmp_path
+    assert {path.name for path in tmp_path.iterdir()} == {"another", "compiled-recent", own.name}
+
+
+def test_numbas_setting_is_as_before_after_a_compilation(tmp_path):
+    from numba import config
+
+    before = config.CACHE_DIR
+    with disk_cache.used_by_numba(tmp_path):
+        assert str(tmp_path) == config.CACHE_DIR
+    assert before == config.CACHE_DIR
