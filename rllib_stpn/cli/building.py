@@ -40,8 +40,9 @@ def algorithm_class(run: str) -> "type[Algorithm]":
         from rllib_stpn import algorithms
 
         return getattr(algorithms, run)
-    if run in old_names.ALGORITHMS_DROPPED:
-        near = old_names.ALGORITHMS_DROPPED[run]
+    name = run.removeprefix("contrib/")
+    if name in old_names.ALGORITHMS_DROPPED or run != name:
+        near = old_names.ALGORITHMS_DROPPED.get(name, "none")
         raise UsageError(f"run: unknown algorithm {run!r}: RLlib has dropped it; of those it has, {near} comes close")
     if run not in algorithm_names():
         raise unknown_key("run", run, algorithm_names(), noun="algorithm", list_all=True)

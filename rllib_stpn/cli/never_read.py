@@ -1,6 +1,9 @@
 """Settings that RLlib takes and never reads on its new API stack."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rllib_stpn.cli import grid
 
 _OLD_STACK = "only the old API stack reads it"
 _ADAM = "the optimiser is Adam, with lr"
@@ -89,6 +92,43 @@ def reasons(run: str) -> dict[str, str]:
     """The settings that an algorithm's config has and nothing reads, and what there is instead."""
     synchronous = {} if run in ("IMPALA", "APPO") else OF_SYNCHRONOUS_ALGORITHMS
     return OF_EVERY_ALGORITHM | synchronous | OF_ALGORITHM.get(run, {})
+
+
+def deprecated(defaults: Any) -> set[str]:
+    """The settings of a default config that RLlib keeps to say that they are gone."""
+    from ray._common.deprecation import DEPRECATED_VALUE
+
+    return {key for key, value in vars(defaults).items() if type(value) is int and value == DEPRECATED_VALUE}
+
+
+def without_deprecated(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
+    """Settings without those that RLlib has deprecated, whatever their value, and a note for each.
+
+    Args:
+        where: What holds the settings.
+        settings: Plain ones, searches still in them. Not modified.
+        run: The algorithm.
+    """
+    from rllib_stpn.cli.building import default_config
+
+    gone, known = deprecated(default_config(run)), reasons(run)
+    told: list[str] = []
+
+    def without(where: str, block: Any) -> Any:
+        if not isinstance(block, dict):
+            return block
+        told.extend(
+            f"{where}: {key} no longer means anything: {known.get(key, 'RLlib has dropped it')}"
+            for key in block
+            if key in gone
+        )
+        return {key: value for key, value in block.items() if key not in gone}
+
+    kept = without(where, dict(settings))
+    if "evaluation_config" in kept:
+        inside = f"{where}.evaluation_config"
+        kept["evaluation_config"] = grid.change(kept["evaluation_config"], lambda block: without(inside, block))
+    return kept, list(dict.fromkeys(told))
 
 
 def notes(where: str, given: Iterable[str], run: str) -> list[str]:
