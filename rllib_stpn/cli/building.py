@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.cli import atari, old_names
+from rllib_stpn.cli import atari, old_names, recorded_data
 from rllib_stpn.cli.experiments import unknown_key
 from rllib_stpn.errors import UsageError, one_of
 
@@ -77,6 +77,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
+    - What reading or writing recorded data needs and is not given is set, see :func:`recorded_data.complete`.
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback,
       also in ``evaluation_config``.
 
@@ -135,6 +136,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     config.update_from_dict(settings)
     if "train_batch_size" in settings and "train_batch_size_per_learner" not in settings:
         config.train_batch_size_per_learner = None  # inferred, where SAC's default would win
+    recorded_data.complete(config, settings)
     if layer:
         from rllib_stpn.models.spec import spec_from_model_dict
 
@@ -157,7 +159,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     elif runner == "single_agent" or _samples_with_rllibs_runner(config):
         from rllib_stpn.rollouts import EpisodeEnvRunner
 
-        config.env_runners(env_runner_cls=None if config.is_multi_agent else EpisodeEnvRunner)
+        records = config.is_multi_agent or config.output  # RLlib has classes of its own
+        config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
     thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
     if thin:
         from rllib_stpn.rollouts import thin_states

@@ -16,10 +16,12 @@ OF_EVERY_ALGORITHM = {
     "extra_python_environs_for_driver": _OLD_STACK,
     "extra_python_environs_for_worker": _OLD_STACK,
     "fake_sampler": _OLD_STACK,
+    "input_config": "input_read_method and its like take its place",
     "input_spaces_jsonable": _OLD_STACK,
     "observation_fn": "an env-to-module connector takes its place",
     "offline_sampling": _OLD_STACK,
     "optimizer": _ADAM,
+    "output_config": "output_write_method and its like take its place",
     "output_max_file_size": "output_max_rows_per_file takes its place",
     "policy_map_capacity": "all policies are held in memory",
     "prelearner_module_synch_period": _OLD_STACK,
@@ -32,6 +34,11 @@ _REPLAY = {
     "minibatch_size": "train_batch_size_per_learner is what one update gets",
     "num_epochs": _NO_EPOCHS,
     "shuffle_batch_per_epoch": _NO_EPOCHS,
+}
+_RECORDED = {
+    "minibatch_size": "train_batch_size_per_learner is what one update gets",
+    "num_epochs": "dataset_num_iters_per_learner tells how often to update",
+    "shuffle_batch_per_epoch": "the data are read in an order of their own",
 }
 _MODELS = dict.fromkeys(("policy_model_config", "q_model_config"), "model: {head_fcnet_hiddens: [...]} takes its place")
 _REPLAYS_NO_BATCHES = "batches are not replayed; APPO's circular_buffer_num_batches does something like it"
@@ -77,6 +84,9 @@ OF_ALGORITHM = {
         "lagrangian_thresh": _OLD_STACK,
         "optimization": "actor_lr, critic_lr and alpha_lr take its place",
     },
+    "BC": _RECORDED,
+    "MARWIL": _RECORDED,
+    "IQL": _RECORDED,
     "DreamerV3": {**_REPLAY, "intrinsic_rewards_scale": _OLD_STACK},
 }
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from rllib_stpn.cli import atari, compatibility, grid, never_read, old_names
+from rllib_stpn.cli import atari, compatibility, grid, never_read, old_names, recorded_data
 from rllib_stpn.cli.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.cli.experiments import Experiment, as_number, check_grids, unknown_key
 from rllib_stpn.errors import UsageError
@@ -82,6 +82,9 @@ def check(experiment: Experiment) -> list[str]:
         raise UsageError(f"{where}: {error}") from None
     experiment.config, notes = never_read.without_deprecated(f"{where}: config", experiment.config, experiment.run)
     experiment.config = _checked(f"{where}: config", experiment.config, defaults, experiment.new_stack)
+    if experiment.new_stack and experiment.base is None:
+        experiment.config, more = recorded_data.settle(f"{where}: config", experiment.config, experiment.run)
+        notes += more
     _check_goals(experiment, defaults)
     notes += _without_effect(experiment, defaults)
     mutations, more = _checked_mutations(experiment, defaults)
@@ -114,6 +117,7 @@ def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{where}: RLlib refuses it: {first_sentences(error)}") from error
     try:
+        recorded_data.check_recording(config)
         validate(config)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
