@@ -169,6 +169,8 @@ class Overrides:
         wanted = subject(changed.run)
         if wanted not in changed.config and changed.base is None and not {"env", "task"} & set(changed.config):
             raise UsageError(f"{changed.where}: {wanted!r} is missing")
+        if changed.config.get("env", "") is None and changed.base is None:
+            raise UsageError(f"{changed.where}: env: expected the id of an environment, got nothing")
         if self.stop is not None:
             changed.stop, notes = _stop("--stop", self.stop, changed.run, changed.new_stack)
             changed.notes += notes

@@ -41,6 +41,7 @@ _RECORDED = {
     "shuffle_batch_per_epoch": "the data are read in an order of their own",
 }
 _MODELS = dict.fromkeys(("policy_model_config", "q_model_config"), "model: {head_fcnet_hiddens: [...]} takes its place")
+_NO_NOISE = "networks have no noisy layers, epsilon alone explores"
 _REPLAYS_NO_BATCHES = "batches are not replayed; APPO's circular_buffer_num_batches does something like it"
 _IMPALA = {
     "opt_type": _ADAM,
@@ -68,6 +69,8 @@ OF_ALGORITHM = {
         "before_learn_on_batch": "a learner connector takes its place",
         "categorical_distribution_temperature": _OLD_STACK,
         "hiddens": "model: {head_fcnet_hiddens: [...]} takes its place",
+        "noisy": _NO_NOISE,
+        "sigma0": _NO_NOISE,
         **_REPLAY,
     },
     "SAC": {

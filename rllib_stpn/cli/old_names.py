@@ -121,6 +121,7 @@ CONFIG_DROPPED_NEW_STACK = {
     "preprocessor_pref": "environments deliver the observation the model sees; wrap yours where it does not",
     "remote_worker_envs": "gym_env_vectorize_mode: async takes its place",
     "remote_env_batch_wait_ms": "gym_env_vectorize_mode: async takes its place",
+    "replay_sequence_length": "episodes are what is stored and replayed",
     "compress_observations": "episodes are not compressed",
     "replay_ratio": "batches are not replayed; APPO's circular_buffer_num_batches does something like it",
 }

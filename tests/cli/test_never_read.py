@@ -30,6 +30,8 @@ OLD_STACK_FUNCTIONS = {
     "minibatch_buffer_size": {"make_learner_thread"},
     "num_multi_gpu_tower_stacks": {"make_learner_thread", "validate"},
     "replay_buffer_num_slots": {"setup"},  # where enable_rl_module_and_learner is off
+    "noisy": {"validate", "_test"},  # where parameter noise explores; RLlib's tests
+    "sigma0": {"_model_config_auto_includes"},  # into a key of the model's settings that no model reads
     "input_config": {"_validate_input_settings"},  # of input: dataset, which is translated
     **dict.fromkeys(("minibatch_size", "num_epochs"), {"shard"}),  # an argument of the same name
 }
