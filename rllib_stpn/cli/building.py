@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.cli import atari, old_names, recorded_data
 from rllib_stpn.cli.experiments import unknown_key
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.errors import UsageError, in_one_line, one_of
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -203,6 +203,10 @@ def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
         module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
         add_default_connectors_to_module_to_env_pipeline=False,
     )
+    evaluation = config.evaluation_config or {}
+    if "normalize_actions" in evaluation or "clip_actions" in evaluation:
+        switches = (evaluation.get(key, getattr(config, key)) for key in ("normalize_actions", "clip_actions"))
+        config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(*switches, thin)}
     default = config.get_default_rl_module_spec()
     if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
         config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))
@@ -224,8 +228,7 @@ def validate(config: "AlgorithmConfig") -> None:
 
 def first_sentences(error: Exception, limit: int = 400) -> str:
     """What an error of RLlib says, without its advice to leave out the check."""
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    text = text.partition(" To suppress all validation errors")[0]
+    text = in_one_line(str(error.args[0] if error.args else error))
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 

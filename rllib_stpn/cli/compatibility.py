@@ -4,7 +4,7 @@ import contextlib
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, in_one_line
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -149,7 +149,7 @@ def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> No
     except Exception as error:  # RLlib has no kind of its own
         raise UsageError(
             f"run: {_name(config)} has no model for observations {spaces[0]} and actions {spaces[1]}: "
-            f"{textwrap.shorten(str(error) or type(error).__name__, 300)}"
+            f"{textwrap.shorten(in_one_line(str(error)) or type(error).__name__, 300)}"
         ) from error
 
 

@@ -190,8 +190,20 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, r
     total = _words(folded["num_envs_per_env_runner"])
     return (
         f"{runners} env runners x {_words(envs)} -> {total} environments in the trial's own process: "
-        f"{needs.cpus:g} CPUs asked for, {_there_are(room.cpus)}; same batch"
+        f"{needs.cpus:g} CPUs asked for, {_there_are(room.cpus)}; {_sample(folded, defaults)}"
     )
+
+
+def _sample(folded: dict[str, Any], defaults: Any) -> str:
+    """What one sample of the folded env runners is; asynchronous algorithms have no batch that limits it."""
+    if not hasattr(defaults, "broadcast_interval"):
+        return "same batch"
+    length = folded.get("rollout_fragment_length", defaults.rollout_fragment_length)
+    numbers = [n for n in grid.choices(length) if isinstance(n, int)]  # not "auto"
+    if not numbers:
+        return "same batch"
+    steps = max(numbers) * max(grid.choices(folded["num_envs_per_env_runner"]))
+    return f"a result takes {steps:,} steps at least, fewer with a smaller rollout_fragment_length"
 
 
 def _fold_learners(folded: dict[str, Any], needs: Resources) -> str:

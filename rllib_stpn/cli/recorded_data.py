@@ -74,6 +74,8 @@ def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
         config.batch_mode = "complete_episodes"
     if not config.is_offline:
         return
+    if hasattr(config, "actor_lr") and "lr" not in given:
+        config.lr = None  # CQL's own default is one that RLlib refuses
     if config.num_learners == 0 and not config.dataset_num_iters_per_learner:
         config.dataset_num_iters_per_learner = 1
     evaluates = config.evaluation_interval or config.evaluation_num_env_runners
