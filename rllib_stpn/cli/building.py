@@ -205,8 +205,9 @@ def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
     )
     evaluation = config.evaluation_config or {}
     if "normalize_actions" in evaluation or "clip_actions" in evaluation:
-        switches = (evaluation.get(key, getattr(config, key)) for key in ("normalize_actions", "clip_actions"))
-        config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(*switches, thin)}
+        normalize = evaluation.get("normalize_actions", config.normalize_actions)
+        clip = evaluation.get("clip_actions", config.clip_actions)
+        config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(normalize, clip, thin)}
     default = config.get_default_rl_module_spec()
     if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
         config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))

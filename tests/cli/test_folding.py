@@ -49,6 +49,17 @@ def test_how_much_one_result_takes_of_an_algorithm_without_rounds():
     assert "same batch" in fold(given, DEFAULTS, Room([2]))[1][0]
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_cpu_is_left_for_reading_recorded_data(alone):
+    for given in ("/data", ["/data/a"], {"grid_search": ["/data/a", "/data/b"]}):
+        folded, _ = fold({"input_": given, "num_env_runners": 0}, DEFAULTS, Room([4]), alone=alone)
+        assert folded["num_cpus_for_main_process"] == 3
+    folded, _ = fold({"input_": "sampler", "num_env_runners": 0}, DEFAULTS, Room([4]))
+    assert folded["num_cpus_for_main_process"] == 4
+    with pytest.raises(UsageError, match="reading recorded data takes a CPU beside the trial's, and there is one"):
+        fold({"input_": "/data", "num_env_runners": 0}, DEFAULTS, Room([1]))
+
+
 def test_what_fits_stays_and_the_trial_gets_the_rest():
     folded, notes = fold({"num_env_runners": 3}, DEFAULTS, Room([8]))
     assert folded == {"num_env_runners": 3, "num_cpus_for_main_process": 5}
