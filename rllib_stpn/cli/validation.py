@@ -366,7 +366,8 @@ def _env(where: str, env: Any) -> str:
         gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
         known = {*gymnasium.registry, *stpn_envs.ENV_IDS, "StatelessCartPole"}
-        told = not isinstance(error, gymnasium.error.NameNotFound) or "Did you mean" in str(error)
+        of_version = (gymnasium.error.VersionNotFound, gymnasium.error.DeprecatedEnv)
+        told = isinstance(error, of_version) or "Did you mean" in str(error)
         close = [] if told else difflib.get_close_matches(env_id, sorted(known), n=3, cutoff=0.6)
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
