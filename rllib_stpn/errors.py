@@ -67,8 +67,13 @@ def one_of(where: str, given: object, allowed) -> UsageError:
 
 def in_words(error: BaseException) -> str:
     """Type and message in one line, such as ``"ConnectionError: the simulator is gone"``."""
-    message = " ".join(str(error).split())
+    message = in_one_line(str(error))
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def in_one_line(text: str) -> str:
+    """A message in one line, without RLlib's advice to leave its checks out."""
+    return " ".join(text.split()).partition(" To suppress all validation errors")[0]
 
 
 def place_of(error: BaseException) -> str | None:

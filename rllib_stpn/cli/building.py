@@ -5,9 +5,9 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.cli import atari, old_names
+from rllib_stpn.cli import atari, old_names, recorded_data
 from rllib_stpn.cli.experiments import unknown_key
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.errors import UsageError, in_one_line, one_of
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -40,8 +40,9 @@ def algorithm_class(run: str) -> "type[Algorithm]":
         from rllib_stpn import algorithms
 
         return getattr(algorithms, run)
-    if run in old_names.ALGORITHMS_DROPPED:
-        near = old_names.ALGORITHMS_DROPPED[run]
+    name = run.removeprefix("contrib/")
+    if name in old_names.ALGORITHMS_DROPPED or run != name:
+        near = old_names.ALGORITHMS_DROPPED.get(name, "none")
         raise UsageError(f"run: unknown algorithm {run!r}: RLlib has dropped it; of those it has, {near} comes close")
     if run not in algorithm_names():
         raise unknown_key("run", run, algorithm_names(), noun="algorithm", list_all=True)
@@ -76,6 +77,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
+    - What reading or writing recorded data needs and is not given is set, see :func:`recorded_data.complete`.
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback,
       also in ``evaluation_config``.
 
@@ -134,6 +136,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     config.update_from_dict(settings)
     if "train_batch_size" in settings and "train_batch_size_per_learner" not in settings:
         config.train_batch_size_per_learner = None  # inferred, where SAC's default would win
+    recorded_data.complete(config, settings)
     if layer:
         from rllib_stpn.models.spec import spec_from_model_dict
 
@@ -156,7 +159,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     elif runner == "single_agent" or _samples_with_rllibs_runner(config):
         from rllib_stpn.rollouts import EpisodeEnvRunner
 
-        config.env_runners(env_runner_cls=None if config.is_multi_agent else EpisodeEnvRunner)
+        records = config.is_multi_agent or config.output  # RLlib has classes of its own
+        config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
     thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
     if thin:
         from rllib_stpn.rollouts import thin_states
@@ -199,6 +203,11 @@ def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
         module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
         add_default_connectors_to_module_to_env_pipeline=False,
     )
+    evaluation = config.evaluation_config or {}
+    if "normalize_actions" in evaluation or "clip_actions" in evaluation:
+        normalize = evaluation.get("normalize_actions", config.normalize_actions)
+        clip = evaluation.get("clip_actions", config.clip_actions)
+        config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(normalize, clip, thin)}
     default = config.get_default_rl_module_spec()
     if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
         config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))
@@ -220,8 +229,7 @@ def validate(config: "AlgorithmConfig") -> None:
 
 def first_sentences(error: Exception, limit: int = 400) -> str:
     """What an error of RLlib says, without its advice to leave out the check."""
-    text = " ".join(str(error.args[0] if error.args else error).split())
-    text = text.partition(" To suppress all validation errors")[0]
+    text = in_one_line(str(error.args[0] if error.args else error))
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 

@@ -4,7 +4,7 @@ import contextlib
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, in_one_line
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -39,7 +39,7 @@ def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]
         return []
     if not prepared:
         return _notes_on_connectors(config, spaces)
-    notes = _check_observations(spaces[0])
+    notes = _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
     _check_actions(config, spaces[1])
     _check_model(config, spaces)
     return notes
@@ -75,18 +75,27 @@ def _is_actor_critic(config: "AlgorithmConfig") -> bool:
 
 def _spaces(config: "AlgorithmConfig", known: Spaces) -> "tuple[Space, Space] | None":
     """The environment's own spaces; None where none can be made here, which the run itself tells."""
+    from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
     from rllib_stpn.environments import make_env
 
     if not config.env:
         return None
     key = (config.env, repr(config.env_config))
     if key not in known:
-        known[key] = None
-        with contextlib.suppress(UsageError):
+        try:
             env: Any = make_env(config.env, config.env_config)
-            known[key] = (env.observation_space, env.action_space)
-            with contextlib.suppress(Exception):  # whatever the user's own environment raises
-                env.close()
+        except UsageError:
+            known[key] = None
+            return None
+        known[key] = (env.observation_space, env.action_space)
+        with contextlib.suppress(Exception):  # whatever the user's own environment raises
+            env.close()
+        if isinstance(env, MultiAgentEnv):
+            raise UsageError(
+                f"env: {config.env!r} has several agents: their policies, and which agent has which, are set up in a "
+                "Python file (config.multi_agent(policies=..., policy_mapping_fn=...))"
+            )
     return known[key]
 
 
@@ -97,6 +106,13 @@ def _check_observations(space: "Space") -> list[str]:
     if not left_out:
         return []
     return [f"observations: {', '.join(left_out)} left out, a text that no model reads"]
+
+
+def _unused_filters(config: "AlgorithmConfig", space: "Space") -> list[str]:
+    if _layer(config) or not config.model_config.get("conv_filters") or (space.shape and len(space.shape) == 3):
+        return []
+    kind = type(space).__name__
+    return [f"model: conv_filters has no effect: observations of a {kind} are flattened, pixels as they are"]
 
 
 def _check_actions(config: "AlgorithmConfig", space: "Space") -> None:
@@ -133,7 +149,7 @@ def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> No
     except Exception as error:  # RLlib has no kind of its own
         raise UsageError(
             f"run: {_name(config)} has no model for observations {spaces[0]} and actions {spaces[1]}: "
-            f"{textwrap.shorten(str(error) or type(error).__name__, 300)}"
+            f"{textwrap.shorten(in_one_line(str(error)) or type(error).__name__, 300)}"
         ) from error
 
 

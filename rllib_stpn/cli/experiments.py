@@ -10,9 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from rllib_stpn.cli import grid, old_names, old_values
+from rllib_stpn.cli import grid, old_experiments, old_names, old_values, yaml_file
 from rllib_stpn.errors import UsageError, one_of
 
 if TYPE_CHECKING:
@@ -126,6 +124,7 @@ class Overrides:
     stop: dict[str, Any] | None = None
     config: dict[str, Any] = dataclasses.field(default_factory=dict)
     num_samples: int | None = None
+    max_failures: int | None = None
     checkpoint_frequency: int | None = None
     checkpoints_kept: int | None = None
     storage_path: str | None = None
@@ -147,14 +146,19 @@ class Overrides:
             if changed.base is not None and self.run != changed.run:
                 raise UsageError(f"--run: got {self.run!r}, and the config in {changed.where} is one of {changed.run}")
             changed.run = self.run
-        if self.scheduler not in (None, changed.scheduler):
-            changed.scheduler_config = {}  # That of another one.
-        for option in ("storage_path", "restore", "scheduler", "scheduler_config"):
+        if self.scheduler is not None:
+            scheduler, notes = _scheduler("--scheduler", self.scheduler)
+            if scheduler != changed.scheduler:
+                changed.scheduler, changed.scheduler_config = scheduler, {}  # Those were for another one.
+            changed.notes += notes
+        for option in ("storage_path", "restore", "scheduler_config"):
             if getattr(self, option) is not None:
                 setattr(changed, option, getattr(self, option))
         changed.resume = self.resume
         if self.num_samples is not None:
             changed.num_samples = _integer("--num-samples", self.num_samples, at_least=1)
+        if self.max_failures is not None:
+            changed.max_failures = _integer("--max-failures", self.max_failures, at_least=-1)
         if self.checkpoint_frequency is not None:
             frequency = _integer("--checkpoint-freq", self.checkpoint_frequency, at_least=0)
             changed.checkpoint = {**changed.checkpoint, "checkpoint_frequency": frequency}
@@ -162,6 +166,11 @@ class Overrides:
             kept = _integer("--keep-checkpoints-num", self.checkpoints_kept, at_least=1)
             changed.checkpoint = {**changed.checkpoint, "num_to_keep": kept}
         self._over_config(experiment, changed)
+        wanted = subject(changed.run)
+        if wanted not in changed.config and changed.base is None and not {"env", "task"} & set(changed.config):
+            raise UsageError(f"{changed.where}: {wanted!r} is missing")
+        if changed.config.get("env", "") is None and changed.base is None:
+            raise UsageError(f"{changed.where}: env: expected the id of an environment, got nothing")
         if self.stop is not None:
             changed.stop, notes = _stop("--stop", self.stop, changed.run, changed.new_stack)
             changed.notes += notes
@@ -206,12 +215,18 @@ def load(path: Path) -> list[Experiment]:
     """
     if path.suffix == ".py":
         return [_from_python(path)]
-    tree = _read(path)
+    tree, notes = _read(path)
     if not isinstance(tree, dict) or not tree:
         raise UsageError(f"{path}: expected a mapping of experiment names, got {_kind(tree)}")
-    if "run" in tree and not isinstance(tree["run"], dict):
-        raise UsageError(f"{path}: 'run' stands at the top, where the experiment's name belongs: name: {{run: ...}}")
-    return [_experiment(path, name, block) for name, block in tree.items()]
+    misplaced = old_experiments.setting_at_the_top(tree, old_names.settings())
+    if misplaced is not None:
+        raise UsageError(
+            f"{path}: {misplaced!r} stands at the top, where the experiment's name belongs: "
+            "NAME: {run: ALGORITHM, env: ID, stop: {...}, config: {...}}"
+        )
+    loaded = [_experiment(path, name, block) for name, block in tree.items()]
+    loaded[0].notes[:0] = notes
+    return loaded
 
 
 def _from_python(path: Path) -> Experiment:
@@ -224,7 +239,7 @@ def _from_python(path: Path) -> Experiment:
     return experiment
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> tuple[Any, list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -232,12 +247,7 @@ def _read(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise UsageError(f"{path}: cannot be read: {reason}") from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UsageError(f"{path}{place}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    return yaml_file.parse(path, text)
 
 
 def _neighbours(path: Path) -> str:
@@ -285,10 +295,8 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
             if key in config and config[key] != block[key]:
                 raise UsageError(f"{where}: {key} is given twice: {block[key]!r} and, in config, {config[key]!r}")
             config[key] = block[key]
-    wanted = subject(block.get("run"))
-    for key, found in (("run", "run" in block), (wanted, wanted in config or "task" in config)):
-        if not found:
-            raise UsageError(f"{where}: {key!r} is missing")
+    if "run" not in block:
+        raise UsageError(f"{where}: 'run' is missing")
     if not isinstance(block["run"], str):
         raise UsageError(f"{where}: run: expected the name of an algorithm, got {_kind(block['run'])}")
     written = config
@@ -299,9 +307,8 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     for key, path in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
         if not isinstance(path, str):
             raise UsageError(f"{where}: {key}: expected a directory, got {_kind(path)}")
-    scheduler, scheduler_config = block.get("scheduler", "fifo"), block.get("scheduler_config", {})
-    if str(scheduler).lower() not in SCHEDULERS:
-        raise one_of(f"{where}: scheduler", scheduler, SCHEDULERS)
+    scheduler, more_notes = _scheduler(f"{where}: scheduler", block.get("scheduler", "fifo"))
+    scheduler_config = block.get("scheduler_config", {})
     if not isinstance(scheduler_config, dict):
         raise UsageError(f"{where}: scheduler_config: expected a mapping of arguments, got {_kind(scheduler_config)}")
     return Experiment(
@@ -317,11 +324,18 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         max_failures=_integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
         storage_path=storage_path,
         restore=block.get("restore"),
-        scheduler=str(scheduler).lower(),
+        scheduler=scheduler,
         scheduler_config=scheduler_config,
-        notes=notes + more + stop_notes,
+        notes=notes + more + stop_notes + more_notes,
         written=written,
     )
+
+
+def _scheduler(where: str, name: Any) -> tuple[str, list[str]]:
+    scheduler, notes = old_experiments.scheduler(where, name)
+    if scheduler not in SCHEDULERS:
+        raise one_of(where, name, SCHEDULERS)
+    return scheduler, notes
 
 
 def _name(where: str, name: Any) -> str:

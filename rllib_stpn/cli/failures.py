@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rllib_stpn.errors import users_place
+from rllib_stpn.errors import in_one_line, users_place
 
 _FRAME = re.compile(r'^ +File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _ERROR_LINE = re.compile(r"^(?:(?:\w+|<locals>)\.)*(?P<type>[A-Za-z_]\w*)(?:\([\w.]*\))?(?:: (?P<message>.*))?$")
@@ -77,6 +77,6 @@ def _errors(lines: Sequence[str]) -> Iterator[tuple[Cause, bool]]:
                     if following.startswith(_NOT_MESSAGE) or _FRAME.match(following):
                         break
                     message.append(following)
-                yield Cause(match["type"], " ".join(" ".join(message).split()), users_place(frames)), caused
+                yield Cause(match["type"], in_one_line(" ".join(message)), users_place(frames)), caused
                 caused = False
             frames = []

@@ -69,12 +69,14 @@ class Resources:
         per_learner = settings.get("num_cpus_per_learner", getattr(defaults, "num_cpus_per_learner", 0))
         self.cpus_per_learner = 1 if per_learner == "auto" else max(grid.choices(per_learner))
         self.main_process = largest("num_cpus_for_main_process")
+        #: Ray reads recorded data in processes that the trial does not ask for, and waits for a CPU for them.
+        self.reads = any(given not in (None, "sampler") for given in grid.choices(settings.get("input_")))
 
     @property
     def beside_main_process(self) -> float:
-        """CPUs of the remote actors."""
+        """CPUs of the remote actors, and of who reads recorded data."""
         runners = (self.env_runners + self.evaluation_env_runners) * self.cpus_per_env_runner
-        return runners + self.learners * self.cpus_per_learner
+        return runners + self.learners * self.cpus_per_learner + self.reads
 
     @property
     def cpus(self) -> float:
@@ -165,6 +167,9 @@ def fold(
     if Resources(folded, defaults).exceed_cpus(room) and needs.learners:
         notes.append(_fold_learners(folded, needs))
     needs = Resources(folded, defaults)
+    if needs.reads and sum(room.cpus) < 2:
+        raise UsageError("config: input: reading recorded data takes a CPU beside the trial's, and there is one")
+    alone = alone or needs.reads  # several trials would take every CPU, and wait for one to read with
     spare = max(1, math.floor(min(needs.largest(room), sum(room.cpus) - needs.beside_main_process)))
     if too_much or (alone and "num_cpus_for_main_process" not in folded):
         folded["num_cpus_for_main_process"] = spare
@@ -190,8 +195,20 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: Resources, r
     total = _words(folded["num_envs_per_env_runner"])
     return (
         f"{runners} env runners x {_words(envs)} -> {total} environments in the trial's own process: "
-        f"{needs.cpus:g} CPUs asked for, {_there_are(room.cpus)}; same batch"
+        f"{needs.cpus:g} CPUs asked for, {_there_are(room.cpus)}; {_sample(folded, defaults)}"
     )
+
+
+def _sample(folded: dict[str, Any], defaults: Any) -> str:
+    """What one sample of the folded env runners is; asynchronous algorithms have no batch that limits it."""
+    if not hasattr(defaults, "broadcast_interval"):
+        return "same batch"
+    length = folded.get("rollout_fragment_length", defaults.rollout_fragment_length)
+    numbers = [n for n in grid.choices(length) if isinstance(n, int)]  # not "auto"
+    if not numbers:
+        return "same batch"
+    steps = max(numbers) * max(grid.choices(folded["num_envs_per_env_runner"]))
+    return f"a result takes {steps:,} steps at least, fewer with a smaller rollout_fragment_length"
 
 
 def _fold_learners(folded: dict[str, Any], needs: Resources) -> str:

@@ -7,7 +7,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 
-from rllib_stpn.cli import commands, terminal
+from rllib_stpn.cli import commands, gone_options, terminal
 from rllib_stpn.errors import UsageError
 
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     with terminal.prepared():
         try:
-            args = _parser().parse_args(argv)
+            args = _arguments(sys.argv[1:] if argv is None else argv)
             # A console script does not look for modules where the user stands, and their environments are there.
             if os.getcwd() not in sys.path:
                 sys.path.insert(1, os.getcwd())
@@ -34,6 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("rllib: interrupted", file=sys.stderr)
             return 130
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    today = gone_options.COMMANDS.get(argv[0]) if argv else None
+    if today is not None:
+        raise UsageError(f"{argv[0]}: rllib {today} takes its place (see: rllib {today} --help)")
+    return _parser().parse_args(argv)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,6 +1,9 @@
 """Settings that RLlib takes and never reads on its new API stack."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rllib_stpn.cli import grid
 
 _OLD_STACK = "only the old API stack reads it"
 _ADAM = "the optimiser is Adam, with lr"
@@ -13,10 +16,12 @@ OF_EVERY_ALGORITHM = {
     "extra_python_environs_for_driver": _OLD_STACK,
     "extra_python_environs_for_worker": _OLD_STACK,
     "fake_sampler": _OLD_STACK,
+    "input_config": "input_read_method and its like take its place",
     "input_spaces_jsonable": _OLD_STACK,
     "observation_fn": "an env-to-module connector takes its place",
     "offline_sampling": _OLD_STACK,
     "optimizer": _ADAM,
+    "output_config": "output_write_method and its like take its place",
     "output_max_file_size": "output_max_rows_per_file takes its place",
     "policy_map_capacity": "all policies are held in memory",
     "prelearner_module_synch_period": _OLD_STACK,
@@ -30,7 +35,13 @@ _REPLAY = {
     "num_epochs": _NO_EPOCHS,
     "shuffle_batch_per_epoch": _NO_EPOCHS,
 }
+_RECORDED = {
+    "minibatch_size": "train_batch_size_per_learner is what one update gets",
+    "num_epochs": "dataset_num_iters_per_learner tells how often to update",
+    "shuffle_batch_per_epoch": "the data are read in an order of their own",
+}
 _MODELS = dict.fromkeys(("policy_model_config", "q_model_config"), "model: {head_fcnet_hiddens: [...]} takes its place")
+_NO_NOISE = "networks have no noisy layers, epsilon alone explores"
 _REPLAYS_NO_BATCHES = "batches are not replayed; APPO's circular_buffer_num_batches does something like it"
 _IMPALA = {
     "opt_type": _ADAM,
@@ -58,6 +69,8 @@ OF_ALGORITHM = {
         "before_learn_on_batch": "a learner connector takes its place",
         "categorical_distribution_temperature": _OLD_STACK,
         "hiddens": "model: {head_fcnet_hiddens: [...]} takes its place",
+        "noisy": _NO_NOISE,
+        "sigma0": _NO_NOISE,
         **_REPLAY,
     },
     "SAC": {
@@ -74,6 +87,9 @@ OF_ALGORITHM = {
         "lagrangian_thresh": _OLD_STACK,
         "optimization": "actor_lr, critic_lr and alpha_lr take its place",
     },
+    "BC": _RECORDED,
+    "MARWIL": _RECORDED,
+    "IQL": _RECORDED,
     "DreamerV3": {**_REPLAY, "intrinsic_rewards_scale": _OLD_STACK},
 }
 
@@ -89,6 +105,43 @@ def reasons(run: str) -> dict[str, str]:
     """The settings that an algorithm's config has and nothing reads, and what there is instead."""
     synchronous = {} if run in ("IMPALA", "APPO") else OF_SYNCHRONOUS_ALGORITHMS
     return OF_EVERY_ALGORITHM | synchronous | OF_ALGORITHM.get(run, {})
+
+
+def deprecated(defaults: Any) -> set[str]:
+    """The settings of a default config that RLlib keeps to say that they are gone."""
+    from ray._common.deprecation import DEPRECATED_VALUE
+
+    return {key for key, value in vars(defaults).items() if type(value) is int and value == DEPRECATED_VALUE}
+
+
+def without_deprecated(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
+    """Settings without those that RLlib has deprecated, whatever their value, and a note for each.
+
+    Args:
+        where: What holds the settings.
+        settings: Plain ones, searches still in them. Not modified.
+        run: The algorithm.
+    """
+    from rllib_stpn.cli.building import default_config
+
+    gone, known = deprecated(default_config(run)), reasons(run)
+    told: list[str] = []
+
+    def without(where: str, block: Any) -> Any:
+        if not isinstance(block, dict):
+            return block
+        told.extend(
+            f"{where}: {key} no longer means anything: {known.get(key, 'RLlib has dropped it')}"
+            for key in block
+            if key in gone
+        )
+        return {key: value for key, value in block.items() if key not in gone}
+
+    kept = without(where, dict(settings))
+    if "evaluation_config" in kept:
+        inside = f"{where}.evaluation_config"
+        kept["evaluation_config"] = grid.change(kept["evaluation_config"], lambda block: without(inside, block))
+    return kept, list(dict.fromkeys(told))
 
 
 def notes(where: str, given: Iterable[str], run: str) -> list[str]:

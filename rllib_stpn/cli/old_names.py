@@ -4,26 +4,11 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from rllib_stpn.cli import grid, old_values
+from rllib_stpn.cli import grid, old_experiments, old_values
 from rllib_stpn.errors import UsageError
 
 #: The settings that choose between RLlib's API stacks.
 SWITCHES = ("enable_rl_module_and_learner", "enable_env_runner_and_connector_v2")
-#: Old -> new name of an experiment's keys. A dot means a key inside the block before it.
-EXPERIMENT = {
-    "checkpoint_freq": "checkpoint_config.checkpoint_frequency",
-    "checkpoint_at_end": "checkpoint_config.checkpoint_at_end",
-    "keep_checkpoints_num": "checkpoint_config.num_to_keep",
-    "checkpoint_score_attr": "checkpoint_config.checkpoint_score_attribute",
-    "local_dir": "storage_path",
-}
-EXPERIMENT_DROPPED = {
-    "pass_criteria": "only `stop` ends a run",
-    "resources_per_trial": "the trial's resources follow from num_env_runners and its like in `config`",
-    "sync_config": "give a `storage_path` that all machines reach",
-    "upload_dir": "give a `storage_path` that all machines reach",
-}
-
 #: Old -> new name in `config`, whatever the API stack.
 CONFIG = {
     "num_workers": "num_env_runners",
@@ -82,7 +67,10 @@ CONFIG_NEW_STACK = {
     "vf_share_layers": "model.vf_share_layers",
 }
 #: The same for one algorithm there.
-CONFIG_OF_ALGORITHM = {"APPO": {"minibatch_buffer_size": "circular_buffer_num_batches"}}
+CONFIG_OF_ALGORITHM = {
+    "APPO": {"minibatch_buffer_size": "circular_buffer_num_batches"},
+    "DQN": {"hiddens": "model.head_fcnet_hiddens"},
+}
 _NO_MODULE_SWITCH = "the new API stack is RLlib's default"
 CONFIG_DROPPED = {
     "horizon": "limit episodes in the environment itself (gymnasium's: env_config: {max_episode_steps: N})",
@@ -98,6 +86,7 @@ CONFIG_DROPPED = {
     "worker_side_prioritization": "replay_buffer_config tells how to replay",
     "final_prioritized_replay_beta": "replay_buffer_config.beta stays as it is",
     "prioritized_replay_beta_annealing_timesteps": "replay_buffer_config.beta stays as it is",
+    "beta_annealing_fraction": "replay_buffer_config.beta stays as it is",
     "gpu": "num_gpus_per_learner takes its place",
     "log_sys_usage": "system usage is not logged",
     "use_pytorch": "torch is the only framework",
@@ -132,7 +121,13 @@ CONFIG_DROPPED_NEW_STACK = {
     "preprocessor_pref": "environments deliver the observation the model sees; wrap yours where it does not",
     "remote_worker_envs": "gym_env_vectorize_mode: async takes its place",
     "remote_env_batch_wait_ms": "gym_env_vectorize_mode: async takes its place",
+    "replay_sequence_length": "episodes are what is stored and replayed",
     "compress_observations": "episodes are not compressed",
+    "replay_ratio": "batches are not replayed; APPO's circular_buffer_num_batches does something like it",
+}
+#: What stands in a Python file alone.
+CONFIG_REFUSED = {
+    "multiagent": "policies, and which agent has which, are set up in a Python file (config.multi_agent(...))",
 }
 #: Old -> new name in `config.model`, new API stack.
 MODEL = {
@@ -232,6 +227,7 @@ METRICS = {
     **{f"episode_reward_{stat}": f"env_runners/{_RETURN}_{stat}" for stat in ("mean", "min", "max")},
     **{f"sampler_results/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
     **{f"env_runners/episode_reward_{s}": f"env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
+    **{f"eval/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
     **{f"evaluation/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}" for s in ("mean", "min", "max")},
     **{
         f"evaluation/sampler_results/episode_reward_{s}": f"evaluation/env_runners/{_RETURN}_{s}"
@@ -249,6 +245,11 @@ METRICS_NEW_STACK = {
 METRIC_SHORTHANDS = {f"{_RETURN}_{stat}": f"env_runners/{_RETURN}_{stat}" for stat in ("mean", "min", "max")}
 
 
+def settings() -> set[str]:
+    """The names of settings that RLlib has renamed or dropped, old and new."""
+    return {*CONFIG, *CONFIG.values(), *CONFIG_NEW_STACK, *CONFIG_DROPPED, *CONFIG_DROPPED_NEW_STACK, *CONFIG_REFUSED}
+
+
 def translate_experiment(where: str, experiment: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """An experiment's keys under their present names, and a note for each that changed.
 
@@ -259,7 +260,7 @@ def translate_experiment(where: str, experiment: dict[str, Any]) -> tuple[dict[s
     Raises:
         UsageError: A key stands there under its old and its new name.
     """
-    return _translate(where, experiment, EXPERIMENT, EXPERIMENT_DROPPED)
+    return _translate(where, experiment, old_experiments.RENAMED, old_experiments.DROPPED)
 
 
 def translate_config(
@@ -325,6 +326,9 @@ def translate_config(
     for key, translate in blocks.items():
         if key in config:
             config[key] = grid.change(config[key], translate)
+    if new_stack:
+        config, more = old_values.translate_renamed(where, config, run)
+        notes += more
     return config, list(dict.fromkeys(notes))
 
 

@@ -1,10 +1,12 @@
 """Settings whose values RLlib's new API stack spells otherwise than its old ``tuned_examples``."""
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rllib_stpn.cli import grid
+from rllib_stpn.errors import UsageError
 
 #: Where a setting inside a block stands now.
 MOVED = {
@@ -17,6 +19,13 @@ MOVED = {
         "min_size_for_sampling": "num_steps_sampled_before_learning_starts",
         "learning_starts": "num_steps_sampled_before_learning_starts",
     },
+}
+#: Settings of DQN until 2019, and their defaults.
+_SCHEDULE_OF_2018 = {
+    "schedule_max_timesteps": 100_000,
+    "exploration_fraction": 0.1,
+    "exploration_initial_eps": 1.0,
+    "exploration_final_eps": 0.02,
 }
 REPLAY = {"prioritized_replay_alpha": "alpha", "prioritized_replay_beta": "beta"}
 REPLAY_DROPPED = (
@@ -47,9 +56,23 @@ def translate(where: str, config: dict[str, Any], new_stack: bool = True) -> tup
         new_stack: Whether they are for RLlib's new API stack; the old one spells only environments otherwise.
     """
     config = dict(config)
-    changes = (_blocks, _exploration, _replay, _fragments, _environment) if new_stack else (_environment,)
-    notes = [note for change in changes for note in change(config)]
-    return config, [f"{where}: {note}" for note in notes]
+    changes = (_blocks, _exploration, _replay, _environment) if new_stack else (_environment,)
+    return config, _notes(where, config, changes)
+
+
+def translate_renamed(where: str, config: dict[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
+    """The same for what depends on several settings, which have today's names already; of the new API stack."""
+    config = dict(config)
+    changes = [_fragments]
+    changes += [_whole_batches] if run == "PPO" else [_networks] if run in ("SAC", "CQL") else []
+    return config, _notes(where, config, changes)
+
+
+def _notes(where: str, config: dict[str, Any], changes: Iterable[Callable[[dict], Iterable[str]]]) -> list[str]:
+    try:
+        return [f"{where}: {note}" for change in changes for note in change(config)]
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
 
 
 def env_today(env: Any) -> Any:
@@ -97,14 +120,20 @@ def clip_rewards(config: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _blocks(config: dict[str, Any]) -> Iterator[str]:
     for block, moved in MOVED.items():
-        if not isinstance(config.get(block), dict):
+        every = grid.choices(config.get(block))
+        if not all(isinstance(inside, dict) for inside in every):
             continue
-        inside = dict(config[block])
-        for old in [key for key in inside if key in moved]:
-            config.setdefault(moved[old], inside.pop(old))
+        for old in [key for key in every[0] if key in moved]:
+            value = every[0][old]
+            if any(old not in inside or inside[old] != value for inside in every):
+                raise UsageError(
+                    f"{block}: {old} is {moved[old]} today, beside {block}: it cannot differ between the values of a "
+                    f"search over {block}; give {moved[old]} a search of its own"
+                )
+            config.setdefault(moved[old], value)
+            config[block] = grid.change(config[block], functools.partial(_without, old))
             yield f"{block}.{old} -> {moved[old]}"
-        config[block] = inside
-        if not inside:
+        if config[block] == {}:
             del config[block]
 
 
@@ -117,6 +146,16 @@ def _exploration(config: dict[str, Any]) -> Iterator[str]:
         config["epsilon"] = [[0, first], [exploration["epsilon_timesteps"], last]]
         del config["exploration_config"]
         yield f"exploration_config -> epsilon: {config['epsilon']}"
+    of_2018 = {key: config.pop(key) for key in _SCHEDULE_OF_2018 if key in config}
+    if of_2018:
+        try:
+            given = {key: float(value) for key, value in {**_SCHEDULE_OF_2018, **of_2018}.items()}
+        except (TypeError, ValueError):
+            raise UsageError(f"{', '.join(of_2018)}: epsilon: [[0, 1.0], [10000, 0.02]] takes their place") from None
+        steps = max(1, int(given["schedule_max_timesteps"] * given["exploration_fraction"]))
+        first, last = given["exploration_initial_eps"], given["exploration_final_eps"]
+        config.setdefault("epsilon", [[0, first], [steps, last]])
+        yield f"{', '.join(of_2018)} -> epsilon: {config['epsilon']}"
 
 
 def _replay(config: dict[str, Any]) -> Iterator[str]:
@@ -145,6 +184,43 @@ def _replay(config: dict[str, Any]) -> Iterator[str]:
     if "replay_buffer_config" in config:
         config["replay_buffer_config"] = grid.change(config["replay_buffer_config"], block)
     yield from dict.fromkeys(notes)
+
+
+def _without(key: str, block: dict[str, Any]) -> dict[str, Any]:
+    return {each: value for each, value in block.items() if each != key}
+
+
+def _networks(config: dict[str, Any]) -> Iterator[str]:
+    """One network for the policy and one for Q, which are alike on the new API stack."""
+    given = {key: config[key] for key in ("q_model_config", "policy_model_config") if key in config}
+    networks = [{key: value for key, value in block.items() if value} for block in given.values() if _plain(block)]
+    alike = len(networks) == 2 and networks[0] == networks[1]
+    if alike and networks[0].keys() <= {"fcnet_hiddens", "fcnet_activation"} and "model" not in config:
+        config["model"] = networks[0]
+        for key in given:
+            del config[key]
+        yield f"{', '.join(given)} -> model: {networks[0]}"
+
+
+def _plain(block: Any) -> bool:
+    """Whether it is a mapping without a search in it."""
+    return isinstance(block, dict) and not any(grid.grids(block))
+
+
+def _whole_batches(config: dict[str, Any]) -> Iterator[str]:
+    """Rounds of fragments that are no train batch: RLlib took them once, and refuses them today."""
+    keys = ("train_batch_size", "num_env_runners", "num_envs_per_env_runner", "rollout_fragment_length")
+    numbers = [config.get(key, default) for key, default in zip(keys, (4000, 0, 1, "auto"), strict=True)]
+    if not all(isinstance(number, int) for number in numbers) or "train_batch_size" not in config:
+        return
+    batch, runners, envs, length = numbers
+    steps = max(1, runners) * envs * length
+    if steps > 0 and -(-batch // steps) * steps - batch > 0.1 * batch:
+        config["rollout_fragment_length"] = "auto"
+        yield (
+            f"rollout_fragment_length: {length} -> auto: fragments of {max(1, runners)} x {envs} environments make no "
+            f"train batch of {batch}"
+        )
 
 
 def _fragments(config: dict[str, Any]) -> Iterator[str]:

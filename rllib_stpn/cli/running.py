@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -196,7 +197,7 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
     terms = _terms(experiment)
     for result in results:
         metrics = result.metrics or {}
-        of_trial = metrics.get("config", {}).get(subject(experiment.run), _subject(experiment))
+        of_trial = _settings(result).get(subject(experiment.run), _subject(experiment))
         label = f"{experiment.run} on {of_trial}"
         if result.error is not None:
             print(f"\n{label}: failed", flush=True)
@@ -223,6 +224,15 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
     code = max((_tell_failure(result, verbosity) for result in failures), default=0)  # last, where users look
     return interruption.exit_code if interruption.signal is not None else code
+
+
+def _settings(result: Any) -> dict[str, Any]:
+    """A trial's settings, also where it failed before its first result; empty where Tune has not written them."""
+    if result.config:
+        return result.config
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((Path(result.path) / "params.json").read_text())
+    return {}
 
 
 def _registration(experiment: Experiment, env: Any) -> str | None:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-from rllib_stpn.cli import atari, compatibility, grid, never_read, old_names
+from rllib_stpn.cli import atari, compatibility, grid, never_read, old_names, recorded_data
 from rllib_stpn.cli.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.cli.experiments import Experiment, as_number, check_grids, unknown_key
 from rllib_stpn.errors import UsageError
@@ -29,6 +29,8 @@ _AUTO: dict[str, type] = {
     "evaluation_duration": int,
     "num_cpus_per_learner": float,
     "rollout_fragment_length": int,
+    "symlog_obs": bool,
+    "target_entropy": float,
 }
 #: CPUs and GPUs, of which a process may have a part.
 _FRACTIONS = {f"num_{kind}_per_{actor}" for kind in ("cpus", "gpus") for actor in ("env_runner", "learner")}
@@ -78,9 +80,13 @@ def check(experiment: Experiment) -> list[str]:
         defaults = default_config(experiment.run, experiment.base)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
+    experiment.config, notes = never_read.without_deprecated(f"{where}: config", experiment.config, experiment.run)
     experiment.config = _checked(f"{where}: config", experiment.config, defaults, experiment.new_stack)
+    if experiment.new_stack and experiment.base is None:
+        experiment.config, more = recorded_data.settle(f"{where}: config", experiment.config, experiment.run)
+        notes += more
     _check_goals(experiment, defaults)
-    notes = _without_effect(experiment, defaults)
+    notes += _without_effect(experiment, defaults)
     mutations, more = _checked_mutations(experiment, defaults)
     notes += more
     begun = grid.merge(mutations, experiment.config)  # Tune draws what a trial has not
@@ -111,6 +117,7 @@ def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{where}: RLlib refuses it: {first_sentences(error)}") from error
     try:
+        recorded_data.check_recording(config)
         validate(config)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
@@ -235,7 +242,10 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
     checked = {}
     for key, value in settings.items():
         if key not in known:
-            raise unknown_key(where, key, [name for name in known if not name.startswith("_")])
+            if key in old_names.CONFIG_REFUSED:
+                raise UsageError(f"{where}: unknown key {key!r}: {old_names.CONFIG_REFUSED[key]}")
+            gone = {*never_read.deprecated(defaults), *old_names.CONFIG_DROPPED}
+            raise unknown_key(where, key, [name for name in known if not name.startswith("_") and name not in gone])
         if grid.kind(value) in ("uniform", "loguniform") and _kind(key, known[key]) is int:
             raise UsageError(f"{where}: {key}: {grid.kind(value)} draws fractions, allowed are randint and choice")
         check_value = functools.partial(_value, where, key, default=known[key], needed=key in needed)
@@ -263,7 +273,7 @@ def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
     if key in _AUTO and value == "auto":
         return value
     if kind is bool and not isinstance(value, bool):
-        raise _wrong(where, value, kind)
+        raise _wrong(where, value, kind, auto=key in _AUTO)
     if kind in (int, float):
         if isinstance(value, list):  # A schedule; RLlib checks the rest.
             return [[as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)] for pair in value]
@@ -315,13 +325,13 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
         from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
         known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
-        known |= {"custom_model", "custom_model_config", *old_names.MODEL_REFUSED}
+        known |= {"custom_model", "custom_model_config"}
     else:
         from ray.rllib.models.catalog import MODEL_DEFAULTS
 
         known = set(MODEL_DEFAULTS)
     for key in model:
-        if key not in known:
+        if key not in known and not (new_stack and key in old_names.MODEL_REFUSED):
             raise unknown_key(where, key, sorted(known))
     return model
 
@@ -355,8 +365,10 @@ def _env(where: str, env: Any) -> str:
     try:
         gymnasium.spec(env_id)
     except gymnasium.error.Error as error:
-        known = [*gymnasium.registry, *stpn_envs.ENV_IDS, "StatelessCartPole"]
-        close = difflib.get_close_matches(env_id, known, n=3, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(close)}?" if close and "Did you mean" not in str(error) else ""
+        known = {*gymnasium.registry, *stpn_envs.ENV_IDS, "StatelessCartPole"}
+        of_version = (gymnasium.error.VersionNotFound, gymnasium.error.DeprecatedEnv)
+        told = isinstance(error, of_version) or "Did you mean" in str(error)
+        close = [] if told else difflib.get_close_matches(env_id, sorted(known), n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
     return env

@@ -176,6 +176,26 @@ def test_each_environment_is_made_once():
     assert made == [{}, {"size": 2}]
 
 
+@pytest.mark.parametrize("run", ["PPO", "IMPALA", "DQN"])
+def test_an_environment_of_several_agents_needs_policies(run):
+    from ray.rllib.examples.envs.classes.multi_agent import MultiAgentCartPole
+
+    register_env("several", lambda context: MultiAgentCartPole({"num_agents": 2}))
+    with pytest.raises(UsageError, match="env: 'several' has several agents: their policies, .* in a Python file"):
+        notes_on(build_config(run, {"env": "several"}))
+
+
+def test_filters_for_what_is_flattened_are_named():
+    image = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    filters = {"conv_filters": [[4, 4, 2]], "fcnet_hiddens": [4]}
+    together = of("PPO", spaces.Dict(image=image, speed=BOX), spaces.Discrete(2), model=filters)
+    assert notes_on(together) == [
+        "model: conv_filters has no effect: observations of a Dict are flattened, pixels as they are"
+    ]
+    assert "of a Box" in notes_on(of("PPO", BOX, spaces.Discrete(2), model=filters))[0]
+    assert notes_on(of("PPO", image, spaces.Discrete(2), model=filters)) == []
+
+
 def test_a_python_file_hears_of_rllibs_filter_and_its_actions_from_0():
     from ray.rllib.algorithms.ppo import PPOConfig
     from ray.rllib.connectors.env_to_module import MeanStdFilter

@@ -13,6 +13,7 @@ from rllib_stpn.cli.observations import AsFloats
 from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner
+from rllib_stpn.rollouts.preprocessing import ActionsForEnv
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 8}, "max_seq_len": 5}
 
@@ -68,6 +69,20 @@ def test_bootstrap_truncated_is_one_setting_for_both_algorithms(run, bootstrap, 
 def test_bootstrap_truncated_without_batched_sampling_is_refused():
     with pytest.raises(UsageError, match="env_runner_cls: batched"):
         build_config("PPO", {"bootstrap_truncated": False})
+
+
+@pytest.mark.parametrize("runner", ["single_agent", "batched"])
+def test_evaluation_may_normalize_and_clip_actions_otherwise(runner):
+    settings = {"env": "Pendulum-v1", "env_runner_cls": runner, "clip_actions": True}
+    config = build_config("PPO", settings | {"evaluation_config": {"normalize_actions": False}})
+    spaces = gymnasium.spaces.Box(-1, 1, (3,)), gymnasium.spaces.Box(-2, 2, (1,))
+    for each, normalizes in ((config, True), (config.get_evaluation_config_object(), False)):
+        (piece,) = (
+            piece
+            for piece in each.build_module_to_env_connector(env=None, spaces={"__env_single__": spaces}).connectors
+            if isinstance(piece, ActionsForEnv)
+        )
+        assert (piece.normalize_actions, piece.clip_actions) == (normalizes, True)
 
 
 def test_the_old_stack_gets_its_model_block_as_it_is():

@@ -358,7 +358,8 @@ def test_mistakes_are_named_with_the_file(write, mistake):
     text, parts = MISTAKES[mistake]
     path = write(text)
     with pytest.raises(UsageError) as error:
-        experiments.load(path)
+        for experiment in experiments.load(path):
+            Overrides().apply(experiment)
     for part in (str(path), *parts):
         assert part in str(error.value)
 

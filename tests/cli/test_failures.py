@@ -36,6 +36,10 @@ Traceback (most recent call last):
         ("ValueError: first\n  second", ("ValueError", "first second")),
         ("rllib_stpn.errors.UsageError: model: no", ("UsageError", "model: no")),
         (
+            "ValueError: `beta` is wrong!\nTo suppress all validation errors, set `config.x(y=False)`!",
+            ("ValueError", "`beta` is wrong!"),
+        ),
+        (
             "gymnasium.error.NameNotFound: Environment `X` doesn't exist.",
             ("NameNotFound", "Environment `X` doesn't exist."),
         ),

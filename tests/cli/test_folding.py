@@ -41,6 +41,25 @@ def test_runners_times_environments():
     assert folded["num_envs_per_env_runner"] == 15
 
 
+def test_how_much_one_result_takes_of_an_algorithm_without_rounds():
+    asynchronous = SimpleNamespace(**vars(DEFAULTS), broadcast_interval=1, rollout_fragment_length=50)
+    given = {"num_env_runners": 16, "num_envs_per_env_runner": 32, "rollout_fragment_length": 512}
+    assert "a result takes 262,144 steps at least" in fold(given, asynchronous, Room([2]))[1][0]
+    assert "a result takes 3,200 steps at least" in fold({"num_env_runners": 64}, asynchronous, Room([2]))[1][0]
+    assert "same batch" in fold(given, DEFAULTS, Room([2]))[1][0]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_cpu_is_left_for_reading_recorded_data(alone):
+    for given in ("/data", ["/data/a"], {"grid_search": ["/data/a", "/data/b"]}):
+        folded, _ = fold({"input_": given, "num_env_runners": 0}, DEFAULTS, Room([4]), alone=alone)
+        assert folded["num_cpus_for_main_process"] == 3
+    folded, _ = fold({"input_": "sampler", "num_env_runners": 0}, DEFAULTS, Room([4]))
+    assert folded["num_cpus_for_main_process"] == 4
+    with pytest.raises(UsageError, match="reading recorded data takes a CPU beside the trial's, and there is one"):
+        fold({"input_": "/data", "num_env_runners": 0}, DEFAULTS, Room([1]))
+
+
 def test_what_fits_stays_and_the_trial_gets_the_rest():
     folded, notes = fold({"num_env_runners": 3}, DEFAULTS, Room([8]))
     assert folded == {"num_env_runners": 3, "num_cpus_for_main_process": 5}

@@ -79,6 +79,21 @@ def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, runners, cod
         assert f"{__file__}:" in line
 
 
+def test_each_trial_of_a_grid_is_told_under_its_own_environment(capsys, write, tmp_path):
+    tune.register_env("Broken", lambda context: Broken("init" if context.get("broken") else ""))
+    path = write("""
+grid:
+  run: PPO
+  env: {grid_search: [Broken, CartPole-v1]}
+  stop: {training_iteration: 1}
+  config: {num_env_runners: 0, train_batch_size: 64, minibatch_size: 64, num_epochs: 1}
+""")
+    assert main(["train", "-f", str(path), "--storage-path", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert "PPO on Broken: failed" in told
+    assert any(line.startswith("PPO on CartPole-v1: 1 iterations") for line in told)
+
+
 def test_what_the_fault_settings_let_it_survive_is_said(capsys, tmp_path):
     tune.register_env("Broken", lambda context: Broken(**context))
     config = {

@@ -15,6 +15,8 @@ The exit code is 0, or 2 for a wrong input.
 
 import argparse
 
+from rllib_stpn.cli import gone_options
+
 HELP = "run a trained agent: returns, energy, video"
 
 
@@ -38,12 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="show each episode, and warnings",
     )
+    gone_options.add(parser, gone_options.OF_EVALUATE)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates what the command line asks for and returns the exit code."""
     from rllib_stpn.cli import evaluating
 
+    for note in args.gone:
+        print(f"note: {note}")
     request = evaluating.Request(
         checkpoint=args.checkpoint,
         episodes=args.episodes,

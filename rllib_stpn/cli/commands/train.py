@@ -37,29 +37,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rllib_stpn.cli import gone_options
 from rllib_stpn.cli.experiments import SCHEDULERS
 from rllib_stpn.errors import UsageError
 
 HELP = "train an agent from a YAML or Python file, or from options alone"
-_TORCH = "torch is the only framework"
-#: Options of RLlib's own command line that mean nothing any more: how many values they take, and what to do instead.
-_GONE = {
-    ("--framework",): (1, _TORCH),
-    ("--torch",): (0, _TORCH),
-    ("--eager",): (0, _TORCH),
-    ("--trace",): (0, _TORCH),
-    ("--type", "-t"): (1, "the end of the file's name tells: .py is Python, all else YAML"),
-    ("--local-mode",): (0, "with num_env_runners 0 in --config all runs in the trial's own process"),
-    ("--checkpoint-at-end",): (0, "there is always one, unless checkpoint_config says otherwise"),
-    ("--checkpoint-score-attr",): (1, "give checkpoint_config: {checkpoint_score_attribute: ...} in the file"),
-    ("--upload-dir",): (1, "--storage-path takes a URI, too"),
-    ("--resources-per-trial",): (1, "they follow from num_env_runners and its like in --config"),
-    ("--queue-trials",): (0, "trials always wait for their resources"),
-    ("--ray-ui",): (0, "a cluster (--ray-address) has its own"),
-    ("--ray-num-gpus",): (1, "GPUs are found; num_gpus_per_learner in --config asks for them"),
-    ("--ray-num-nodes",): (1, "join a cluster with --ray-address"),
-    ("--ray-object-store-memory",): (1, "join a cluster with --ray-address"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,10 +92,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     trials.add_argument(
         "--scheduler",
-        type=str.lower,
-        choices=SCHEDULERS,
+        metavar="{" + ",".join(SCHEDULERS) + "}",
         help="which trials go on: all (fifo), the better (asha), or copies of them (pbt, pb2); default: the file's, or "
         "all",
+    )
+    trials.add_argument(
+        "--max-failures",
+        type=int,
+        metavar="N",
+        help="how often a failed trial is tried again, from its last checkpoint (default: the file's, or 0)",
     )
     trials.add_argument(
         "--scheduler-config",
@@ -154,17 +141,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="show warnings, Ray's own messages and tracebacks; -vv: all",
     )
-    for names, (values, instead) in _GONE.items():
-        parser.add_argument(
-            *names, dest="gone", action=_Gone, nargs=values, const=instead, default=[], help=argparse.SUPPRESS
-        )
-
-
-class _Gone(argparse.Action):
-    """Notes an option that means nothing any more."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        namespace.gone = [*namespace.gone, f"{option_string} no longer means anything: {self.const}"]
+    gone_options.add(parser, gone_options.OF_TRAIN)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -192,6 +169,7 @@ def run(args: argparse.Namespace) -> int:
         stop=args.stop,
         config={**(args.config or {}), **({} if args.seed is None else {"seed": args.seed})},
         num_samples=args.num_samples,
+        max_failures=args.max_failures,
         checkpoint_frequency=args.checkpoint_freq,
         checkpoints_kept=args.keep_checkpoints_num,
         storage_path=args.storage_path,
@@ -229,7 +207,7 @@ def _last(args: argparse.Namespace) -> Any:
         ray_session.silence()
     from rllib_stpn.cli import experiments, resuming
 
-    for option in ("run", "env", "config", "seed", "num_samples", "restore"):
+    for option in ("run", "env", "config", "seed", "num_samples", "max_failures", "restore"):
         if getattr(args, option) is not None:
             told = f"--{option.replace('_', '-')}"
             raise UsageError(f"{told}: --resume without a file goes on with the settings that the experiment has")
