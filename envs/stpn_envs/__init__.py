@@ -15,7 +15,9 @@ from typing import Any
 
 import gymnasium
 
-__all__ = ["ENV_IDS", "register"]
+from stpn_envs.trials import TrialsEnv as Trials
+
+__all__ = ["ENV_IDS", "Trials", "register"]
 
 # id: (module:name, in which the classes nameEnv and nameVectorEnv are found; keyword arguments fixed by the id)
 _ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -33,6 +35,23 @@ _ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "stpn/CueReward-v0": ("cue_reward:CueReward", {}),
     "stpn/CueRewardSmall-v0": ("cue_reward:CueReward", {"num_cues": 2, "episode_length": 60}),
     "stpn/CueRewardLarge-v0": ("cue_reward:CueReward", {"num_cues": 8, "episode_length": 400}),
+    "stpn/Bandit-v0": ("bandit:Bandit", {}),
+    "stpn/RepeatFirstEasy-v0": ("popgym.cards:RepeatFirst", {}),
+    "stpn/RepeatFirstMedium-v0": ("popgym.cards:RepeatFirst", {"num_decks": 8}),
+    "stpn/RepeatFirstHard-v0": ("popgym.cards:RepeatFirst", {"num_decks": 16}),
+    "stpn/RepeatPreviousEasy-v0": ("popgym.cards:RepeatPrevious", {}),
+    "stpn/RepeatPreviousMedium-v0": ("popgym.cards:RepeatPrevious", {"num_decks": 2, "k": 32}),
+    "stpn/RepeatPreviousHard-v0": ("popgym.cards:RepeatPrevious", {"num_decks": 3, "k": 64}),
+    "stpn/AutoencodeEasy-v0": ("popgym.cards:Autoencode", {}),
+    "stpn/AutoencodeMedium-v0": ("popgym.cards:Autoencode", {"num_decks": 2}),
+    "stpn/AutoencodeHard-v0": ("popgym.cards:Autoencode", {"num_decks": 3}),
+    "stpn/CountRecallEasy-v0": ("popgym.cards:CountRecall", {}),
+    "stpn/CountRecallMedium-v0": ("popgym.cards:CountRecall", {"num_decks": 2, "deck_type": "suits"}),
+    "stpn/CountRecallHard-v0": ("popgym.cards:CountRecall", {"num_decks": 4, "deck_type": "ranks"}),
+    "stpn/HigherLowerEasy-v0": ("popgym.cards:HigherLower", {}),
+    "stpn/HigherLowerMedium-v0": ("popgym.cards:HigherLower", {"num_decks": 2}),
+    "stpn/HigherLowerHard-v0": ("popgym.cards:HigherLower", {"num_decks": 3}),
+    "stpn/Trials-v0": ("trials:Trials", {}),
 }
 
 ENV_IDS: tuple[str, ...] = tuple(_ENVIRONMENTS)

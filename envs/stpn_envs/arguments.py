@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import operator
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 
@@ -28,11 +30,73 @@ def number(name: str, value: Any, minimum: float) -> float:
     return float(value)
 
 
-def autoreset(value: AutoresetMode | str) -> AutoresetMode:
-    """Return the autoreset mode, same-step or next-step, that a `gymnasium.vector.AutoresetMode` or its value names."""
-    if value not in (AutoresetMode.SAME_STEP, "SameStep", AutoresetMode.NEXT_STEP, "NextStep"):
-        raise ValueError(f"autoreset_mode is {value!r}; it can be 'SameStep' or 'NextStep'")
-    return AutoresetMode(value)
+def autoreset(value: AutoresetMode | str, *modes: AutoresetMode) -> AutoresetMode:
+    """Return which of `modes` (none given: same-step and next-step) an autoreset mode or its value names."""
+    allowed = modes or (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
+    for mode in allowed:
+        if value in (mode, mode.value):
+            return mode
+    raise ValueError(f"autoreset_mode is {value!r}; it can be {' or '.join(repr(mode.value) for mode in allowed)}")
+
+
+def action_in(space: spaces.Space, value: Any) -> np.ndarray:
+    """Return one action as an array, int64 or float64, if it is in the space; a Box's bounds are not looked at."""
+    try:
+        action = np.asarray(operator.index(value) if isinstance(space, spaces.Discrete) else value)
+        wrong = action.shape != space.shape or action.dtype.kind not in _kinds(space) or _outside(space, action).any()
+    except (TypeError, ValueError):  # not an integer; a ragged list
+        wrong = True
+    if wrong:
+        raise ValueError(f"action is {value!r}; it has to be {_wanted(space)}")
+    return action.astype(_TYPES[_kinds(space)], copy=False)
+
+
+def actions_in(space: spaces.Space, values: Any, count: int) -> np.ndarray:
+    """Return `count` actions as an array ``[count, ...]``, checked as `action_in` checks one."""
+    actions, kinds = np.asarray(values), _kinds(space)
+    shape = (count, *(space.shape or ()))
+    if actions.shape != shape or actions.dtype.kind not in kinds:
+        raise ValueError(
+            f"actions have shape {actions.shape} and type {actions.dtype}; "
+            f"they have to be {'integers' if kinds == _INTEGERS else 'numbers'} of shape {shape}"
+        )
+    outside = _outside(space, actions)
+    if outside.any():
+        index = int(outside.reshape(count, -1).any(axis=1).argmax())
+        raise ValueError(f"action of environment {index} is {actions[index]}; it has to be {_wanted(space)}")
+    return actions.astype(_TYPES[kinds], copy=False)
+
+
+_INTEGERS, _NUMBERS = "iu", "fiu"  # kinds of types that actions may have
+_TYPES = {_INTEGERS: np.int64, _NUMBERS: np.float64}
+
+
+def _kinds(space: spaces.Space) -> str:
+    return _NUMBERS if isinstance(space, spaces.Box) else _INTEGERS
+
+
+def _range(space: spaces.Space) -> tuple[Any, Any]:
+    """Return the first and last integer of a discrete space, or of each of its entries."""
+    if isinstance(space, spaces.MultiBinary):
+        return 0, 1
+    size = space.n if isinstance(space, spaces.Discrete) else space.nvec  # type: ignore[attr-defined]
+    return space.start, space.start + size - 1  # type: ignore[attr-defined]
+
+
+def _outside(space: spaces.Space, actions: np.ndarray) -> np.ndarray:
+    if isinstance(space, spaces.Box):
+        return ~np.isfinite(actions)
+    first, last = _range(space)
+    return (actions < first) | (actions > last)
+
+
+def _wanted(space: spaces.Space) -> str:
+    if isinstance(space, spaces.Box):
+        return f"finite numbers of shape {space.shape}"
+    first, last = _range(space)
+    if isinstance(space, spaces.Discrete):
+        return f"an integer, {first} to {last}"
+    return f"integers of shape {space.shape}, {first} to {last}"
 
 
 def refuse(cls: type, unknown: dict[str, Any]) -> None:

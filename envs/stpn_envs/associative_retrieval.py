@@ -164,7 +164,7 @@ class AssociativeRetrievalVectorEnv(TaskVectorEnv):
         refuse(type(self), unknown)
         self._num_pairs = _num_pairs(num_pairs)
         space = spaces.Box(0.0, 1.0, (len(VOCABULARY),), np.float32)
-        super().__init__(num_envs, space, num_actions=len(VOCABULARY), autoreset_mode=autoreset_mode)
+        super().__init__(num_envs, space, action_space=spaces.Discrete(len(VOCABULARY)), autoreset_mode=autoreset_mode)
         self._length = 2 * self._num_pairs + 3
         self.tokens = np.zeros((self.num_envs, self._length), np.uint8)
         self.answers = np.zeros(self.num_envs, np.uint8)

@@ -149,9 +149,8 @@ class CueRewardVectorEnv(TaskVectorEnv):
         # as many bits as tell the cues apart, and no more than a draw has
         self._bits = integer("cue_bits", cue_bits, minimum=(self._num_cues - 1).bit_length(), maximum=32)
         self._length = integer("episode_length", episode_length, minimum=1)
-        super().__init__(
-            num_envs, spaces.Box(-1.0, 1.0, (self._bits + 6,), np.float32), num_actions=2, autoreset_mode=autoreset_mode
-        )
+        space = spaces.Box(-1.0, 1.0, (self._bits + 6,), np.float32)
+        super().__init__(num_envs, space, action_space=spaces.Discrete(2), autoreset_mode=autoreset_mode)
         self.go, self.blank = self._num_cues, self._num_cues + 1  # symbols that follow those of the cues
         shape = (self.num_envs, self._length + 1)
         self.targets = np.zeros(self.num_envs, np.int64)
@@ -163,13 +162,16 @@ class CueRewardVectorEnv(TaskVectorEnv):
         self._rewards = np.zeros(self.num_envs)
         self._actions = np.zeros((self.num_envs, 2), np.float32)  # one-hot
 
-    def begin(self, rows: np.ndarray) -> None:
-        """Draw cues, a target and all trials of an episode."""
+    def new_task(self, rows: np.ndarray) -> None:
+        """Draw cues and a target."""
         draw = functools.partial(self.streams.integers, rows)
         codes = distinct(draw, 2**self._bits, self._num_cues)
         bits = codes[..., None] >> np.arange(self._bits) & 1
         self._patterns[rows, : self._num_cues, : self._bits] = 2 * bits - 1
         self.targets[rows] = draw(self._num_cues)
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Draw all trials of an episode."""
         self.symbols[rows], self._answers[rows] = self._trials(rows)
         self.steps[rows] = 0
         self._rewards[rows] = 0

@@ -164,9 +164,8 @@ class FamiliarityVectorEnv(TaskVectorEnv):
         self._delay = integer("delay", delay, minimum=1)
         self._dim = integer("dim", dim, minimum=1)
         self._length = integer("episode_length", episode_length, minimum=1)
-        super().__init__(
-            num_envs, spaces.Box(-1.0, 1.0, (self._dim,), np.float32), num_actions=2, autoreset_mode=autoreset_mode
-        )
+        space = spaces.Box(-1.0, 1.0, (self._dim,), np.float32)
+        super().__init__(num_envs, space, action_space=spaces.Discrete(2), autoreset_mode=autoreset_mode)
         # an episode is drawn when it begins, one bit an entry; little-endian, as unpackbits will read the bytes
         self._words = np.zeros((self.num_envs, self._length + 1, -(-self._dim // 64)), "<u8")
         self.repeats = np.zeros(self._words.shape[:2], bool)

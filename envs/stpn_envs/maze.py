@@ -144,7 +144,7 @@ class MazeEnv(TaskEnv):
         characters[tuple(layout.cells[self.batch.positions[0]])] = "@"
         return "\n".join("".join(row) for row in characters)
 
-    def _show(self, action: int | None, reward: float) -> None:
+    def _show(self, action: np.ndarray | None, reward: float) -> None:
         if self.render_mode is not None:
             position, goal = int(self.batch.positions[0]), int(self.batch.goals[0])
             if action is None:
@@ -224,7 +224,7 @@ class MazeVectorEnv(TaskVectorEnv):
         low, high = np.zeros(_INPUTS, np.float32), np.ones(_INPUTS, np.float32)
         low[_REWARD], high[_REWARD] = -self._wall_penalty, self._reward
         space = spaces.Box(low, high, dtype=np.float32)
-        super().__init__(num_envs, space, num_actions=len(_MOVES), autoreset_mode=autoreset_mode)
+        super().__init__(num_envs, space, action_space=spaces.Discrete(len(_MOVES)), autoreset_mode=autoreset_mode)
         self.layout = _layout(int(size))
         self.positions = np.zeros(self.num_envs, np.int64)  # free cells, numbered as in the layout
         self.goals = np.zeros(self.num_envs, np.int64)
@@ -232,10 +232,13 @@ class MazeVectorEnv(TaskVectorEnv):
         self._actions = np.zeros(self.num_envs, np.int64)
         self._rewards = np.zeros(self.num_envs)
 
-    def begin(self, rows: np.ndarray) -> None:
-        """Put the agent at the centre and the reward anywhere else."""
-        self.positions[rows] = self.layout.centre
+    def new_task(self, rows: np.ndarray) -> None:
+        """Put the reward anywhere but at the centre."""
         self.goals[rows] = self._random_cells(rows, other_than=self.layout.centre)
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Put the agent at the centre."""
+        self.positions[rows] = self.layout.centre
         self.steps[rows] = 0
         self._actions[rows] = 0
         self._rewards[rows] = 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from stpn_envs.arguments import autoreset, integer
+from stpn_envs.arguments import action_in, actions_in, autoreset, integer
 from stpn_envs.sampling import Streams
 
 __all__ = ["TaskEnv", "TaskVectorEnv"]
@@ -24,33 +23,43 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
     """A batch of episodes of one task: subclasses say how episodes begin, go on and look, on whole arrays.
 
     Seeding, checks of actions, partial resets and autoreset are here. Every array returned is new and belongs to the
-    caller; later steps do not touch it.
+    caller; later steps do not touch it. A reset with the option ``same_task`` starts another episode of the same task:
+    what `new_task` drew stays. (`stpn_envs.Trials` makes one long episode of several such.)
     """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
-        self, num_envs: int, observation_space: spaces.Box, num_actions: int, autoreset_mode: AutoresetMode | str
+        self,
+        num_envs: int,
+        observation_space: spaces.Box,
+        action_space: spaces.Space,
+        autoreset_mode: AutoresetMode | str,
     ):
         self.num_envs = integer("num_envs", num_envs, minimum=1)
-        self.metadata = {**self.metadata, "autoreset_mode": autoreset(autoreset_mode)}
+        self.metadata = {**self.metadata, "autoreset_mode": autoreset(autoreset_mode, *AutoresetMode)}
         self.single_observation_space = observation_space
         self.observation_space = batch_space(observation_space, self.num_envs)
-        self.single_action_space = spaces.Discrete(num_actions)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._num_actions = num_actions
+        self.single_action_space = action_space
+        self.action_space = batch_space(action_space, self.num_envs)
         self.rows = np.arange(self.num_envs)
         self.streams = Streams(self.num_envs)
         self.started = False
-        self._only_reset = np.zeros(self.num_envs, bool)  # next-step autoreset: whose coming step is the reset
+        # whose episode is over; with next-step autoreset their coming step is the reset
+        self._over = np.zeros(self.num_envs, bool)
+
+    def new_task(self, rows: np.ndarray) -> None:
+        """Draw for the environments `rows`, ``[n]`` int, what a reset with the option ``same_task`` leaves as it is."""
 
     @abc.abstractmethod
     def begin(self, rows: np.ndarray) -> None:
-        """Start an episode in the environments `rows`, ``[n]`` int."""
+        """Start an episode in the environments `rows`, ``[n]`` int, after `new_task` if the task is a new one."""
 
     @abc.abstractmethod
     def advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Step every environment: actions ``[num_envs]`` int64 -> new arrays of rewards, terminations, truncations.
+        """Step every environment: actions ``[num_envs, ...]`` -> new arrays of rewards, terminations, truncations.
+
+        They come as int64, or for a Box as float64, and may then be outside its bounds.
 
         Under next-step autoreset it is also called where the episode is over and the outcome will be thrown away.
         """
@@ -69,6 +78,8 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
                 alone or in the sequence, goes on with the random numbers there are.
             options: ``{"reset_mask": mask}`` with a bool array ``[num_envs]`` resets only where it is True; the others
                 stay where they are and return what they returned last. The first reset has to be of all.
+                ``{"same_task": True}`` keeps the task of the episode before, where the environment has one: the maze's
+                reward stays in its cell, a bandit keeps its arms.
 
         Returns:
             Observations ``[num_envs, ...]`` and an empty info.
@@ -84,16 +95,17 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         if len(rows) < self.num_envs and not self.started:
             raise ResetNeeded("reset all environments before resetting some with a reset_mask")
         seeds = self._seeds(seed)
-        self.streams.seed({row: seeds[row] for row in rows.tolist() if row in seeds})
+        self.seed_rows({row: seeds[row] for row in rows.tolist() if row in seeds})
+        same_task = self.started and bool((options or {}).get("same_task"))
         self.started = True
-        self._start(rows)
+        self._start(rows, same_task)
         return self.observe(self.rows), {}
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step every sub-environment.
 
         Args:
-            actions: Integers of the action space, ``[num_envs]``.
+            actions: Of the batched action space, ``[num_envs, ...]``; numbers outside a Box's bounds are clipped.
 
         Returns:
             Observations ``[num_envs, ...]``, rewards float64 ``[num_envs]``, terminations and truncations bool
@@ -102,49 +114,42 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
 
         Raises:
             ValueError: The actions have another shape or type, or one is not in the action space.
-            gymnasium.error.ResetNeeded: There was no reset yet.
+            gymnasium.error.ResetNeeded: There was no reset yet, or, without autoreset, none since an episode's end.
         """
         self._require_open()
+        mode = self.metadata["autoreset_mode"]
         if not self.started:
             raise ResetNeeded("call reset() before step()")
-        rewards, terminations, truncations = self.advance(self._checked(actions))
+        if mode is AutoresetMode.DISABLED and self._over.any():
+            raise ResetNeeded(f"the episode of environment {int(self._over.argmax())} is over: reset it before step()")
+        rewards, terminations, truncations = self.advance(actions_in(self.single_action_space, actions, self.num_envs))
         ended = terminations | truncations
         info: dict[str, Any] = {}
-        if self.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP:
-            if self._only_reset.any():
-                for outcome in (rewards, terminations, truncations, ended):
-                    outcome[self._only_reset] = 0
-                self._start(np.flatnonzero(self._only_reset))
-            self._only_reset = ended
-            observations = self.observe(self.rows)
-        else:
-            observations = self.observe(self.rows)
-            if ended.any():
-                info = {"final_obs": observations, "_final_obs": ended}
-                rows = np.flatnonzero(ended)
-                self._start(rows)
-                observations = observations.copy()
-                observations[rows] = self.observe(rows)
+        if mode is AutoresetMode.NEXT_STEP and self._over.any():
+            for outcome in (rewards, terminations, truncations, ended):
+                outcome[self._over] = 0
+            self._start(np.flatnonzero(self._over))
+        observations = self.observe(self.rows)
+        if mode is not AutoresetMode.SAME_STEP:
+            self._over = ended
+        elif ended.any():
+            info = {"final_obs": observations, "_final_obs": ended}
+            rows = np.flatnonzero(ended)
+            self._start(rows)
+            observations = observations.copy()
+            observations[rows] = self.observe(rows)
         return observations, rewards, terminations, truncations, info
 
-    def _start(self, rows: np.ndarray) -> None:
-        self._only_reset[rows] = False
-        self.streams.next_episode(rows)
-        self.begin(rows)
+    def seed_rows(self, seeds: dict[int, int]) -> None:
+        """Start the random numbers of some environments anew, from a seed each."""
+        self.streams.seed(seeds)
 
-    def _checked(self, actions: Any) -> np.ndarray:
-        checked = np.asarray(actions)
-        if checked.shape != (self.num_envs,) or checked.dtype.kind not in "iu":
-            raise ValueError(
-                f"actions have shape {checked.shape} and type {checked.dtype}; "
-                f"they have to be integers of shape ({self.num_envs},)"
-            )
-        if checked.min() < 0 or checked.max() >= self._num_actions:
-            index = int(np.argmax((checked < 0) | (checked >= self._num_actions)))
-            raise ValueError(
-                f"action of environment {index} is {checked[index]}; it can be 0 to {self._num_actions - 1}"
-            )
-        return checked.astype(np.int64, copy=False)
+    def _start(self, rows: np.ndarray, same_task: bool = False) -> None:
+        self._over[rows] = False
+        self.streams.next_episode(rows)
+        if not same_task:
+            self.new_task(rows)
+        self.begin(rows)
 
     def _seeds(self, seed: int | Sequence[int | None] | np.ndarray | None) -> dict[int, int]:
         """Return the seeds of the sub-environments that do not go on with the stream they have."""
@@ -167,7 +172,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
             raise ClosedEnvironmentError("the environment is closed")
 
 
-class TaskEnv(gymnasium.Env[np.ndarray, int], abc.ABC):
+class TaskEnv(gymnasium.Env[np.ndarray, Any], abc.ABC):
     """One episode of a task at a time: a batch of one, with pictures."""
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 4}
@@ -179,7 +184,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, int], abc.ABC):
         self.render_mode = render_mode
         self.batch = batch
         self.observation_space = batch.single_observation_space
-        self.action_space = batch.single_action_space  # type: ignore[assignment]
+        self.action_space = batch.single_action_space
         self._playing = False
 
     @abc.abstractmethod
@@ -194,7 +199,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, int], abc.ABC):
         Args:
             seed: Decides everything random in this and the following episodes; None goes on with the random numbers
                 there are.
-            options: None are known; ignored.
+            options: ``{"same_task": True}`` keeps the task of the episode before, where the environment has one.
 
         Returns:
             The observation, owned by the caller, and an empty info.
@@ -202,16 +207,16 @@ class TaskEnv(gymnasium.Env[np.ndarray, int], abc.ABC):
         super().reset(seed=seed)
         if seed is None and not self.batch.started:
             seed = int(self.np_random.integers(2**63))
-        observations, info = self.batch.reset(seed=seed)
+        observations, info = self.batch.reset(seed=seed, options=options)
         self._playing = True
         self._show(None, 0.0)
         return observations[0], info
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one action.
 
         Args:
-            action: An integer of the action space.
+            action: Of the action space; numbers outside a Box's bounds are clipped.
 
         Returns:
             Observation (owned by the caller), reward, terminated, truncated and an empty info.
@@ -224,17 +229,11 @@ class TaskEnv(gymnasium.Env[np.ndarray, int], abc.ABC):
             raise ClosedEnvironmentError("the environment is closed")
         if not self._playing:
             raise ResetNeeded("there is no episode under way: call reset() before step()")
-        try:
-            index = operator.index(action)
-        except TypeError:
-            index = -1
-        if not 0 <= index < self.action_space.n:  # type: ignore[attr-defined]
-            last = self.action_space.n - 1  # type: ignore[attr-defined]
-            raise ValueError(f"action is {action!r}; it has to be an integer, 0 to {last}")
-        rewards, terminations, truncations = self.batch.advance(np.array([index]))
+        checked = action_in(self.action_space, action)
+        rewards, terminations, truncations = self.batch.advance(checked[None])
         reward, terminated, truncated = rewards.item(), terminations.item(), truncations.item()
         self._playing = not (terminated or truncated)
-        self._show(index, reward)
+        self._show(checked, reward)
         return self.batch.observe(self.batch.rows)[0], reward, terminated, truncated, {}
 
     def render(self) -> Any:
@@ -257,7 +256,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, int], abc.ABC):
         """Refuse further episodes; a second call does nothing."""
         self.batch.close()
 
-    def _show(self, action: int | None, reward: float) -> None:
+    def _show(self, action: np.ndarray | None, reward: float) -> None:
         """Note what happened (`action` None: a reset) and print it in mode "human"."""
         self.last_action, self.last_reward = action, reward
         if self.render_mode == "human":

@@ -15,7 +15,6 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate, GeneralAdvantageEstimation
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
-from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.utils.lambda_defaultdict import LambdaDefaultDict
@@ -24,7 +23,8 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.learners import KeepsWhatItAdapts
+from rllib_stpn.learners.distributions import lean_distribution
+from rllib_stpn.learners.lean import LeanLearner, masked_mean
 from rllib_stpn.models import MemoryRLModule, spec_from_model_dict
 from rllib_stpn.registration import register_environments, register_trainable
 from rllib_stpn.rollouts import BatchedEnvRunner, ThinStates, use_batched_rollouts
@@ -218,7 +218,7 @@ class A2C(PPO):
         return A2CConfig()
 
 
-class A2CTorchLearner(KeepsWhatItAdapts, TorchLearner):
+class A2CTorchLearner(LeanLearner):
     """The loss of A2C, over the whole batch or over micro-batches whose gradients add up."""
 
     def build(self) -> None:
@@ -250,15 +250,19 @@ class A2CTorchLearner(KeepsWhatItAdapts, TorchLearner):
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out) -> torch.Tensor:
         """Returns the scalar loss of one module, the mean over the batch's counted steps."""
+        loss, measured = self.loss_and_metrics(
+            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out, measure=True
+        )
+        self.metrics.log_dict(measured, key=module_id, window=self._num_micro_batches)
+        return loss
+
+    def loss_and_metrics(self, *, module_id, config, batch, fwd_out, measure) -> tuple[torch.Tensor, dict[str, Any]]:
+        """The loss, the mean over the batch's counted steps, and its parts by RLlib's names."""
         module = self.module[module_id].unwrapped()
-        mask = batch.get(Columns.LOSS_MASK)
-
-        def mean(per_step: torch.Tensor) -> torch.Tensor:
-            return per_step.mean() if mask is None else (per_step * mask).sum() / mask.sum()
-
+        mean = masked_mean(batch)
         distribution_class = module.get_train_action_dist_cls()
         logits = fwd_out[Columns.ACTION_DIST_INPUTS]
-        distribution = distribution_class.from_logits(logits)
+        distribution = lean_distribution(distribution_class)(logits)
         values = module.compute_values(batch, embeddings=fwd_out[Columns.EMBEDDINGS])
         targets = batch["value_targets"]
         # RLlib's connector always standardises. With one step per batch, the values here are those in the targets.
@@ -272,7 +276,7 @@ class A2CTorchLearner(KeepsWhatItAdapts, TorchLearner):
             + config.vf_loss_coeff * value_loss
             - self._entropy_coeffs[module_id].get_current_value() * entropy
         )
-        logged = {POLICY_LOSS_KEY: policy_loss, VF_LOSS_KEY: value_loss, ENTROPY_KEY: entropy}
+        measured = {POLICY_LOSS_KEY: policy_loss, VF_LOSS_KEY: value_loss, ENTROPY_KEY: entropy}
         if config.policy_concentration_coeff:
             if distribution_class.__name__ != "TorchCategorical":
                 raise UsageError(
@@ -281,43 +285,37 @@ class A2CTorchLearner(KeepsWhatItAdapts, TorchLearner):
                 )
             concentration = mean(logits.softmax(-1).square().sum(-1))
             loss = loss + config.policy_concentration_coeff * concentration
-            logged["policy_concentration"] = concentration
-        counted = slice(None) if mask is None else mask
-        logged["vf_explained_var"] = explained_variance(targets[counted].flatten(), values[counted].flatten())
-        self.metrics.log_dict(
-            {name: value.detach() for name, value in logged.items()},
-            key=module_id,
-            window=self._num_micro_batches,
-        )
-        return loss
+            measured["policy_concentration"] = concentration
+        if not measure:
+            return loss, {}
+        counted = batch.get(Columns.LOSS_MASK, slice(None))
+        measured["vf_explained_var"] = explained_variance(targets[counted].flatten(), values[counted].flatten())
+        return loss, {name: value.detach() for name, value in measured.items()}
+
+    def _backward(self, batch: dict[str, Any], last: bool) -> tuple[dict, dict]:
+        size = self.config.micro_batch_size
+        if size is None:
+            return super()._backward(batch, last)
+        (module_id,) = batch
+        pieces = _micro_batches(batch[module_id], size)
+        self._num_micro_batches = len(pieces)
+        loss = torch.zeros((), device=self._device)
+        for piece, share in pieces:
+            outputs = self._forward({module_id: piece})
+            part = self.compute_losses(fwd_out=outputs, batch={module_id: piece})[module_id] * share
+            part.backward()
+            loss = loss + part.detach()
+        return outputs, {module_id: loss}
 
     def _uncompiled_update(self, batch: dict[str, Any], **kwargs):
         if self.config.micro_batch_size is None:
             return super()._uncompiled_update(batch, **kwargs)
-        for optimizer in self._optimizer_parameters:
-            optimizer.zero_grad(set_to_none=True)
-        (module_id,) = batch
-        pieces = _micro_batches(batch[module_id], self.config.micro_batch_size)
-        self._num_micro_batches = len(pieces)
-        loss = torch.zeros(())
-        for piece, share in pieces:
-            outputs = self.module.forward_train({module_id: piece})
-            part = self.compute_losses(fwd_out=outputs, batch={module_id: piece})[module_id] * share
-            part.backward()
-            loss = loss + part.detach()
+        for parameter in self._params.values():
+            parameter.grad = None
+        outputs, losses = self._backward(batch, last=True)
         gradients = {reference: parameter.grad for reference, parameter in self._params.items()}
         self.apply_gradients(self.postprocess_gradients(gradients))
-        return outputs, {module_id: loss}, {}
-
-    def configure_optimizers_for_module(self, module_id, config=None) -> None:
-        """Adam with A2C's epsilon; the learning rate follows RLlib's schedule."""
-        parameters = self.get_parameters(self._module[module_id])
-        self.register_optimizer(
-            module_id=module_id,
-            optimizer=torch.optim.Adam(parameters, eps=config.adam_epsilon),
-            params=parameters,
-            lr_or_lr_schedule=config.lr,
-        )
+        return outputs, losses, {}
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Advances the schedules of learning rate and entropy bonus."""

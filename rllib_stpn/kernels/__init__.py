@@ -5,7 +5,7 @@ from rllib_stpn.kernels.energy import energy
 from rllib_stpn.kernels.hebbff import hebbff
 from rllib_stpn.kernels.plasticity import Plasticity, plastic, plastic_fits
 from rllib_stpn.kernels.states import overwriting_states
-from rllib_stpn.kernels.threads import num_threads, torch_on_one_thread
+from rllib_stpn.kernels.threads import num_threads, torch_on_one_thread, torch_on_threads
 
 __all__ = [
     "Plasticity",
@@ -17,4 +17,5 @@ __all__ = [
     "plastic_fits",
     "stpn",
     "torch_on_one_thread",
+    "torch_on_threads",
 ]

@@ -22,16 +22,21 @@ def num_threads() -> int:
     return _local.__dict__.get("kernel_threads") or int(min(torch.get_num_threads(), allowed_by_quota()))
 
 
+def torch_on_one_thread() -> contextlib.AbstractContextManager[None]:
+    """``torch_on_threads(1)``."""
+    return torch_on_threads(1)
+
+
 @contextlib.contextmanager
-def torch_on_one_thread() -> Iterator[None]:
-    """Within, torch's own operations take one thread, and kernels as many as before.
+def torch_on_threads(count: int) -> Iterator[None]:
+    """Within, torch's own operations take ``count`` threads, and kernels as many as before.
 
     After a parallel operation torch's other threads spin for a while, on the cores that the next kernel asks for. Where
     operations are small, as in a single step of a layer, that costs more than the parallel operation gained.
     """
     threads, kernel_threads = torch.get_num_threads(), _local.__dict__.get("kernel_threads")
     _local.kernel_threads = num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -29,7 +29,7 @@ class SoftplusGaussian(TorchDiagGaussian):
     @classmethod
     def from_logits(cls, logits: torch.Tensor, **kwargs) -> SoftplusGaussian:
         """The distribution for a model's outputs."""
-        mean, std = _mean_and_std(logits)
+        mean, std = mean_and_std(logits)
         return cls(loc=mean, scale=std)
 
     @staticmethod
@@ -82,7 +82,7 @@ class OldStackSoftplusGaussian(OldTorchDiagGaussian):
 
     def __init__(self, inputs, model=None):
         TorchDistributionWrapper.__init__(self, inputs, model)
-        mean, std = _mean_and_std(self.inputs)
+        mean, std = mean_and_std(self.inputs)
         self.dist = torch.distributions.Normal(mean, std, validate_args=False)
         # RLlib hands the action space to its own Gaussian alone.
         self.zero_action_dim = getattr(getattr(model, "action_space", None), "shape", None) == ()
@@ -101,7 +101,8 @@ OLD_STACK_ACTION_DISTRIBUTIONS = {"softplus_gaussian": OldStackSoftplusGaussian}
 """The same on the old API stack."""
 
 
-def _mean_and_std(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def mean_and_std(outputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation ``[..., actions]`` from a model's outputs ``[..., 2 * actions]``."""
     mean, s = outputs.chunk(2, dim=-1)
     return mean, softplus(s).clamp_min(1e-6)  # float32's softplus reaches 0, where densities are infinite
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.learners import keeping_what_it_adapts
+from rllib_stpn.learners import LeanLearner, LeanPPOTorchLearner, keeping_what_it_adapts
 from rllib_stpn.models import MemoryRLModule
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 
+logger = logging.getLogger(__name__)
+
 
 def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool = True) -> AlgorithmConfig:
-    """Switches PPO (or A2C) to the batched EnvRunner and its learner connector.
+    """Switches PPO (or A2C) to the batched EnvRunner, its learner connector and, for PPO, the lean learner.
+
+    A learner class that is set stays, with RLlib's update unless it is derived from
+    ``rllib_stpn.learners.LeanPPOTorchLearner``; RLlib's own is ``config.learners(learner_class=PPOTorchLearner)``.
 
     ::
 
@@ -32,6 +39,7 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
             the user's own.
     """
     from ray.rllib.algorithms.ppo import PPO
+    from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 
     algorithm = config.algo_class
     if algorithm is None or not issubclass(algorithm, PPO):
@@ -53,10 +61,19 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
     if config._rl_module_spec is None:
         config.rl_module(rl_module_spec=RLModuleSpec(module_class=MemoryRLModule))
     config.env_runners(env_runner_cls=BatchedEnvRunner)
+    learner_class = config.learner_class
+    if config._learner_class is None and learner_class is PPOTorchLearner:
+        learner_class = LeanPPOTorchLearner
+    elif learner_class is not PPOTorchLearner and not issubclass(learner_class, LeanLearner):
+        logger.warning(
+            "batched rollouts: %s is not derived from rllib_stpn.learners.LeanPPOTorchLearner, so RLlib's own update "
+            "takes the lean one's place",
+            learner_class.__name__,
+        )
     config.learners(
         add_default_connectors_to_learner_pipeline=False,
         learner_connector=fragments_to_batch,
-        learner_class=keeping_what_it_adapts(config.learner_class),
+        learner_class=keeping_what_it_adapts(learner_class),
     )
     if hasattr(config, "bootstrap_truncated"):
         config.bootstrap_truncated = bootstrap_truncated

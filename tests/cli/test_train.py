@@ -54,7 +54,7 @@ def test_a_run_from_yaml_to_checkpoint(rllib, cartpole, tmp_path, trial_director
     assert settings["num_envs_per_env_runner"] == 8
     assert settings["seed"] == 3
     written = yaml.safe_load(cartpole.read_text())["cartpole"]["config"]
-    assert set(settings) == {*written, "env", "seed", "num_cpus_for_main_process"}
+    assert set(settings) == {*written, "env", "seed", "num_cpus_for_main_process", "_folded_env_runners"}
     (events,) = trial.glob("events.out.tfevents*")
     assert events.stat().st_size > 1000
 

@@ -31,7 +31,26 @@ SHORT_EPISODES = {
     "stpn/CueReward-v0": ({}, 120),
     "stpn/CueRewardSmall-v0": ({}, 60),
     "stpn/CueRewardLarge-v0": ({"episode_length": 37}, 37),
+    "stpn/Bandit-v0": ({"pulls": 12}, 12),
+    "stpn/RepeatFirstEasy-v0": ({}, 51),
+    "stpn/RepeatFirstMedium-v0": ({"num_decks": 1}, 51),
+    "stpn/RepeatFirstHard-v0": ({"num_decks": 1}, 51),
+    "stpn/RepeatPreviousEasy-v0": ({}, 51),
+    "stpn/RepeatPreviousMedium-v0": ({}, 103),
+    "stpn/RepeatPreviousHard-v0": ({"num_decks": 2}, 103),
+    "stpn/AutoencodeEasy-v0": ({}, 103),
+    "stpn/AutoencodeMedium-v0": ({"num_decks": 1}, 103),
+    "stpn/AutoencodeHard-v0": ({"num_decks": 1}, 103),
+    "stpn/CountRecallEasy-v0": ({}, 51),
+    "stpn/CountRecallMedium-v0": ({}, 103),
+    "stpn/CountRecallHard-v0": ({"num_decks": 1}, 51),
+    "stpn/HigherLowerEasy-v0": ({}, 51),
+    "stpn/HigherLowerMedium-v0": ({}, 103),
+    "stpn/HigherLowerHard-v0": ({"num_decks": 2}, 103),
+    "stpn/Trials-v0": ({"env": "stpn/MazeSmall-v0", "size": 5, "episode_length": 9, "episodes": 4}, 36),
 }
+# answering the query is the end of that task, and the last pull of that
+TERMINATES = ("Retrieval", "Bandit", "Repeat", "Autoencode", "CountRecall", "HigherLower")
 IS_ATARI = {"stpn/Atari-v0", "stpn/Pong-v0"}
 
 
@@ -135,7 +154,7 @@ def test_same_seed_and_actions_replay_on_another_instance(envs):
 def test_the_environment_itself_ends_at_its_limit(env_id, envs):
     env, (_, length) = envs[0], SHORT_EPISODES[env_id]
     assert env.spec.max_episode_steps is None
-    end = (True, False) if "Retrieval" in env_id else (False, True)  # answering the query is the end of that task
+    end = (True, False) if any(name in env_id for name in TERMINATES) else (False, True)
     for _ in range(2):
         env.reset()
         ends = [env.step(0)[2:4] for _ in range(length)]
@@ -145,6 +164,10 @@ def test_the_environment_itself_ends_at_its_limit(env_id, envs):
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP], ids=["same-step", "next-step"])
 def test_vector_form_equals_scalar_form_step_for_step(env_id, envs, vec, mode):
     if mode is not AutoresetMode.SAME_STEP:
+        if env_id == "stpn/Trials-v0":
+            with pytest.raises(ValueError, match="of trials it can be 'SameStep' or 'Disabled'"):
+                make_vec(env_id, autoreset_mode=mode)
+            return
         vec = make_vec(env_id, autoreset_mode=mode)
     assert vec.metadata["autoreset_mode"] is mode
     rng, ended, to_reset = np.random.default_rng(1), 0, [False] * 3
