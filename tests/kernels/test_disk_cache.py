@@ -70,6 +70,19 @@ def test_a_change_in_a_helper_reaches_the_kernels_that_call_it(copy):
     assert kernels.stat().st_mtime_ns == untouched
 
 
+def test_sources_in_packages_below_count_and_so_does_where_they_are(copy, monkeypatch):
+    monkeypatch.setattr(disk_cache, "_SOURCES", copy / "kernels")
+    versions = [disk_cache.version()]
+    inner = copy / "kernels/inner/deep"
+    inner.mkdir(parents=True)
+    for text in ("x = 1", "x = 2"):
+        (inner / "helpers.py").write_text(text, encoding="utf-8")
+        versions.append(disk_cache.version())
+    inner.rename(copy / "kernels/inner/moved")
+    versions.append(disk_cache.version())
+    assert len(set(versions)) == 4
+
+
 def test_files_that_were_cut_short_are_written_anew(copy):
     before, place, _ = run(copy)
     for file in kept(place):
