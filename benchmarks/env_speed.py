@@ -78,7 +78,8 @@ def main() -> None:
         print(f"| {env_id} | {scalar:,.0f} | {vector:,.0f} |")
     if arguments.json:
         machine = {"machine": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
-        arguments.json.write_text(json.dumps({**machine, "num_envs": arguments.envs, "results": rows}, indent=2))
+        kept = {**machine, "num_envs": arguments.envs, "results": rows}
+        arguments.json.write_text(json.dumps(kept, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def resident_mib(root: int) -> float:
     parents, sizes = {}, {}
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
-            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines() if ":" in line)
         except OSError:  # ended meanwhile
             continue
         parents[int(fields["Pid"])] = int(fields["PPid"])
@@ -61,7 +61,7 @@ def main():
         if process.returncode:
             sys.exit(process.returncode)
         (results,) = Path(storage).glob("*/*/result.json")
-        rows = [json.loads(line) for line in results.read_text().splitlines()]
+        rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines()]
     steps = [row["num_env_steps_sampled_lifetime"] for row in rows]
     rates = [
         (after - before) / row["time_this_iter_s"]

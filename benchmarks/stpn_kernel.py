@@ -172,7 +172,7 @@ class Peak:
         self.before, _ = self._sizes()
         # On Linux the peak starts again from here; elsewhere that of the whole process stands in.
         with contextlib.suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         return self
 
     def __exit__(self, *_):
@@ -182,7 +182,8 @@ class Peak:
     @staticmethod
     def _sizes():
         try:
-            lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            status = Path("/proc/self/status").read_text(encoding="utf-8")
+            lines = dict(line.split(":", 1) for line in status.splitlines())
         except OSError:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
             return peak, peak

@@ -105,18 +105,19 @@ def keep(experiment: Path, target: Path) -> None:
         metrics = [ITERATION, *needed_metrics(None)]
         metrics = [metric for metric in metrics if any(at(result, metric) is not None for result in results)]
         (target / trial.name).mkdir(parents=True)
-        with (target / trial.name / "progress.csv").open("w", newline="") as file:
+        with (target / trial.name / "progress.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(metrics)
             writer.writerows(
                 [_short(at(results[i], metric)) for metric in metrics] for i in sorted(chosen) if i < len(results)
             )
-        settings = json.loads((trial / "params.json").read_text())
+        settings = json.loads((trial / "params.json").read_text(encoding="utf-8"))
         kept = {key: settings[key] for key in PATHS if key in settings}
-        (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n")
-    started = (experiment / "started.jsonl").read_text()
+        (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    started = (experiment / "started.jsonl").read_text(encoding="utf-8")
     started = re.sub(r" --storage-path [^ \"]+", "", started)
-    (target / "started.jsonl").write_text(re.sub(r" -f [^ \"]*/(?=tuned_examples/)", " -f ", started))
+    started = re.sub(r" -f [^ \"]*/(?=tuned_examples/)", " -f ", started)
+    (target / "started.jsonl").write_text(started, encoding="utf-8")
 
 
 def report(study: str, out: Path) -> None:

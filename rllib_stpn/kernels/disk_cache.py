@@ -27,8 +27,8 @@ _lock = threading.Lock()
 def version() -> str:
     """The hash of what compiled code depends on, beside the CPU and Python's version, which numba looks at itself."""
     hashed = hashlib.sha256()
-    for file in sorted(_SOURCES.glob("*.py")):
-        hashed.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in sorted(_SOURCES.rglob("*.py")):
+        hashed.update(file.relative_to(_SOURCES).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     for package in ("numba", "llvmlite"):
         hashed.update(importlib.metadata.version(package).encode() + b"\0")
     return hashed.hexdigest()[:16]

@@ -35,7 +35,7 @@ def copy(tmp_path) -> Path:
 
 def run(copy: Path, **environment: str) -> tuple[float, str, str]:
     """The sum of a layer's outputs, where its kernels are kept, and what was said, in a process of its own."""
-    names = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    names = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "PYTHONWARNINGS")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -68,6 +68,19 @@ def test_a_change_in_a_helper_reaches_the_kernels_that_call_it(copy):
     helpers.write_text(changed, encoding="utf-8")
     assert run(copy)[0] > before + 1
     assert kernels.stat().st_mtime_ns == untouched
+
+
+def test_sources_in_packages_below_count_and_so_does_where_they_are(copy, monkeypatch):
+    monkeypatch.setattr(disk_cache, "_SOURCES", copy / "kernels")
+    versions = [disk_cache.version()]
+    inner = copy / "kernels/inner/deep"
+    inner.mkdir(parents=True)
+    for text in ("x = 1", "x = 2"):
+        (inner / "helpers.py").write_text(text, encoding="utf-8")
+        versions.append(disk_cache.version())
+    inner.rename(copy / "kernels/inner/moved")
+    versions.append(disk_cache.version())
+    assert len(set(versions)) == 4
 
 
 def test_files_that_were_cut_short_are_written_anew(copy):

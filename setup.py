@@ -1,0 +1,5 @@
+"""The packages of a wheel: those that are found, and the examples; all else is in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(packages=[*find_packages(), "rllib_stpn.tuned_examples", *find_packages("envs")])
