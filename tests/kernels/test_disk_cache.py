@@ -35,7 +35,7 @@ def copy(tmp_path) -> Path:
 
 def run(copy: Path, **environment: str) -> tuple[float, str, str]:
     """The sum of a layer's outputs, where its kernels are kept, and what was said, in a process of its own."""
-    names = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
+    names = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "PYTHONWARNINGS")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
