@@ -51,6 +51,12 @@ class TorchRecurrent(Layer):
         """Torch's function without resets: start states ``[1, B, H]`` to outputs ``[B, T, H]``, then end states."""
         raise NotImplementedError
 
+    def cell(
+        self, x: torch.Tensor, start: tuple[torch.Tensor, ...], parameters: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """Torch's function for a single step: input ``[B, I]`` and states ``[B, H]`` to the next states."""
+        raise NotImplementedError
+
     def run(self, inputs, state, is_first, return_energy):
         """The sequence, by one call of torch's function per stretch without resets."""
         if state is None:

@@ -1,7 +1,8 @@
 """Log-probability, entropy and KL divergence of RLlib's action distributions, as plain operations.
 
 RLlib's distributions wrap ``torch.distributions``, whose construction and broadcasting take longer than the arithmetic
-of a minibatch. The classes here have the same methods, ``logp``, ``entropy`` and ``kl``, and give the same numbers.
+of a minibatch or of a step. The classes here have the same methods, ``logp``, ``entropy`` and ``kl``, and give the same
+numbers; ``sample`` draws from the same distributions with other random numbers.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ class Categorical:
     def __init__(self, logits: torch.Tensor) -> None:
         self.log_p = logits.log_softmax(-1)
 
+    def sample(self) -> torch.Tensor:
+        """Actions ``[...]``, integers: the choice whose log-probability, plus Gumbel noise, is the largest."""
+        noise = torch.empty_like(self.log_p).exponential_().log_()
+        return (self.log_p - noise.clamp_(max=100.0)).argmax(-1)  # finite, so that a choice of -inf never wins
+
     def logp(self, actions: torch.Tensor) -> torch.Tensor:
         """Log-probabilities ``[...]``."""
         return self.log_p.gather(-1, actions.long().unsqueeze(-1)).squeeze(-1)
@@ -68,6 +74,10 @@ class MultiCategorical:
 
     def __init__(self, logits: torch.Tensor, choices: list[int]) -> None:
         self.parts = [Categorical(part) for part in logits.split(choices, -1)]
+
+    def sample(self) -> torch.Tensor:
+        """Actions ``[..., len(choices)]``, integers."""
+        return torch.stack([part.sample() for part in self.parts], -1)
 
     def logp(self, actions: torch.Tensor) -> torch.Tensor:
         """Log-probabilities ``[...]``."""
@@ -99,6 +109,10 @@ class Gaussian:
         """That of ``SoftplusGaussian``, ``[..., 2n]``."""
         mean, std = mean_and_std(outputs)
         return cls(mean, std, std.log())
+
+    def sample(self) -> torch.Tensor:
+        """Actions ``[..., n]``."""
+        return torch.addcmul(self.mean, self.std, torch.randn_like(self.mean))
 
     def logp(self, actions: torch.Tensor) -> torch.Tensor:
         """Log-densities ``[...]`` of actions ``[..., n]``."""
