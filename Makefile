@@ -30,6 +30,7 @@ portable: $(READY)
 lint: $(READY)
 	@$(VENV)/bin/ruff check --output-format concise .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
 bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS); done

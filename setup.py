@@ -2,4 +2,4 @@
 
 from setuptools import find_packages, setup
 
-setup(packages=[*find_packages(), "rllib_stpn.tuned_examples", *find_packages("envs")])
+setup(packages=[*find_packages(include=["rllib_stpn*"]), "rllib_stpn.tuned_examples", *find_packages("envs")])

@@ -23,7 +23,7 @@ from ray.tune.registry import register_env
 
 import rllib_stpn
 from rllib_stpn.algorithms import A2CConfig
-from rllib_stpn.callbacks import EnergyMetricsCallback
+from rllib_stpn.energy import EnergyMetricsCallback
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import BatchedEnvRunner
 

@@ -10,15 +10,16 @@ from typing import Any
 
 _HOME = {
     "register": "rllib_stpn.registration",
-    "load": "rllib_stpn.agent",
-    "Agent": "rllib_stpn.agent",
+    "load": "rllib_stpn.agents",
+    "Agent": "rllib_stpn.agents",
+    "evaluate": "rllib_stpn.agents",
     "recurrent_spec": "rllib_stpn.models",
     "make_layer": "rllib_stpn.layers",
     "A2C": "rllib_stpn.algorithms",
     "A2CConfig": "rllib_stpn.algorithms",
     "use_batched_rollouts": "rllib_stpn.rollouts",
     "thin_states": "rllib_stpn.rollouts",
-    "EnergyMetricsCallback": "rllib_stpn.callbacks",
+    "EnergyMetricsCallback": "rllib_stpn.energy",
     "UsageError": "rllib_stpn.errors",
 }
 __all__ = sorted(_HOME)  # noqa: PLE0604 - the names are strings

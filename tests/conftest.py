@@ -1,8 +1,10 @@
 """A home for all tests, a Ray to share, and the options with which ``make portable`` runs the tests in other ways."""
 
+import logging
 import os
 import random
 import shutil
+import sys
 import tempfile
 
 import pytest
@@ -30,6 +32,22 @@ def pytest_unconfigure():
 def pytest_collection_modifyitems(config, items):
     if config.option.shuffle is not None:
         random.Random(config.option.shuffle).shuffle(items)
+
+
+@pytest.fixture(autouse=True)
+def process_as_before():
+    """Takes back what a test leaves in this process: commands set variables and log levels, trials torch's threads."""
+    environment = dict(os.environ)
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.rllib", "ray.tune", "ray.train", "ray.data")]
+    levels = [logger.level for logger in loggers]
+    threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    if threads is not None:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rllib_stpn.cli.experiments import load
-from rllib_stpn.cli.grid import merge
 from rllib_stpn.cli.main import _parser, main
-from rllib_stpn.cli.validation import check
+from rllib_stpn.experiments.loading import load
+from rllib_stpn.experiments.searches import merge
+from rllib_stpn.experiments.validation import check
 
 ROOT = Path(__file__).parents[1]
 PAGES = {"README.md": ROOT / "README.md"} | {f"docs/{path.name}": path for path in sorted(ROOT.glob("docs/*.md"))}
@@ -63,7 +63,7 @@ GIVEN = {
     "layer(inputs": "import torch; inputs = torch.zeros(2, 3, 17); is_first = new = torch.zeros(2, 3) > 0",
     'load("~/ray_results/pong_stpn")': "import numpy, rllib_stpn; state, is_first = None, None\n"
     "observations = numpy.zeros((2, 84, 84, 1), numpy.uint8)",
-    "load(checkpoint)  # data": "from rllib_stpn.checkpoints import find_checkpoint\n"
+    "load(checkpoint)  # data": "from rllib_stpn.agents.checkpoints import find_checkpoint\n"
     "checkpoint = find_checkpoint('~/ray_results/art_stpn')",
 }
 PROGRAMS = ("rllib", "make", "python", "pytest", "pip", "ray", "tensorboard")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rllib_stpn.cli import examples
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import examples
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = {f"rllib_stpn/tuned_examples/{file.name}" for file in (ROOT / "tuned_examples").glob("*.yaml")}

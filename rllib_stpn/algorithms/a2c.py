@@ -23,10 +23,10 @@ from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.learners.distributions import lean_distribution
 from rllib_stpn.learners.lean import LeanLearner, masked_mean
 from rllib_stpn.models import MemoryRLModule, spec_from_model_dict
-from rllib_stpn.registration import register_environments, register_trainable
+from rllib_stpn.models.lean_distributions import lean_distribution
+from rllib_stpn.ray_names import register_environments, register_trainable
 from rllib_stpn.rollouts import BatchedEnvRunner, ThinStates, use_batched_rollouts
 from rllib_stpn.rollouts.setup import fragments_to_batch
 

@@ -1,26 +1,22 @@
-"""Running a trained agent for some episodes, and telling how they went."""
+"""Evaluating a checkpoint, and telling how it went."""
 
 import dataclasses
 import json
-import math
 import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rllib_stpn import provenance
 from rllib_stpn.cli.compiled import tell_where_kernels_are
+from rllib_stpn.cli.progress import duration
 from rllib_stpn.errors import UsageError
-from rllib_stpn.report import provenance
 
 if TYPE_CHECKING:
-    from rllib_stpn.agent import Agent
-    from rllib_stpn.cli.video import Recorder
+    from rllib_stpn.agents.episode import Episode
 
 _PROGRESS_EVERY = 5.0  # seconds
-_WIDTH = 8
-"""Rows of each call of the module. Matrix products round differently with another number of rows, so this one is kept,
-and what happens in an episode does not depend on how many others run beside it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +52,9 @@ class Request:
             if file is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
                 raise UsageError(f"{option}: {file} cannot be written, allowed is a file in a directory that can")
 
-
-@dataclasses.dataclass
-class Episode:
-    """What came of one episode."""
-
-    seed: int
-    reward: float = 0.0  # summed: the return
-    length: int = 0
-    energy: float = 0.0
-
-    def as_dict(self, energy: bool) -> dict[str, Any]:
-        """As it stands in the JSON file."""
-        told = {"seed": self.seed, "return": self.reward, "length": self.length}
-        return told | ({"energy": self.energy} if energy else {})
+    def playing(self) -> dict[str, Any]:
+        """The arguments of ``agents.evaluation.play``."""
+        return {name: getattr(self, name) for name in ("episodes", "seed", "explore", "num_envs", "energy")}
 
 
 def run(request: Request) -> None:
@@ -78,7 +63,7 @@ def run(request: Request) -> None:
     Raises:
         UsageError: A checkpoint or an environment that cannot be used.
     """
-    from rllib_stpn.checkpoints import find_checkpoint, is_supervised
+    from rllib_stpn.agents.checkpoints import find_checkpoint, is_supervised
 
     path = find_checkpoint(request.checkpoint)
     tell_where_kernels_are()
@@ -92,11 +77,12 @@ def run(request: Request) -> None:
 
 def _agent(request: Request, path: Path) -> dict[str, Any]:
     import rllib_stpn
+    from rllib_stpn.agents.evaluation import play
 
     agent = rllib_stpn.load(path)
     recorder = None
     if request.video is not None:
-        from rllib_stpn.cli.video import Recorder
+        from rllib_stpn.agents.video import Recorder
 
         recorder = Recorder(request.video)
     last = request.seed + request.episodes - 1
@@ -105,7 +91,7 @@ def _agent(request: Request, path: Path) -> dict[str, Any]:
         f"{'sampled' if request.explore else 'greedy'} actions"
     )
     print(f"checkpoint  {path}", flush=True)
-    episodes = play(agent, request, recorder)
+    episodes = play(agent, **request.playing(), recorder=recorder, watch=_Progress(request.episodes))
     summary = summarise(episodes, request.energy)
     _tell(episodes, summary, request)
     if recorder is not None:
@@ -122,95 +108,6 @@ def _agent(request: Request, path: Path) -> dict[str, Any]:
     }
 
 
-def play(agent: "Agent", request: Request, recorder: "Recorder | None" = None) -> list[Episode]:
-    """Plays the request's episodes, ``num_envs`` at a time.
-
-    Args:
-        agent: Who plays.
-        request: Which episodes: the i-th starts from a reset with seed ``request.seed + i``.
-        recorder: Gets the frames of the first episode.
-
-    Returns:
-        The episodes, in the order of their seeds.
-    """
-    import numpy as np
-    import torch
-
-    episodes = [Episode(request.seed + i) for i in range(request.episodes)]
-    rounds = math.ceil(request.episodes / request.num_envs)
-    num_envs = math.ceil(request.episodes / rounds)  # no more than keep busy
-    env: Any = agent.make_env(num_envs) if recorder is None else recorder.make_env(agent, num_envs)
-    actor = _Actor(agent, num_envs, request, torch.Generator().manual_seed(request.seed))
-    progress = _Progress(request.episodes)
-    playing: list[Episode | None] = list(episodes[:num_envs])
-    waiting = episodes[num_envs:]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so few rows are not worth sharing out, and environments may have threads of their own
-    try:
-        observations, _ = env.reset(seed=[episode.seed for episode in playing if episode])
-        first, rewards = np.ones(num_envs, bool), np.zeros(num_envs)
-        while any(playing):
-            actions, energies = actor.act(observations, first, rewards)
-            if recorder is not None and playing[0] is episodes[0]:
-                recorder.add(env, actor.states[0], episodes[0])
-            observations, rewards, terminated, truncated, _ = env.step(actions)
-            first = terminated | truncated
-            seeds: list[int | None] = [None] * num_envs
-            for row, episode in enumerate(playing):
-                if episode is None:
-                    continue
-                episode.reward += float(rewards[row])
-                episode.length += 1
-                episode.energy += float(energies[row])
-                if not first[row]:
-                    continue
-                if recorder is not None and episode is episodes[0]:
-                    recorder.end(episode)
-                progress.ended(episode)
-                playing[row] = waiting.pop(0) if waiting else None
-                seeds[row] = getattr(playing[row], "seed", None)
-            restarted = np.array([seed is not None for seed in seeds])
-            if restarted.any():
-                observations, _ = env.reset(seed=seeds, options={"reset_mask": restarted})
-            progress.stepped(sum(episode is not None for episode in playing))
-    finally:
-        torch.set_num_threads(threads)
-        env.close()
-    return episodes
-
-
-class _Actor:
-    """An agent for any number of environments, called for ``_WIDTH`` rows at a time."""
-
-    def __init__(self, agent: "Agent", num_envs: int, request: Request, generator: Any) -> None:
-        import numpy as np
-
-        self._agent = agent
-        self._num_envs = num_envs
-        self._energy = request.energy
-        self._options = {"explore": request.explore, "generator": generator, "return_energy": request.energy}
-        # The last environment fills the rows that are missing.
-        rows = np.minimum(np.arange(math.ceil(num_envs / _WIDTH) * _WIDTH), num_envs - 1)
-        self._blocks = np.split(rows, len(rows) // _WIDTH)
-        self.states: list[Any] = [None] * len(self._blocks)
-
-    def act(self, observations: Any, first: Any, rewards: Any) -> tuple[Any, Any]:
-        """Actions for all environments, and the energy of choosing them (zeros if it is not measured)."""
-        import numpy as np
-        import tree
-
-        actions, energies = [], []
-        for index, rows in enumerate(self._blocks):
-            block = tree.map_structure(lambda leaf, rows=rows: leaf[rows], observations)
-            chosen, self.states[index], *energy = self._agent.step(
-                block, self.states[index], first[rows], rewards=rewards[rows], **self._options
-            )
-            actions.append(chosen)
-            energies.append(energy[0].numpy() if energy else np.zeros(_WIDTH))
-        joined = tree.map_structure(lambda *blocks: np.concatenate(blocks)[: self._num_envs], *actions)
-        return joined, np.concatenate(energies)[: self._num_envs]
-
-
 class _Progress:
     """A line on stderr every few seconds."""
 
@@ -220,12 +117,10 @@ class _Progress:
         self._steps = 0
         self._started = self._told = time.monotonic()
 
-    def ended(self, episode: Episode) -> None:
+    def ended(self, episode: "Episode") -> None:
         self._returns.append(episode.reward)
 
     def stepped(self, steps: int) -> None:
-        from rllib_stpn.cli.progress import duration
-
         self._steps += steps
         now = time.monotonic()
         if now - self._told < _PROGRESS_EVERY:
@@ -240,7 +135,7 @@ class _Progress:
         )
 
 
-def summarise(episodes: list[Episode], energy: bool) -> dict[str, Any]:
+def summarise(episodes: "list[Episode]", energy: bool) -> dict[str, Any]:
     """Means and standard deviations (of the population) over episodes, and energy where it was measured.
 
     Energy per reward is left out where the rewards do not sum up to more than 0.
@@ -266,7 +161,7 @@ def summarise(episodes: list[Episode], energy: bool) -> dict[str, Any]:
     return summary
 
 
-def _tell(episodes: list[Episode], summary: dict[str, Any], request: Request) -> None:
+def _tell(episodes: "list[Episode]", summary: dict[str, Any], request: Request) -> None:
     if request.each_episode:
         columns = ("seed", "return", "length", *(("energy",) if request.energy else ()))
         print("".join(name.rjust(12) for name in columns))

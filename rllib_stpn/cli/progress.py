@@ -8,11 +8,9 @@ from typing import Any
 
 from ray.tune import Callback
 
-from rllib_stpn.cli.stopping import metric
+from rllib_stpn.experiments.results import SURVIVED, metric
 
 _HEADER_EVERY = 20
-#: Where a result has what its trial survived, as RLlib's fault settings say: one line each.
-SURVIVED = "survived"
 
 
 @dataclasses.dataclass(frozen=True)

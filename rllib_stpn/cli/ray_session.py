@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from rllib_stpn.cli.folding import Room
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.folding import Room
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: progress is our own callback's.

@@ -9,28 +9,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_stpn.cli import old_names
-from rllib_stpn.cli.building import TRAINABLES, default_config
+from rllib_stpn import provenance
 from rllib_stpn.cli.compiled import tell_where_kernels_are
-from rllib_stpn.cli.experiments import Experiment, subject
-from rllib_stpn.cli.failures import root_error
-from rllib_stpn.cli.folding import Resources, Room, fold
 from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
-from rllib_stpn.cli.resuming import Finished, as_begun, can_go_on, remember
-from rllib_stpn.cli.schedulers import make_scheduler, tune_space
-from rllib_stpn.cli.stopping import Interruption, StopWhen, abort
+from rllib_stpn.cli.signals import Signals, abort
 from rllib_stpn.cli.waiting import Waiting, refuse_what_never_comes
 from rllib_stpn.errors import UsageError
-from rllib_stpn.registration import how_to_register
-from rllib_stpn.report import provenance
+from rllib_stpn.experiments.building import TRAINABLES, default_config
+from rllib_stpn.experiments.failures import root_error
+from rllib_stpn.experiments.folding import Resources, Room, fold
+from rllib_stpn.experiments.loading import Experiment, subject
+from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.resuming import Finished, as_begun, can_go_on, remember
+from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
+from rllib_stpn.experiments.stopping import Interruption, StopWhen
+from rllib_stpn.ray_names import how_to_register
 
 
 def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: bool = False) -> int:
     """Runs experiments one after the other.
 
     Args:
-        experiments: Checked ones, see :func:`rllib_stpn.cli.validation.check`.
+        experiments: Checked ones, see :func:`rllib_stpn.experiments.validation.check`.
         machine: Where to run them.
         strict_resources: Refuse what does not fit in place of folding it.
 
@@ -42,7 +43,7 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
         if machine.address is None:
             _fit(experiment, Room([machine.cpus_before_start()], [_gpus()]), strict_resources, own_machine=True)
     tell_where_kernels_are()
-    interruption = Interruption()
+    interruption = Signals()
     code = 0
     with ray_running(machine) as room, interruption.listening():
         for experiment in experiments:
@@ -124,7 +125,7 @@ def _storage(experiment: Experiment) -> str:
 def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int) -> int:
     from ray import tune
 
-    from rllib_stpn.cli.trial import trial_class
+    from rllib_stpn.experiments.trial import trial_class
 
     print(
         f"{experiment.run} on {_subject(experiment)}: results in {experiment.storage_path}/{experiment.name}",
@@ -175,7 +176,7 @@ def _beginning(experiment: Experiment) -> dict[str, Any]:
 
 def _subject(experiment: Experiment) -> str:
     """The environment, or the task."""
-    from rllib_stpn.cli.grid import choices
+    from rllib_stpn.experiments.searches import choices
 
     given = experiment.config.get(subject(experiment.run), getattr(experiment.base, "env", None))
     return " and ".join(str(getattr(each, "__name__", each)) for each in choices(given))
@@ -184,7 +185,7 @@ def _subject(experiment: Experiment) -> str:
 def _terms(experiment: Experiment) -> Terms:
     if experiment.run not in TRAINABLES:
         return REINFORCEMENT
-    from rllib_stpn.cli.grid import choices
+    from rllib_stpn.experiments.searches import choices
     from rllib_stpn.supervised import TASKS
 
     return supervised(TASKS[choices(experiment.config["task"])[0]].metric)

@@ -8,11 +8,11 @@ from typing import Any
 
 from ray.tune import Callback
 
-from rllib_stpn.cli import grid
-from rllib_stpn.cli.experiments import Experiment
-from rllib_stpn.cli.folding import Room
 from rllib_stpn.cli.progress import duration
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import searches
+from rllib_stpn.experiments.folding import Room
+from rllib_stpn.experiments.loading import Experiment
 
 _FIRST = 5.0  # seconds, for a machine under load is slow to place what fits
 _LONGEST = 300.0
@@ -27,11 +27,11 @@ def refuse_what_never_comes(experiment: Experiment, room: Room) -> None:
         experiment: Fitted to the machine.
         room: What the machine has.
     """
-    from rllib_stpn.cli.trial import trial_class
+    from rllib_stpn.experiments.trial import trial_class
 
     trainable = trial_class(experiment.run, experiment.base)
     have = {"CPU": sum(room.cpus), "GPU": sum(room.gpus)}
-    for point in itertools.islice(grid.points(experiment.config), _MOST_POINTS):
+    for point in itertools.islice(searches.points(experiment.config), _MOST_POINTS):
         factory = trainable.default_resource_request(point)
         asked = _total(factory.bundles) if factory is not None else {}
         for name, amount in asked.items():

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from rllib_stpn.kernels import Plasticity, overwriting_states
 from rllib_stpn.kernels import energy as synaptic_energy
-from rllib_stpn.layers.batched import add_outer, matvec
+from rllib_stpn.kernels.batched import add_outer, matvec
 from rllib_stpn.layers.layer import Layer, check_number, check_size, uniform
 
 

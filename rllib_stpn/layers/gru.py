@@ -37,3 +37,7 @@ class GRU(TorchRecurrent):
     def sequence(self, inputs, start, parameters):
         """``torch.gru``."""
         return torch.gru(inputs, start[0], parameters, True, 1, 0.0, self.training, False, True)
+
+    def cell(self, x, start, parameters):
+        """``torch.gru_cell``."""
+        return (torch.gru_cell(x, start[0], *parameters),)

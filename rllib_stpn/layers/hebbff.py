@@ -6,9 +6,9 @@ import torch
 
 from rllib_stpn import kernels
 from rllib_stpn.kernels import energy as synaptic_energy
+from rllib_stpn.kernels.batched import add_outer, matvec
 from rllib_stpn.kernels.hebbff import CHUNK
 from rllib_stpn.kernels.recomputed import run_in_chunks
-from rllib_stpn.layers.batched import add_outer, matvec
 from rllib_stpn.layers.layer import Layer, linear
 
 

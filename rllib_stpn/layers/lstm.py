@@ -38,3 +38,7 @@ class LSTM(TorchRecurrent):
     def sequence(self, inputs, start, parameters):
         """``torch.lstm``."""
         return torch.lstm(inputs, start, parameters, True, 1, 0.0, self.training, False, True)
+
+    def cell(self, x, start, parameters):
+        """``torch.lstm_cell``."""
+        return torch.lstm_cell(x, start, *parameters)

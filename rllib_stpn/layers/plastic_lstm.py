@@ -4,7 +4,7 @@ import torch
 
 from rllib_stpn.errors import one_of
 from rllib_stpn.kernels import energy as synaptic_energy
-from rllib_stpn.layers.batched import add_outer, matvec
+from rllib_stpn.kernels.batched import add_outer, matvec
 from rllib_stpn.layers.layer import Layer, linear, uniform
 
 MODULATIONS = ("simple", "retroactive", None)

@@ -6,7 +6,7 @@ import torch
 
 from rllib_stpn.kernels import Plasticity
 from rllib_stpn.kernels import energy as synaptic_energy
-from rllib_stpn.layers.batched import matvec
+from rllib_stpn.kernels.batched import matvec
 from rllib_stpn.layers.layer import Layer, State, linear
 
 

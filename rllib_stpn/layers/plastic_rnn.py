@@ -3,7 +3,7 @@
 import torch
 
 from rllib_stpn.errors import one_of
-from rllib_stpn.layers.batched import add_outer
+from rllib_stpn.kernels.batched import add_outer
 from rllib_stpn.layers.plastic_recurrence import PlasticRecurrence
 
 RULES = ("additive", "decaying", "oja")

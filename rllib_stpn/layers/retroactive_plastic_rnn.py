@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_stpn.layers.batched import add_outer
+from rllib_stpn.kernels.batched import add_outer
 from rllib_stpn.layers.layer import linear
 from rllib_stpn.layers.plastic_recurrence import PlasticRecurrence
 

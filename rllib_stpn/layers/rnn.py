@@ -35,3 +35,7 @@ class RNN(TorchRecurrent):
     def sequence(self, inputs, start, parameters):
         """``torch.rnn_tanh``."""
         return torch.rnn_tanh(inputs, start[0], parameters, True, 1, 0.0, self.training, False, True)
+
+    def cell(self, x, start, parameters):
+        """``torch.rnn_tanh_cell``."""
+        return (torch.rnn_tanh_cell(x, start[0], *parameters),)

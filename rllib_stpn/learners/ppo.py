@@ -16,8 +16,8 @@ from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.utils.torch_utils import explained_variance
 
-from rllib_stpn.learners.distributions import lean_distribution
 from rllib_stpn.learners.lean import LeanLearner, masked_mean
+from rllib_stpn.models.lean_distributions import lean_distribution
 
 
 class LeanPPOTorchLearner(LeanLearner, PPOTorchLearner):

@@ -15,7 +15,7 @@ from rllib_stpn.layers import LAYERS, layer_options, make_layer
 from rllib_stpn.models.catalog import LayerCatalog
 from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS
 from rllib_stpn.models.module import MemoryRLModule
-from rllib_stpn.registration import register_environments
+from rllib_stpn.ray_names import register_environments
 
 _MODEL_KEYS = {
     field.name

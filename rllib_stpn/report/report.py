@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from rllib_stpn import provenance
 from rllib_stpn.errors import UsageError
-from rllib_stpn.report import document, figures, provenance
+from rllib_stpn.report import document, figures
 from rllib_stpn.report.document import Block, Code, Heading, Items, Paragraph, Table
 from rllib_stpn.report.groups import (
     ENERGY,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import torch_on_one_thread
 from rllib_stpn.models import encoders
+from rllib_stpn.models.lean_distributions import lean_distribution
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
 from rllib_stpn.rollouts.copies import copied
@@ -45,6 +47,7 @@ from rllib_stpn.rollouts.episode_runner import EpisodeEnvRunner
 from rllib_stpn.rollouts.fragment import Fragment
 
 _RECORDED_OUTPUTS = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS)
+_PLAIN = (np.dtype(np.float32), np.dtype(np.uint8), np.dtype(np.int64))  # whose arrays are tensors as they are
 _EPISODE_CALLBACKS = ("on_episode_created", "on_episode_start", "on_episode_step", "on_episode_end")
 
 
@@ -126,10 +129,13 @@ class BatchedEnvRunner(EpisodeEnvRunner):
                 "(max_seq_len, or the fragment if that is shorter)"
             )
         self.module.to(self._device)
+        self._on_cpu = torch.device(self._device).type == "cpu"
         self._convolves = any(isinstance(part, torch.nn.Conv2d) for part in self.module.modules())
+        self._distribution = lean_distribution(self.module.get_exploration_action_dist_cls())
 
     # --- sampling -----------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def _sample(self, **arguments: Any) -> list[Fragment]:
         with contextlib.nullcontext() if self._convolves else torch_on_one_thread():
             return self._collect(**arguments)
@@ -155,6 +161,8 @@ class BatchedEnvRunner(EpisodeEnvRunner):
         spacing = self._sequence_spacing(planned)
         recorder = _Recorder(planned or 256, self.num_envs)
         states: list[Any] = []
+        self._initial_state = None
+        self._inference_seconds: list[float] = []
         steps = episodes = t = 0
         while (steps if planned is not None else episodes) < asked:
             # Steps beyond the planned ones, taken for those in which an environment only reset, prolong the last
@@ -175,6 +183,7 @@ class BatchedEnvRunner(EpisodeEnvRunner):
         fragment = self._fragment(recorder.columns(t), states, starts, complete_episodes=planned is None)
         if planned is not None and self._keeps_episodes:
             self._cut_episodes()
+        self.metrics.log_value(RLMODULE_INFERENCE_TIMER, statistics.fmean(self._inference_seconds), reduce="ema")
         self._log_env_steps(metric=self._metrics_num_env_steps_sampled, num_steps=steps)
         self._increase_sampled_metrics(steps, episodes)
         return [fragment]
@@ -222,9 +231,7 @@ class BatchedEnvRunner(EpisodeEnvRunner):
         self.check_outputs(outputs, self._observations)
         self._state = outputs.get(Columns.STATE_OUT)
         if explore:
-            distribution = self.module.get_exploration_action_dist_cls().from_logits(
-                outputs[Columns.ACTION_DIST_INPUTS]
-            )
+            distribution = self._distribution(outputs[Columns.ACTION_DIST_INPUTS])
         else:
             distribution = (
                 self.module.get_inference_action_dist_cls()
@@ -239,36 +246,41 @@ class BatchedEnvRunner(EpisodeEnvRunner):
             outputs[Columns.ACTION_LOGP] = distribution.logp(outputs[Columns.ACTIONS])
         return outputs
 
-    @torch.no_grad()
     def _forward(self, observations: Any, state: Any, explore: bool, overwrite_state: bool = False) -> dict[str, Any]:
         """Returns the module's outputs with ``vf_preds``, without the time axis."""
-        batch = {Columns.OBS: convert_to_torch_tensor(observations, device=self._device)}
+        batch = {Columns.OBS: self._to_tensors(observations)}
         if state is not None:
-            batch = {
-                Columns.OBS: _map(lambda o: o[:, None], batch[Columns.OBS]),
-                Columns.STATE_IN: state,
-            }
-        with self.metrics.log_time(RLMODULE_INFERENCE_TIMER):
-            if hasattr(self.module, "forward_rollout"):
-                outputs = dict(self.module.forward_rollout(batch, overwrite_state))
-            else:
-                forward = self.module.forward_exploration if explore else self.module.forward_inference
-                arguments = {"t": self.num_env_steps_sampled_lifetime} if explore else {}
-                outputs = dict(forward(batch, **arguments))
-                outputs[Columns.VF_PREDS] = self.module.compute_values(batch)
+            batch = {Columns.OBS: _map(_with_time, batch[Columns.OBS]), Columns.STATE_IN: state}
+        begun = time.perf_counter()
+        if hasattr(self.module, "forward_rollout"):
+            outputs = dict(self.module.forward_rollout(batch, overwrite_state))
+        else:
+            forward = self.module.forward_exploration if explore else self.module.forward_inference
+            arguments = {"t": self.num_env_steps_sampled_lifetime} if explore else {}
+            outputs = dict(forward(batch, **arguments))
+            outputs[Columns.VF_PREDS] = self.module.compute_values(batch)
+        self._inference_seconds.append(time.perf_counter() - begun)
         if state is not None:
-            outputs = {
-                key: value if key == Columns.STATE_OUT else _map(lambda v: v[:, 0], value)
-                for key, value in outputs.items()
-            }
+            for key, value in outputs.items():
+                if key != Columns.STATE_OUT:
+                    outputs[key] = _map(_without_time, value)
         return outputs
+
+    def _to_tensors(self, value: Any) -> Any:
+        """Arrays as tensors on the module's device, without a copy on the CPU."""
+        plain = isinstance(value, np.ndarray) and value.flags.writeable and value.dtype in _PLAIN
+        if plain and self._on_cpu:
+            return torch.from_numpy(value)
+        return convert_to_torch_tensor(value, device=self._device)
 
     def _current_state(self) -> Any:
         """The state for the current observations: the initial one where an episode begins; None without state."""
         if not self.module.is_stateful():
             return None
         if self._state is None or self._is_first.any():
-            initial = convert_to_torch_tensor(self.module.get_initial_state(), device=self._device)
+            if self._initial_state is None:  # of these weights
+                self._initial_state = convert_to_torch_tensor(self.module.get_initial_state(), device=self._device)
+            initial = self._initial_state
             if self._state is None:
                 self._state = tree.map_structure(
                     lambda leaf: leaf.unsqueeze(0).repeat(self.num_envs, *[1] * leaf.dim()), initial
@@ -308,8 +320,9 @@ class BatchedEnvRunner(EpisodeEnvRunner):
 
         valid = ~self._only_resets
         done = (terminated | truncated) & valid
+        rewards_of_valid = np.where(valid, rewards, 0.0)
         self._lengths += valid
-        self._returns += np.where(valid, rewards, 0.0)
+        self._returns += rewards_of_valid
         for callbacks in self._callbacks:
             if hasattr(callbacks, "on_vector_step"):
                 callbacks.on_vector_step(valid=valid, done=done, lengths=self._lengths, returns=self._returns)
@@ -340,7 +353,7 @@ class BatchedEnvRunner(EpisodeEnvRunner):
                 "is_first": self._is_first,
                 "done": done,
                 "terminated": terminated & valid,
-                Columns.REWARDS: np.where(valid, rewards, 0.0).astype(np.float32),
+                Columns.REWARDS: rewards_of_valid.astype(np.float32),
                 "final_values": final_values,
             },
         )
@@ -374,6 +387,8 @@ class BatchedEnvRunner(EpisodeEnvRunner):
         return _to_numpy(self._forward(observations, state, explore)[Columns.VF_PREDS])
 
     def _end_episodes(self, ended: np.ndarray) -> None:
+        if not len(ended):
+            return
         now = time.perf_counter()
         for index in ended:
             seconds = now - self._started[index]
@@ -543,7 +558,10 @@ class _Recorder:
         for name, value in record.items():
             if name not in self._arrays:
                 self._arrays[name] = _map(self._allocate, value)
-            _map(lambda array, v: array.__setitem__((slice(None), t), v), self._arrays[name], value)
+            if isinstance(value, np.ndarray):
+                self._arrays[name][:, t] = value
+            else:
+                tree.map_structure(lambda array, v: array.__setitem__((slice(None), t), v), self._arrays[name], value)
 
     def columns(self, steps: int) -> dict[str, Any]:
         return {name: tree.map_structure(lambda a: a[:, :steps], arrays) for name, arrays in self._arrays.items()}
@@ -565,8 +583,18 @@ def _map(function: Callable, value: Any, *others: Any) -> Any:
     return tree.map_structure(function, value, *others)
 
 
+def _with_time(leaf: torch.Tensor) -> torch.Tensor:
+    return leaf.unsqueeze(1)
+
+
+def _without_time(leaf: torch.Tensor) -> torch.Tensor:
+    return leaf.squeeze(1)
+
+
 def _to_numpy(value: Any) -> Any:
-    return _map(lambda leaf: leaf.detach().cpu().numpy() if isinstance(leaf, torch.Tensor) else leaf, value)
+    if isinstance(value, torch.Tensor):
+        return value.numpy(force=True)
+    return tree.map_structure(lambda leaf: leaf.numpy(force=True) if isinstance(leaf, torch.Tensor) else leaf, value)
 
 
 def _final_observations(observations: Any, infos: dict, ended: np.ndarray) -> Any:

@@ -222,7 +222,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         """
         for column in (Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS):
             values = outputs.get(column)
-            if not isinstance(values, torch.Tensor) or bool((values < math.inf).all()):
+            if not isinstance(values, torch.Tensor) or values.sum().item() < math.inf:
+                continue  # so it is unless one of them is NaN or infinite, or the sum overflows
+            if bool((values < math.inf).all()):
                 continue
             if not all(bool(weights.isfinite().all()) for weights in self.module.parameters()):
                 raise NonFiniteError(

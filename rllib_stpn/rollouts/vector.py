@@ -222,7 +222,7 @@ def largest(values: Any) -> tuple[int, float, Any]:
         Its row, the value, and that row of the leaf it is in.
     """
     row, size, found = 0, 0.0, None
-    for leaf in tree.flatten(values):
+    for leaf in (values,) if isinstance(values, np.ndarray) else tree.flatten(values):
         leaf = np.asarray(leaf)
         if leaf.dtype.kind != "f" or not leaf.size:
             continue

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rllib_stpn.cli.building import build_config
-from rllib_stpn.cli.experiments import load
+from rllib_stpn.experiments.building import build_config
+from rllib_stpn.experiments.loading import load
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 EXAMPLES = Path(__file__).parents[2] / "tuned_examples"

@@ -7,9 +7,9 @@ from gymnasium import spaces
 from ray.tune import register_env
 
 import rllib_stpn
-from rllib_stpn.cli import compatibility
-from rllib_stpn.cli.building import build_config
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import compatibility
+from rllib_stpn.experiments.building import build_config
 from tests.models.test_spaces import ACTIONS, BOX, OBSERVATIONS
 
 WITH_TEXT = spaces.Dict({"mission": spaces.Text(9), "direction": spaces.Discrete(4, start=1), "image": BOX})

@@ -6,12 +6,12 @@ import pytest
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS
 
 import rllib_stpn
-from rllib_stpn.cli import atari
-from rllib_stpn.cli.building import build_config
-from rllib_stpn.cli.experiments import Overrides, from_flags, load
+from rllib_stpn.agents.environments import make_env
 from rllib_stpn.cli.main import main
-from rllib_stpn.cli.validation import check
-from rllib_stpn.environments import make_env
+from rllib_stpn.experiments import atari
+from rllib_stpn.experiments.building import build_config
+from rllib_stpn.experiments.loading import Overrides, from_flags, load
+from rllib_stpn.experiments.validation import check
 
 SMALL = "stpn_envs:stpn/Atari-v0"
 OWN_FILTERS = {"conv_filters": [[4, 8, 8]]}

@@ -6,13 +6,13 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rllib_stpn.cli.building import build_config
-from rllib_stpn.cli.experiments import from_flags, load
-from rllib_stpn.cli.grid import points
-from rllib_stpn.cli.observations import AsFloats
-from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.building import build_config
+from rllib_stpn.experiments.loading import from_flags, load
+from rllib_stpn.experiments.searches import points
+from rllib_stpn.experiments.validation import check
 from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner
+from rllib_stpn.rollouts.observations import AsFloats
 from rllib_stpn.rollouts.preprocessing import ActionsForEnv
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 8}, "max_seq_len": 5}

@@ -11,8 +11,9 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
 import rllib_stpn
+from rllib_stpn.agents import evaluation, video
 from rllib_stpn.algorithms import A2CConfig
-from rllib_stpn.cli import evaluating, video
+from rllib_stpn.cli import evaluating
 from rllib_stpn.cli.main import main
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.supervised import Supervised, evaluate, load
@@ -67,7 +68,8 @@ def by_hand(checkpoint, seed) -> tuple[float, int]:
 
 
 def play(checkpoint, **options):
-    return evaluating.play(rllib_stpn.load(checkpoint), evaluating.Request(str(checkpoint), **options))
+    request = evaluating.Request(str(checkpoint), **options)
+    return evaluation.play(rllib_stpn.load(checkpoint), **request.playing())
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -168,8 +170,26 @@ def test_a_long_episode_is_thinned(evaluated, tmp_path, monkeypatch):
     monkeypatch.setattr(video, "_MOST_FRAMES", 20)
     recorder = video.Recorder(str(tmp_path / "thin.gif"))
     request = evaluating.Request(str(root / "batched-maze"), episodes=1)
-    evaluating.play(rllib_stpn.load(root / "batched-maze"), request, recorder)
+    evaluation.play(rllib_stpn.load(root / "batched-maze"), **request.playing(), recorder=recorder)
     assert recorder.save().startswith("26 frames of 100 steps")
+
+
+def test_python_gets_the_same_numbers_as_arrays(evaluated):
+    root, _ = evaluated
+    found = rllib_stpn.evaluate(root / "batched-maze", episodes=3, seed=20, energy=True)
+    episodes = play(root / "batched-maze", episodes=3, seed=20, energy=True)
+    assert found.seeds.tolist() == [20, 21, 22]
+    assert found.returns.tolist() == [episode.reward for episode in episodes]
+    assert found.lengths.tolist() == [episode.length for episode in episodes]
+    assert found.energies.tolist() == [episode.energy for episode in episodes]
+    assert rllib_stpn.evaluate(rllib_stpn.load(root / "batched-maze"), episodes=1, num_envs=1).energies is None
+
+
+@pytest.mark.parametrize("wrong", [{"episodes": 0}, {"seed": -1}, {"num_envs": True}])
+def test_numbers_that_cannot_be_are_refused_in_python_too(evaluated, wrong):
+    root, _ = evaluated
+    with pytest.raises(rllib_stpn.UsageError, match=f"evaluate: {next(iter(wrong))}: got"):
+        rllib_stpn.evaluate(root / "batched-maze", **wrong)
 
 
 def error_of(capsys, *arguments) -> str:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from rllib_stpn.cli import examples
 from rllib_stpn.cli.main import main
+from rllib_stpn.experiments import examples
 
 FILES = sorted((Path(__file__).parents[2] / "tuned_examples").glob("*.yaml"))
 

@@ -3,15 +3,15 @@
 import pytest
 import yaml
 
-from rllib_stpn.cli import experiments
-from rllib_stpn.cli.experiments import Overrides
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import loading
+from rllib_stpn.experiments.loading import Overrides
 
 OLD_STACK = "{enable_rl_module_and_learner: false, enable_env_runner_and_connector_v2: false}"
 
 
 def load_one(path):
-    (experiment,) = experiments.load(path)
+    (experiment,) = loading.load(path)
     return experiment
 
 
@@ -26,7 +26,7 @@ def test_a_file_of_todays_names_is_taken_as_it_is(cartpole):
 
 def test_several_experiments_of_a_file(write):
     path = write("one: {run: PPO, env: A-v0}\ntwo: {run: PPO, config: {env: B-v0}}\n")
-    assert [(e.name, e.config["env"]) for e in experiments.load(path)] == [("one", "A-v0"), ("two", "B-v0")]
+    assert [(e.name, e.config["env"]) for e in loading.load(path)] == [("one", "A-v0"), ("two", "B-v0")]
 
 
 def test_old_names_are_translated_and_told(write):
@@ -294,8 +294,8 @@ def test_ids_whose_version_is_gone_are_the_next_one(write, given, today):
     text = f"x: {{run: PPO, env: {given}, config: {{evaluation_config: {{env: {given}}}}}}}"
     experiment = Overrides().apply(load_one(write(text)))
     assert experiment.config == {"env": today, "evaluation_config": {"env": today}}
-    assert Overrides().apply(experiments.from_flags("PPO", given)).config["env"] == given
-    assert Overrides(env=given).apply(experiments.from_flags("PPO", given)).config["env"] == today
+    assert Overrides().apply(loading.from_flags("PPO", given)).config["env"] == given
+    assert Overrides(env=given).apply(loading.from_flags("PPO", given)).config["env"] == today
 
 
 MISTAKES = {
@@ -358,7 +358,7 @@ def test_mistakes_are_named_with_the_file(write, mistake):
     text, parts = MISTAKES[mistake]
     path = write(text)
     with pytest.raises(UsageError) as error:
-        for experiment in experiments.load(path):
+        for experiment in loading.load(path):
             Overrides().apply(experiment)
     for part in (str(path), *parts):
         assert part in str(error.value)
@@ -366,19 +366,19 @@ def test_mistakes_are_named_with_the_file(write, mistake):
 
 def test_a_missing_file_names_its_neighbour(cartpole):
     with pytest.raises(UsageError, match=r"cart_pole\.yaml: no such file; did you mean .*cartpole\.yaml\?"):
-        experiments.load(cartpole.with_name("cart_pole.yaml"))
+        loading.load(cartpole.with_name("cart_pole.yaml"))
 
 
 def test_a_directory_is_no_file(tmp_path):
     with pytest.raises(UsageError, match="cannot be read"):
-        experiments.load(tmp_path)
+        loading.load(tmp_path)
 
 
 def test_a_binary_file_is_no_yaml(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(UsageError, match="not a text file"):
-        experiments.load(path)
+        loading.load(path)
 
 
 def test_a_search_inside_a_setting_of_a_python_file_is_found(write):

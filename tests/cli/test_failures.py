@@ -7,8 +7,8 @@ import gymnasium
 import pytest
 
 from rllib_stpn import errors
-from rllib_stpn.cli.failures import root_error
 from rllib_stpn.errors import users_place
+from rllib_stpn.experiments.failures import root_error
 
 CHAIN = """\
 Failure # 1 (occurred at 2026-01-01_00-00-00)

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from rllib_stpn.cli.folding import Room, fold
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.folding import Room, fold
 
 DEFAULTS = SimpleNamespace(
     num_env_runners=2,

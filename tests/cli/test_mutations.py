@@ -7,13 +7,13 @@ import pytest
 from ray.tune.schedulers import pb2
 from ray.tune.trainable import trainable
 
-from rllib_stpn.cli import schedulers
-from rllib_stpn.cli.building import build_config
-from rllib_stpn.cli.experiments import Overrides, load
-from rllib_stpn.cli.schedulers import make_scheduler
-from rllib_stpn.cli.trial import trial_class
-from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import schedulers
+from rllib_stpn.experiments.building import build_config
+from rllib_stpn.experiments.loading import Overrides, load
+from rllib_stpn.experiments.schedulers import make_scheduler
+from rllib_stpn.experiments.trial import trial_class
+from rllib_stpn.experiments.validation import check
 
 OLD_STACK = {"enable_rl_module_and_learner": False, "enable_env_runner_and_connector_v2": False}
 SMALL = {"env": "CartPole-v1", "num_env_runners": 0, "train_batch_size": 40, "minibatch_size": 20, "num_epochs": 1}

@@ -10,11 +10,12 @@ import ray.rllib
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 
 import rllib_stpn
-from rllib_stpn.cli import never_read, old_names
-from rllib_stpn.cli.building import algorithm_class, build_config, default_config
-from rllib_stpn.cli.experiments import Overrides, from_flags, load
-from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import never_read
+from rllib_stpn.experiments.building import algorithm_class, build_config, default_config
+from rllib_stpn.experiments.loading import Overrides, from_flags, load
+from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.validation import check
 
 RLLIB = Path(ray.rllib.__file__).parent
 OURS = Path(rllib_stpn.__file__).parent
@@ -95,7 +96,7 @@ def files_of(run: str | None) -> list[Path]:
         modules = {module[3] for module in bases if module[:3] == ["ray", "rllib", "algorithms"]}
         own = [file for file in own if file.relative_to(algorithms).parts[0] in modules]
     ours = (
-        [file for folder in ("algorithms", "rollouts") for file in (OURS / folder).rglob("*.py")]
+        [file for folder in ("algorithms", "learners", "rollouts") for file in (OURS / folder).rglob("*.py")]
         if run == "A2C"
         else []
     )

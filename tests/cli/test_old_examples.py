@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from rllib_stpn.cli.experiments import load
 from rllib_stpn.cli.main import main
+from rllib_stpn.experiments.loading import load
 
 FILES = {path.stem: path for path in sorted((Path(__file__).parent / "old_examples").glob("*.yaml"))}
 #: What RLlib no longer has.

@@ -14,9 +14,9 @@ import yaml
 from gymnasium import spaces
 from ray import tune
 
-from rllib_stpn.cli.experiments import load
 from rllib_stpn.cli.main import main
-from rllib_stpn.cli.old_names import CONFIG
+from rllib_stpn.experiments.loading import load
+from rllib_stpn.experiments.old.names import CONFIG
 
 FOLDER = Path(__file__).parent / "old_files"
 FILES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
@@ -197,7 +197,7 @@ def accepted(capsys, arguments: list[str], storage: Path) -> str:
     """What is printed before a cluster is asked for, which nobody answers for: all that comes first went well."""
     code = main([*arguments, *NOBODY, "--local-dir", str(storage)])
     told = capsys.readouterr()
-    assert told.err.startswith("rllib: error: --ray-address: nothing answers at '127.0.0.1:1'")
+    assert told.err.startswith("rllib: error: --ray-address or RAY_ADDRESS: nothing answers at '127.0.0.1:1'")
     assert code == 2
     return told.out
 

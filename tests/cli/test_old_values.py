@@ -3,12 +3,13 @@
 import pytest
 from ray.rllib.algorithms.registry import ALGORITHMS
 
-from rllib_stpn.cli import never_read, old_experiments, validation
-from rllib_stpn.cli.building import algorithm_class, default_config
-from rllib_stpn.cli.experiments import Overrides, from_flags, load
-from rllib_stpn.cli.old_names import translate_config
-from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import never_read, validation
+from rllib_stpn.experiments.building import algorithm_class, default_config
+from rllib_stpn.experiments.loading import Overrides, from_flags, load
+from rllib_stpn.experiments.old import keys as old_keys
+from rllib_stpn.experiments.old.names import translate_config
+from rllib_stpn.experiments.validation import check
 
 
 def translated(run="DQN", **config):
@@ -132,7 +133,7 @@ def test_algorithms_of_contributors_are_dropped(run):
         algorithm_class(run)
 
 
-@pytest.mark.parametrize("key", sorted(old_experiments.DROPPED))
+@pytest.mark.parametrize("key", sorted(old_keys.DROPPED))
 def test_keys_of_tune_are_named(write, key):
     (experiment,) = load(write(f"x: {{run: PPO, env: E-v0, {key}: 1}}"))
     (note,) = experiment.notes

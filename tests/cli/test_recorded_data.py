@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from rllib_stpn.cli.building import build_config
-from rllib_stpn.cli.experiments import from_flags
 from rllib_stpn.cli.main import main
-from rllib_stpn.cli.recorded_data import OFFLINE
-from rllib_stpn.cli.validation import check
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.building import build_config
+from rllib_stpn.experiments.loading import from_flags
+from rllib_stpn.experiments.recorded_data import OFFLINE
+from rllib_stpn.experiments.validation import check
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 5}
 

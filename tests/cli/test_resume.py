@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from ray import cloudpickle, tune
 
-from rllib_stpn.cli import resuming
 from rllib_stpn.cli.main import main
+from rllib_stpn.experiments import resuming
 
 SMALL = {
     "num_env_runners": 0,

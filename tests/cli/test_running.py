@@ -10,10 +10,10 @@ import pytest
 import torch
 from ray import cloudpickle, tune
 
-from rllib_stpn.cli.folding import Room, fold
 from rllib_stpn.cli.main import main
-from rllib_stpn.cli.trial import trial_class
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.folding import Room, fold
+from rllib_stpn.experiments.trial import trial_class
 from rllib_stpn.report.trials import at
 
 pytestmark = pytest.mark.usefixtures("ray_session")

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from rllib_stpn.cli.folding import Room, fold
 from rllib_stpn.cli.main import main
 from rllib_stpn.cli.progress import Progress, supervised
+from rllib_stpn.experiments.folding import Room, fold
 from rllib_stpn.supervised import SupervisedConfig, evaluate, load
 
 SMALL = '{"task_config": {"train_size": 300, "validation_size": 50, "test_size": 50}}'

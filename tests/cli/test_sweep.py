@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from rllib_stpn.cli.experiments import Overrides, load
 from rllib_stpn.cli.main import main
-from rllib_stpn.cli.schedulers import make_scheduler
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.loading import Overrides, load
+from rllib_stpn.experiments.schedulers import make_scheduler
 
 FILE = "x: {{run: PPO, env: CartPole-v1, {}}}"
 

@@ -10,7 +10,7 @@ import pytest
 
 from rllib_stpn.cli import terminal
 from rllib_stpn.cli.main import main
-from rllib_stpn.cli.stopping import Interruption
+from rllib_stpn.cli.signals import Signals
 
 RUNS = Path(__file__).parents[1] / "report/data"
 
@@ -98,7 +98,7 @@ def test_output_that_nobody_reads_ends_a_command_without_a_word(capsys):
 
 
 def test_output_that_nobody_reads_asks_a_run_to_end(capsys):
-    interruption = Interruption()
+    interruption = Signals()
     with without_reader(), terminal.prepared(), interruption.listening():
         for _ in range(3):
             print("a result", flush=True)

@@ -6,11 +6,11 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rllib_stpn.cli.building import build_config
-from rllib_stpn.cli.experiments import load
-from rllib_stpn.cli.folding import Room, fold
-from rllib_stpn.cli.grid import points
-from rllib_stpn.cli.validation import check
+from rllib_stpn.experiments.building import build_config
+from rllib_stpn.experiments.folding import Room, fold
+from rllib_stpn.experiments.loading import load
+from rllib_stpn.experiments.searches import points
+from rllib_stpn.experiments.validation import check
 
 DIRECTORY = Path(__file__).parents[2] / "tuned_examples"
 FILES = sorted(DIRECTORY.glob("*.yaml"))

@@ -6,10 +6,10 @@ import pytest
 from ray.tune import PlacementGroupFactory
 from ray.util import placement_group, remove_placement_group
 
-from rllib_stpn.cli.experiments import Experiment
-from rllib_stpn.cli.folding import Room
 from rllib_stpn.cli.waiting import Waiting, in_words, refuse_what_never_comes
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.folding import Room
+from rllib_stpn.experiments.loading import Experiment
 
 
 @pytest.mark.parametrize(

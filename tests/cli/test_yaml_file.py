@@ -2,8 +2,8 @@
 
 import pytest
 
-from rllib_stpn.cli.experiments import load
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.loading import load
 
 TWICE = """\
 one:

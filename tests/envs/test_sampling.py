@@ -5,6 +5,8 @@ import functools
 import numpy as np
 from stpn_envs.sampling import Streams, distinct
 
+from tests.chances import STANDARD_ERRORS, is_close, is_uniform
+
 
 def test_a_stream_gives_the_same_numbers_alone_and_among_others():
     together, alone = Streams(5), Streams(1)
@@ -33,11 +35,11 @@ def test_neighbouring_seeds_and_following_draws_are_uncorrelated():
     streams.seed({row: row for row in range(1000)})
     bits = streams.bits(np.arange(1000), 1000)
     values = (bits >> np.uint64(11)).astype(float) / 2**53 - 0.5
-    assert abs(values.mean()) < 0.0015  # five standard errors
+    assert abs(values.mean()) < STANDARD_ERRORS / np.sqrt(12 * values.size)
     for one, other in [(values[1:], values[:-1]), (values[:, 1:], values[:, :-1])]:
-        assert abs((one * other).mean() * 12) < 0.005
+        assert abs((one * other).mean() * 12) < STANDARD_ERRORS / np.sqrt(one.size)
     set_bits = np.unpackbits(bits.view(np.uint8).reshape(-1, 8), axis=1).mean(axis=0)
-    assert abs(set_bits - 0.5).max() < 0.0025
+    assert is_close(set_bits, 0.5, values.size).all()
 
 
 def test_distinct_values_come_in_every_order_equally_often():
@@ -51,5 +53,4 @@ def test_distinct_values_come_in_every_order_equally_often():
         orders, counts = np.unique(some, axis=0, return_counts=True)
         assert len(orders) == {4: 24, 3: 6}[top]
         assert all(len(set(order)) == 3 and max(order) < top for order in orders.tolist())
-        expected = 30_000 / len(orders)
-        assert ((counts - expected) ** 2 / expected).sum() < {4: 49.7, 3: 20.5}[top]  # p = 0.001
+        assert is_uniform(counts)

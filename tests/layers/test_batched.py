@@ -1,6 +1,6 @@
 import torch
 
-from rllib_stpn.layers.batched import add_outer, matvec
+from rllib_stpn.kernels.batched import add_outer, matvec
 
 B, H, D = 3, 4, 5
 

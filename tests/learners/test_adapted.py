@@ -7,7 +7,7 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 
-from rllib_stpn.cli.building import algorithm_class, build_config
+from rllib_stpn.experiments.building import algorithm_class, build_config
 from rllib_stpn.learners import KeepsWhatItAdapts, keeping_what_it_adapts
 
 BOX = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)

@@ -10,7 +10,7 @@ from ray.tune import registry
 
 from rllib_stpn import A2CConfig, recurrent_spec, register
 from rllib_stpn.errors import UsageError
-from rllib_stpn.registration import how_to_register, register_environments
+from rllib_stpn.ray_names import how_to_register, register_environments
 
 NAMES = ("StatelessCartPole", *stpn_envs.ENV_IDS)
 

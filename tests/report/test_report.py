@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rllib_stpn.cli import experiments
 from rllib_stpn.cli.main import main
+from rllib_stpn.experiments import loading
 from rllib_stpn.report import figures
 from rllib_stpn.report.groups import ENERGY, make_sections, needed_metrics
 from rllib_stpn.report.report import _table
@@ -233,7 +233,7 @@ def test_other_tasks_get_sections_of_their_own(runs):
 def test_settings_of_runs_without_a_recorded_command_train_again(runs):
     markdown = report(runs)
     (file,) = re.findall(r"rllib train -f (.*stpnf.*)", markdown)
-    (experiment,) = experiments.load(Path(file))
+    (experiment,) = loading.load(Path(file))
     settings = json.loads((trials(runs, "stpnf")[0] / "params.json").read_text())
     assert (experiment.name, experiment.run) == ("inverted_pendulum_stpnf", "PPO")
     assert experiment.config == settings | {"seed": {"grid_search": [0, 1, 2]}}

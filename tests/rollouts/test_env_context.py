@@ -6,8 +6,8 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry, register_env
 
-from rllib_stpn.environments import make_env
-from rllib_stpn.registration import register_class
+from rllib_stpn.agents.environments import make_env
+from rllib_stpn.ray_names import register_class
 from rllib_stpn.rollouts import BatchedEnvRunner
 from rllib_stpn.rollouts.vector import context_of
 from tests.rollouts.faulty_env import FaultyEnv, FaultyVectorEnv, make_faulty

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rllib_stpn.cli.experiments import load
+from rllib_stpn.experiments.loading import load
 from rllib_stpn.supervised import SupervisedConfig
 
 DIRECTORY = Path(__file__).parents[2] / "tuned_examples"

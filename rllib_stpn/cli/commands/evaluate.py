@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     for note in args.gone:
         print(f"note: {note}")
+
     request = evaluating.Request(
         checkpoint=args.checkpoint,
         episodes=args.episodes,

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from rllib_stpn.cli import examples
+    from rllib_stpn.experiments import examples
 
     names = [name for name in examples.names() if args.filter in name]
     if not names:
@@ -50,14 +50,14 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _get(args: argparse.Namespace) -> int:
-    from rllib_stpn.cli import examples
+    from rllib_stpn.experiments import examples
 
     print(examples.find(args.name).read_text(encoding="utf-8"), end="")
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    from rllib_stpn.cli import examples
+    from rllib_stpn.experiments import examples
 
     args.words, args.config_file = [], str(examples.find(args.name))
     return train.run(args)

@@ -38,8 +38,8 @@ from pathlib import Path
 from typing import Any
 
 from rllib_stpn.cli import gone_options
-from rllib_stpn.cli.experiments import SCHEDULERS
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.loading import SCHEDULERS
 
 HELP = "train an agent from a YAML or Python file, or from options alone"
 
@@ -146,23 +146,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains what the command line asks for and returns the exit code."""
-    from rllib_stpn.cli import experiments
+    from rllib_stpn.experiments import loading
 
     for note in args.gone:
         print(f"note: {note}")
     path = _file(args)
     name = args.experiment_name
     if path:
-        loaded = experiments.load(path)
+        loaded = loading.load(path)
     elif args.run and args.env:
-        loaded = [experiments.from_flags(args.run, args.env)]
+        loaded = [loading.from_flags(args.run, args.env)]
     else:
         loaded = [_last(args)]
         name = None
     if name and len(loaded) > 1:
         names = ", ".join(experiment.name for experiment in loaded)
         raise UsageError(f"--experiment-name: {path} holds several experiments ({names})")
-    overrides = experiments.Overrides(
+    overrides = loading.Overrides(
         name=name,
         run=args.run,
         env=args.env,
@@ -187,7 +187,8 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.verbose:
         ray_session.silence()
-    from rllib_stpn.cli import running, validation
+    from rllib_stpn.cli import running
+    from rllib_stpn.experiments import validation
 
     for experiment in loaded:
         for note in validation.check(experiment):
@@ -205,13 +206,13 @@ def _last(args: argparse.Namespace) -> Any:
         from rllib_stpn.cli import ray_session
 
         ray_session.silence()
-    from rllib_stpn.cli import experiments, resuming
+    from rllib_stpn.experiments import loading, resuming
 
     for option in ("run", "env", "config", "seed", "num_samples", "max_failures", "restore"):
         if getattr(args, option) is not None:
             told = f"--{option.replace('_', '-')}"
             raise UsageError(f"{told}: --resume without a file goes on with the settings that the experiment has")
-    return resuming.recall(args.storage_path or experiments.Experiment.storage_path, args.experiment_name)
+    return resuming.recall(args.storage_path or loading.Experiment.storage_path, args.experiment_name)
 
 
 def _file(args: argparse.Namespace) -> Path | None:

@@ -1,0 +1,289 @@
+"""A trained agent, loaded from its checkpoint: observations in, actions out, without Ray running."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import tree
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ACTOR, CRITIC
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.numpy import convert_to_numpy
+from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space, unbatch
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor
+
+from rllib_stpn.agents.checkpoints import Checkpoint, find_checkpoint, read_checkpoint
+from rllib_stpn.agents.environments import make_env
+from rllib_stpn.energy.spent import acting_layers, energies_of
+from rllib_stpn.errors import UsageError
+from rllib_stpn.models import LayerEncoder, encoders
+from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
+
+State = dict[str, Any]
+
+
+def load(checkpoint: Any) -> Agent:
+    """Loads a trained agent. Ray need not run, and is not started.
+
+    ::
+
+        agent = rllib_stpn.load("~/ray_results/pong_stpn")
+        env = agent.make_env(num_envs=8)
+        observations, _ = env.reset(seed=0)
+        state, is_first = None, np.ones(8, bool)
+        for _ in range(1000):
+            actions, state = agent.step(observations, state, is_first)
+            observations, rewards, terminated, truncated, _ = env.step(actions)
+            is_first = terminated | truncated
+
+    Args:
+        checkpoint: The directory of a checkpoint of any single-agent algorithm on RLlib's new API stack, with the
+            batched env runner or RLlib's own; or of a Tune trial or experiment, whose newest checkpoint is taken; or a
+            ``ray.tune.Checkpoint``.
+
+    Raises:
+        UsageError: Nothing there that could be loaded; the message says what was found.
+    """
+    path = find_checkpoint(checkpoint)
+    return Agent(read_checkpoint(path, lambda config: make_env(config.env, config.env_config, num_envs=1)))
+
+
+class Agent:
+    """A trained module between the observation and action connectors that it was trained with.
+
+    Observation filters keep the statistics of training and learn no further.
+
+    Attributes:
+        module: RLlib's RLModule.
+        observation_space: The environment's, before any connector.
+        action_space: The environment's; ``step`` returns its actions, unsquashed and clipped as in training.
+        env_id: The environment as the training's config named it.
+        env_config: Its arguments.
+        algorithm: Name of the algorithm, e.g. ``"PPO"``.
+        checkpoint: Directory it was loaded from.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint.path
+        self.algorithm = checkpoint.algorithm
+        self.module = checkpoint.module
+        self.observation_space = checkpoint.observation_space
+        self.action_space = checkpoint.action_space
+        self.env_id = checkpoint.config.env
+        self.env_config = dict(checkpoint.config.env_config)
+        self._env_steps = checkpoint.env_steps
+        self._env_to_module = checkpoint.env_to_module
+        self._module_to_env = checkpoint.module_to_env
+        self._start = convert_to_torch_tensor(self.module.get_initial_state() or {})  # without the batch axis
+        for connector in self._env_to_module.connectors:
+            if hasattr(connector, "_update_stats"):
+                connector._update_stats = False
+        try:
+            self._observation_transforms = observation_transforms(self._env_to_module)
+            self._action_transforms = action_transforms(self._module_to_env)
+            self._by_episode = False
+        except UsageError:  # a connector that only runs on RLlib's episode objects
+            self._by_episode = True
+
+    def make_env(self, num_envs: int | None = None, render_mode: str | None = None) -> gym.Env | gym.vector.VectorEnv:
+        """Makes the environment that the agent was trained in: one, or a vector environment of ``num_envs``.
+
+        The vector environment resets in the step that ends an episode, so that ``terminated | truncated`` is the next
+        step's ``is_first``.
+
+        Raises:
+            UsageError: An environment that is not known in this process, or that cannot render as ``render_mode``.
+        """
+        return make_env(self.env_id, self.env_config, num_envs, render_mode)
+
+    def initial_state(self, batch_size: int) -> State:
+        """The state before an episode's first step: tensors ``[batch_size, ...]``; empty for memoryless modules."""
+        if self._by_episode:
+            return {"episodes": [None] * batch_size, "outputs": [{}] * batch_size}
+        return tree.map_structure(lambda leaf: leaf.expand(batch_size, *leaf.shape).clone(), self._start)
+
+    def step(
+        self,
+        observations: Any,
+        state: State | None = None,
+        is_first: Any = None,
+        *,
+        explore: bool = False,
+        generator: torch.Generator | None = None,
+        rewards: Any = None,
+        return_energy: bool = False,
+    ) -> tuple[Any, State] | tuple[Any, State, torch.Tensor]:
+        """Chooses an action for each of N environments.
+
+        Args:
+            observations: A batch of the observation space ``[N, ...]``, as vector environments return it: arrays, in
+                dicts or tuples for such spaces.
+            state: What the previous step returned; None before the first.
+            is_first: ``[N]`` bool, True where an episode begins: the state is reset there. None: nowhere.
+            explore: Whether to sample actions as in training; otherwise the most probable one is taken.
+            generator: Source of the random numbers for ``explore``, torch's global one by default.
+            rewards: ``[N]`` of the previous step, for connectors that show them to the module.
+            return_energy: Whether to measure the energy of the layers' synaptic operations
+                (:func:`rllib_stpn.kernels.energy`).
+
+        Returns:
+            Actions ``[N, ...]`` for a vector environment, the next state and, with ``return_energy``, the energy
+            ``[N]`` of this step, summed over the units of all layers that act.
+
+        Raises:
+            UsageError: Observations, state or mask that do not fit, an observation that is not finite, or energy of a
+                module without layers of this package.
+        """
+        observations, batch_size = self._checked(observations)
+        first = np.zeros(batch_size, bool) if is_first is None else np.asarray(is_first)
+        if first.shape != (batch_size,) or first.dtype != bool:
+            raise UsageError(f"agent: is_first: got {first.dtype} {first.shape}, allowed is bool ({batch_size},)")
+        layers = acting_layers(self.module) if return_energy else []
+        with torch.no_grad(), _randomness_of(generator), energies_of(layers) as energies:
+            if self._by_episode:
+                actions, state = self._step_by_episode(observations, state, first, explore, rewards)
+            else:
+                actions, state = self._step_batched(observations, state, first, explore)
+        if not return_energy:
+            return actions, state
+        return actions, state, torch.stack([energy.total.sum((1, 2)) for energy in energies]).sum(0)
+
+    def fast_weights(self, state: State) -> dict[str, torch.Tensor]:
+        """The fast weights that a state holds, ``[N, units, inputs]`` by their names in the layer; ``{}`` for none."""
+        layers = [encoder.layer for encoder in self._acting_encoders()]
+        names = [key for layer in layers[:1] for key, shape in layer.state_shapes().items() if len(shape) == 2]
+        if not names:
+            return {}
+        if self._by_episode:
+            rows = [convert_to_torch_tensor(outputs[Columns.STATE_OUT]) for outputs in state["outputs"]]
+            state = tree.map_structure(lambda *leaves: torch.stack(leaves), *rows)
+        state = state.get(ACTOR, state)  # policy and value may have a state each
+        return {name: state[name] for name in names}
+
+    # --- whole arrays -------------------------------------------------------------------------------------------
+
+    def _step_batched(self, observations, state, first, explore):
+        for transform in self._observation_transforms:
+            observations = transform(observations)
+        _check_finite(observations)
+        batch = {Columns.OBS: convert_to_torch_tensor(observations)}
+        if self.module.is_stateful():
+            batch[Columns.OBS] = tree.map_structure(lambda o: o[:, None], batch[Columns.OBS])
+            batch[Columns.STATE_IN] = self._started(state, first)
+        outputs = dict(self._forward(batch, explore))
+        state = outputs.pop(Columns.STATE_OUT, {})
+        if self.module.is_stateful():
+            outputs = tree.map_structure(lambda value: value[:, 0], outputs)
+        if Columns.ACTIONS not in outputs:
+            outputs[Columns.ACTIONS] = self._choose(outputs[Columns.ACTION_DIST_INPUTS], explore)
+        actions = convert_to_numpy(outputs[Columns.ACTIONS])
+        for transform in self._action_transforms:
+            actions = transform(actions)
+        return actions, state
+
+    def _started(self, state: State | None, first: np.ndarray) -> State:
+        """The state before this step, reset where an episode begins."""
+        if state is None:
+            return self.initial_state(len(first))
+        shapes = [(len(first), *leaf.shape) for leaf in tree.flatten(self._start)]
+        given = [tuple(getattr(leaf, "shape", ())) for leaf in tree.flatten(state)]
+        if given != shapes:
+            raise UsageError(f"agent: state: got shapes {given}, allowed are {shapes}, as initial_state returns them")
+        if not first.any():
+            return state
+        mask = torch.from_numpy(first)
+        return tree.map_structure(
+            lambda new, old: torch.where(mask.view(-1, *[1] * new.dim()), new, old), self._start, state
+        )
+
+    def _choose(self, inputs: torch.Tensor, explore: bool) -> Any:
+        if explore:
+            return self.module.get_exploration_action_dist_cls().from_logits(inputs).sample()
+        return self.module.get_inference_action_dist_cls().from_logits(inputs).to_deterministic().sample()
+
+    # --- RLlib's episode objects --------------------------------------------------------------------------------
+
+    def _step_by_episode(self, observations, state, first, explore, rewards):
+        """One step as RLlib's ``SingleAgentEnvRunner`` takes it; for connectors that look at past steps.
+
+        The state holds each environment's episode so far, which is prolonged in place.
+        """
+        state = self.initial_state(len(first)) if state is None else state
+        if len(state.get("episodes", [])) != len(first):
+            raise UsageError(f"agent: state: got another than step returned for {len(first)} observations")
+        rewards = np.full(len(first), np.nan) if rewards is None else np.asarray(rewards)  # seen if they are needed
+        episodes = list(state["episodes"])
+        for row, observation in enumerate(unbatch(observations)):
+            if first[row] or episodes[row] is None:
+                episodes[row] = SingleAgentEpisode(
+                    observation_space=self.observation_space, action_space=self.action_space
+                )
+                episodes[row].add_env_reset(observation)
+            else:
+                outputs = dict(state["outputs"][row])
+                action = outputs.pop(Columns.ACTIONS)
+                episodes[row].add_env_step(observation, action, rewards[row], extra_model_outputs=outputs)
+        arguments = {"rl_module": self.module, "episodes": episodes, "explore": explore, "shared_data": {}}
+        batch = self._env_to_module(batch={}, **arguments)
+        _check_finite(convert_to_numpy(batch[Columns.OBS]))
+        outputs = self._module_to_env(batch=dict(self._forward(batch, explore)), **arguments)
+        for_env = outputs.pop(Columns.ACTIONS_FOR_ENV, outputs[Columns.ACTIONS])
+        outputs[Columns.ACTIONS] = unbatch(outputs[Columns.ACTIONS])
+        rows = [{column: values[row] for column, values in outputs.items()} for row in range(len(first))]
+        return for_env, {"episodes": episodes, "outputs": rows}
+
+    # --- both ---------------------------------------------------------------------------------------------------
+
+    def _forward(self, batch: dict[str, Any], explore: bool) -> dict[str, Any]:
+        if explore:
+            return self.module.forward_exploration(batch, t=self._env_steps)
+        return self.module.forward_inference(batch)
+
+    def _acting_encoders(self) -> list[LayerEncoder]:
+        """The encoders that lead to the action: not a value function's own."""
+        return [encoder for name, encoder in encoders(self.module).items() if CRITIC not in name]
+
+    def _checked(self, observations: Any) -> tuple[Any, int]:
+        """The observations as arrays, and how many there are."""
+        spaces = get_base_struct_from_space(self.observation_space)
+        try:
+            leaves = [np.asarray(leaf) for leaf in tree.flatten_up_to(spaces, observations, check_types=False)]
+        except (TypeError, ValueError):
+            leaves = []
+        batch_size = len(leaves[0]) if leaves and leaves[0].ndim else 0
+        shapes = [leaf.shape for leaf in leaves]
+        # A text has no shape: a batch of them is a row of strings.
+        if not batch_size or shapes != [(batch_size, *(space.shape or ())) for space in tree.flatten(spaces)]:
+            given = f"shapes {shapes}" if leaves else type(observations).__name__
+            raise UsageError(
+                f"agent: observations: got {given}, allowed is a batch [N, ...] of {self.observation_space}"
+            )
+        return tree.unflatten_as(spaces, leaves), batch_size
+
+
+def _check_finite(observations: Any) -> None:
+    for leaf in tree.flatten(observations):
+        leaf = np.asarray(leaf)
+        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            row = int(np.flatnonzero(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1))[0])
+            raise UsageError(
+                f"agent: observation {row} of the batch is not finite once it has passed the connectors: "
+                f"{np.array2string(leaf[row].ravel(), threshold=8)} (connectors that read rewards need `rewards`)"
+            )
+
+
+@contextlib.contextmanager
+def _randomness_of(generator: torch.Generator | None) -> Iterator[None]:
+    """Within, torch draws from this generator; RLlib's distributions know none but the global one."""
+    if generator is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator.get_state())
+        yield
+        generator.set_state(torch.get_rng_state())

@@ -1,0 +1,190 @@
+"""Running a trained agent for some episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+import tree
+
+from rllib_stpn.agents.agent import Agent, load
+from rllib_stpn.agents.episode import Episode
+from rllib_stpn.errors import UsageError
+
+if TYPE_CHECKING:
+    from rllib_stpn.agents.video import Recorder
+
+_WIDTH = 8
+"""Rows of each call of the module. Matrix products round differently with another number of rows, so this one is kept,
+and what happens in an episode does not depend on how many others run beside it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Some episodes of an agent, as arrays in the order of their seeds.
+
+    Attributes:
+        seeds: ``[N]`` int, that of each episode's reset.
+        returns: ``[N]`` float, the sum of its rewards.
+        lengths: ``[N]`` int, its steps.
+        energies: ``[N]`` float, what its synapses spent (docs/energy.md); None where it was not measured.
+    """
+
+    seeds: np.ndarray
+    returns: np.ndarray
+    lengths: np.ndarray
+    energies: np.ndarray | None = None
+
+
+class Watch(Protocol):
+    """What is told of episodes while they run."""
+
+    def stepped(self, steps: int) -> None:
+        """So many steps were taken."""
+
+    def ended(self, episode: Episode) -> None:
+        """An episode is over."""
+
+
+def evaluate(
+    agent: Agent | str | Path,
+    episodes: int = 10,
+    *,
+    seed: int = 0,
+    explore: bool = False,
+    num_envs: int = 8,
+    energy: bool = False,
+) -> Evaluation:
+    """Runs an agent for some episodes, without starting Ray.
+
+    ::
+
+        evaluation = rllib_stpn.evaluate("~/ray_results/maze_stpn", episodes=20, energy=True)
+        print(evaluation.returns.mean(), evaluation.energies.sum() / evaluation.lengths.sum())
+
+    Args:
+        agent: An agent, or what :func:`rllib_stpn.load` takes: a checkpoint, or the directory of an experiment.
+        episodes: How many. The i-th starts from a reset with seed ``seed + i``, and what happens in it does not depend
+            on how many others there are.
+        seed: That of the first episode.
+        explore: Whether actions are sampled; by default they are greedy.
+        num_envs: How many environments run side by side.
+        energy: Whether to measure the energy of choosing actions.
+
+    Returns:
+        The episodes' returns, lengths and energies.
+
+    Raises:
+        UsageError: A number that cannot be; a checkpoint or an environment that cannot be used.
+    """
+    for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UsageError(f"evaluate: {name}: got {value!r}, allowed is a whole number of at least {least}")
+    agent = agent if isinstance(agent, Agent) else load(agent)
+    played = play(agent, episodes=episodes, seed=seed, explore=explore, num_envs=num_envs, energy=energy)
+    return Evaluation(
+        np.array([episode.seed for episode in played]),
+        np.array([episode.reward for episode in played]),
+        np.array([episode.length for episode in played]),
+        np.array([episode.energy for episode in played]) if energy else None,
+    )
+
+
+def play(
+    agent: Agent,
+    *,
+    episodes: int,
+    seed: int,
+    explore: bool,
+    num_envs: int,
+    energy: bool,
+    recorder: Recorder | None = None,
+    watch: Watch | None = None,
+) -> list[Episode]:
+    """Plays episodes, ``num_envs`` at a time; see :func:`evaluate`.
+
+    Args:
+        agent: Who plays.
+        episodes: How many.
+        seed: That of the first episode's reset.
+        explore: Whether actions are sampled.
+        num_envs: How many environments run side by side.
+        energy: Whether energy is measured.
+        recorder: Gets the frames of the first episode.
+        watch: Is told of each step of all environments, and of each end of an episode.
+
+    Returns:
+        The episodes, in the order of their seeds.
+    """
+    played = [Episode(seed + i) for i in range(episodes)]
+    rounds = math.ceil(episodes / num_envs)
+    num_envs = math.ceil(episodes / rounds)  # no more than keep busy
+    env: Any = agent.make_env(num_envs) if recorder is None else recorder.make_env(agent, num_envs)
+    actor = _Actor(agent, num_envs, explore, torch.Generator().manual_seed(seed), energy)
+    playing: list[Episode | None] = list(played[:num_envs])
+    waiting = played[num_envs:]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so few rows are not worth sharing out, and environments may have threads of their own
+    try:
+        observations, _ = env.reset(seed=[episode.seed for episode in playing if episode])
+        first, rewards = np.ones(num_envs, bool), np.zeros(num_envs)
+        while any(playing):
+            actions, energies = actor.act(observations, first, rewards)
+            if recorder is not None and playing[0] is played[0]:
+                recorder.add(env, actor.states[0], played[0])
+            observations, rewards, terminated, truncated, _ = env.step(actions)
+            first = terminated | truncated
+            seeds: list[int | None] = [None] * num_envs
+            for row, episode in enumerate(playing):
+                if episode is None:
+                    continue
+                episode.reward += float(rewards[row])
+                episode.length += 1
+                episode.energy += float(energies[row])
+                if not first[row]:
+                    continue
+                if recorder is not None and episode is played[0]:
+                    recorder.end(episode)
+                if watch is not None:
+                    watch.ended(episode)
+                playing[row] = waiting.pop(0) if waiting else None
+                seeds[row] = getattr(playing[row], "seed", None)
+            restarted = np.array([seed is not None for seed in seeds])
+            if restarted.any():
+                observations, _ = env.reset(seed=seeds, options={"reset_mask": restarted})
+            if watch is not None:
+                watch.stepped(sum(episode is not None for episode in playing))
+    finally:
+        torch.set_num_threads(threads)
+        env.close()
+    return played
+
+
+class _Actor:
+    """An agent for any number of environments, called for ``_WIDTH`` rows at a time."""
+
+    def __init__(self, agent: Agent, num_envs: int, explore: bool, generator: Any, energy: bool) -> None:
+        self._agent = agent
+        self._num_envs = num_envs
+        self._options = {"explore": explore, "generator": generator, "return_energy": energy}
+        # The last environment fills the rows that are missing.
+        rows = np.minimum(np.arange(math.ceil(num_envs / _WIDTH) * _WIDTH), num_envs - 1)
+        self._blocks = np.split(rows, len(rows) // _WIDTH)
+        self.states: list[Any] = [None] * len(self._blocks)
+
+    def act(self, observations: Any, first: Any, rewards: Any) -> tuple[Any, Any]:
+        """Actions for all environments, and the energy of choosing them (zeros if it is not measured)."""
+        actions, energies = [], []
+        for index, rows in enumerate(self._blocks):
+            block = tree.map_structure(lambda leaf, rows=rows: leaf[rows], observations)
+            chosen, self.states[index], *energy = self._agent.step(
+                block, self.states[index], first[rows], rewards=rewards[rows], **self._options
+            )
+            actions.append(chosen)
+            energies.append(energy[0].numpy() if energy else np.zeros(_WIDTH))
+        joined = tree.map_structure(lambda *blocks: np.concatenate(blocks)[: self._num_envs], *actions)
+        return joined, np.concatenate(energies)[: self._num_envs]

@@ -1,0 +1,138 @@
+"""The energy of single forward passes of a module that acts."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from rllib_stpn.energy.spent import acting_layers, energies_of, rows_of
+from rllib_stpn.errors import UsageError
+from rllib_stpn.kernels.energy import only_sums
+from rllib_stpn.layers import Layer
+
+_SHARE_STEPS, _SHARE_PARTS = 8, 4
+"""One of so many steps, or each measured one if these are fewer, has its recurrent synapses told apart, in one of so
+many parts of the environments, which takes another pass."""
+
+
+class Reading(NamedTuple):
+    """What one forward pass spent.
+
+    Attributes:
+        names: Of the layers.
+        layers: ``[layers, B]``, summed over units.
+        share: ``[2, B]``, of all layers: what recurrent synapses spent, and what all did; zeros where they were not
+            told apart, None if nowhere.
+    """
+
+    names: list[str]
+    layers: np.ndarray
+    share: np.ndarray | None
+
+
+class _OneOf:
+    """True once in each so many calls; which one is drawn, or episodes of one length would be met at the same steps."""
+
+    def __init__(self, calls: int, drawn: random.Random) -> None:
+        self._calls, self._random, self._left = calls, drawn, 0
+
+    def __call__(self) -> bool:
+        if not self._left:
+            self._left, self._chosen = self._calls, self._random.randint(1, self._calls)
+        self._left -= 1
+        return self._left == self._chosen - 1
+
+
+class Meter:
+    """Measures one of ``every_n_steps`` forward passes.
+
+    Attributes:
+        ignore_inputs: Inputs of the first layer whose synapses are left out.
+        every_n_steps: One of how many passes is measured.
+        reading: Of the last pass; None if it was not measured.
+
+    Raises:
+        UsageError: An option that cannot be.
+    """
+
+    def __init__(self, ignore_inputs: Sequence[int], every_n_steps: int) -> None:
+        if isinstance(every_n_steps, bool) or not isinstance(every_n_steps, int) or every_n_steps < 1:
+            raise UsageError(f"energy: every_n_steps: got {every_n_steps!r}, allowed are whole numbers from 1")
+        if not isinstance(ignore_inputs, (list, tuple)) or not all(
+            isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in ignore_inputs
+        ):
+            raise UsageError(f"energy: ignore_inputs: got {ignore_inputs!r}, allowed is a list of indices from 0")
+        self.ignore_inputs = list(ignore_inputs)
+        self.every_n_steps = every_n_steps
+        self.reading: Reading | None = None
+        self._module: Any = None
+        self._random = random.Random(0)  # of its own: measuring must not change what is sampled
+        self._measures = _OneOf(every_n_steps, self._random)
+        self._tells_apart = _OneOf(max(1, _SHARE_STEPS // every_n_steps), self._random)
+
+    @contextlib.contextmanager
+    def measuring(self, module: Any) -> Iterator[None]:
+        """Around one forward pass of a module; leaves the reading.
+
+        Raises:
+            UsageError: A module without layers of this package, or inputs to ignore that it does not have.
+        """
+        self.reading = None
+        if not self._measures():
+            yield
+            return
+        if module is not self._module:
+            self._module, self._layers = module, acting_layers(module)
+            self._depths = [getattr(layer, "num_layers", 1) for layer in self._layers]  # a stack has several
+            self._names = _names(self._layers, self._depths)
+            self._check_ignored(module, self._layers[0])
+        layers = self._layers
+        part = (self._random.randrange(_SHARE_PARTS), _SHARE_PARTS) if self._tells_apart() else None
+        with energies_of(layers, self.ignore_inputs, part) as energies, only_sums():
+            yield
+        pairs = zip(energies, self._depths, strict=True)
+        spent = np.concatenate([_sums(energy.total, depth) for energy, depth in pairs])
+        share = None
+        if part is not None:
+            share = np.zeros((2, spent.shape[1]))
+            rows = rows_of(spent.shape[1], part)
+            recurrent = [_sums(energy.recurrent, 1) for energy in energies if energy.recurrent is not None]
+            share[0, rows] = np.sum(recurrent, axis=(0, 1))
+            share[1, rows] = spent[:, rows].sum(0)
+        self.reading = Reading(self._names, spent, share)
+
+    def _check_ignored(self, module: Any, layer: Layer) -> None:
+        if not self.ignore_inputs:
+            return
+        if any(
+            getattr(part, name, None) is not None for part in module.modules() for name in ("tokenizer", "projection")
+        ):
+            raise UsageError(
+                "energy: ignore_inputs: got a model whose layer reads the features of an encoder, allowed are models "
+                "whose layer reads the observation itself (fcnet_hiddens: [])"
+            )
+        if max(self.ignore_inputs) >= layer.input_size:
+            raise UsageError(
+                f"energy: ignore_inputs: got {max(self.ignore_inputs)}, allowed are 0 to {layer.input_size - 1}, the "
+                f"inputs of {layer.name}"
+            )
+
+
+def _names(layers: Sequence[Layer], depths: Sequence[int]) -> list[str]:
+    """The layers' names, numbered where there are several."""
+    names = [layer.name for layer, depth in zip(layers, depths, strict=True) for _ in range(depth)]
+    return names if len(names) == 1 else [f"{name}_{index}" for index, name in enumerate(names)]
+
+
+def _sums(energy: torch.Tensor, depth: int) -> np.ndarray:
+    """Over steps and each layer's units, ``[N, T, depth * units]`` to ``[depth, N]``."""
+    if energy.stride(-1) == 0:  # all units have the mean, under only_sums
+        sums = energy[..., 0].numpy(force=True).sum(1)[None] * energy.shape[-1]
+    else:
+        sums = energy.unflatten(-1, (depth, -1)).sum((1, 3)).numpy(force=True).T
+    return sums.astype(np.float64)

@@ -1,0 +1,252 @@
+"""From plain settings, as a YAML file and Tune hold them, to RLlib's ``AlgorithmConfig``."""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rllib_stpn.errors import UsageError, in_one_line, one_of
+from rllib_stpn.experiments import atari, recorded_data
+from rllib_stpn.experiments.loading import unknown_key
+from rllib_stpn.experiments.old import names as old_names
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms import Algorithm, AlgorithmConfig
+
+OWN_ALGORITHMS = ("A2C",)
+TRAINABLES = ("Supervised",)
+"""What ``run:`` may also be: Tune trainables of ours that are no algorithms of RLlib."""
+ENV_RUNNERS = ("batched", "single_agent")
+
+
+def algorithm_names() -> list[str]:
+    """The names that ``run:`` may have: ours and RLlib's."""
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    return sorted({*OWN_ALGORITHMS, *TRAINABLES, *ALGORITHMS})
+
+
+@functools.cache
+def algorithm_class(run: str) -> "type[Algorithm]":
+    """The algorithm of this name, or the trainable.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if run in TRAINABLES:
+        from rllib_stpn import supervised
+
+        return getattr(supervised, run)
+    if run in OWN_ALGORITHMS:
+        from rllib_stpn import algorithms
+
+        return getattr(algorithms, run)
+    name = run.removeprefix("contrib/")
+    if name in old_names.ALGORITHMS_DROPPED or run != name:
+        near = old_names.ALGORITHMS_DROPPED.get(name, "none")
+        raise UsageError(f"run: unknown algorithm {run!r}: RLlib has dropped it; of those it has, {near} comes close")
+    if run not in algorithm_names():
+        raise unknown_key("run", run, algorithm_names(), noun="algorithm", list_all=True)
+    from ray.rllib.algorithms.registry import ALGORITHMS
+
+    try:
+        return ALGORITHMS[run]()[0]
+    except ImportError as error:
+        raise UsageError(f"run: {run} cannot be imported: {error}") from error
+
+
+def default_config(run: str, base: "AlgorithmConfig | None" = None) -> "AlgorithmConfig":
+    """What an experiment's settings are put on: a copy of its Python file's config, else the algorithm's default.
+
+    Raises:
+        UsageError: There is no such algorithm.
+    """
+    if base is None:
+        return algorithm_class(run).get_default_config()
+    return base.copy(copy_frozen=False)
+
+
+def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig | None" = None) -> "AlgorithmConfig":
+    """Builds the configuration of an algorithm, or of one of ``TRAINABLES``, whose settings are its fields.
+
+    The settings are attributes of the algorithm's ``AlgorithmConfig``, but for these:
+
+    - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
+      its keys are those of RLlib's ``DefaultModelConfig``. On the old API stack it stays as it is.
+    - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
+      samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
+    - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
+    - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
+    - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
+    - What reading or writing recorded data needs and is not given is set, see :func:`recorded_data.complete`.
+    - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback,
+      also in ``evaluation_config``.
+
+    Atari games are made as ``atari.fit`` says.
+
+    Without a ``base``, what a single agent observes is flattened (numbers one-hot) unless it is a ``Box``, and pixels
+    are scaled for RLlib's own modules, as the old stack did.
+
+    Args:
+        run: The algorithm's name.
+        settings: Plain values, nothing of a grid in them. Not modified.
+        base: What they are put on, where it is not the algorithm's default.
+
+    Raises:
+        UsageError: An unknown algorithm or env runner, or a model block that no model can be built from.
+    """
+    if run in TRAINABLES:
+        return type(algorithm_class(run).get_default_config()).from_settings(settings)
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+    import rllib_stpn
+
+    rllib_stpn.register()
+    config = default_config(run, base)
+    new_stack = config.enable_rl_module_and_learner and old_names.on_new_stack(dict(settings))
+    settings = {key: value for key, value in settings.items() if not key.startswith("__")}  # Tune's own notes.
+    settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
+    callbacks = settings.pop("callbacks_class", None)
+    if callbacks is not None:
+        config.callbacks(callbacks_class=_callbacks(callbacks))
+    evaluation = settings.get("evaluation_config") or {}
+    if evaluation.get("callbacks_class") is not None:
+        evaluation = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
+        settings["evaluation_config"] = evaluation
+        if callbacks is None:  # RLlib has the callbacks of training sum results up, and there are none
+            from ray.rllib.utils import force_list
+
+            from rllib_stpn.energy.callback import sum_up_evaluation, sum_up_training
+
+            config.callbacks(  # beside those that a Python file may have
+                on_train_result=[*force_list(config.callbacks_on_train_result), sum_up_training],
+                on_evaluate_end=[*force_list(config.callbacks_on_evaluate_end), sum_up_evaluation],
+            )
+    elif "callbacks_class" in evaluation:  # none, where training has some
+        from ray.rllib.callbacks.callbacks import RLlibCallback
+
+        settings["evaluation_config"] = {**evaluation, "callbacks_class": RLlibCallback}
+    if not new_stack:
+        return config.update_from_dict(settings)
+
+    model = settings.pop("model", None) or {}
+    layer = model.get("custom_model")
+    runner = settings.pop("env_runner_cls", None)
+    observation_filter = settings.pop("observation_filter", None)
+    bootstrap = None if hasattr(config, "bootstrap_truncated") else settings.pop("bootstrap_truncated", None)
+    config.update_from_dict(settings)
+    if "train_batch_size" in settings and "train_batch_size_per_learner" not in settings:
+        config.train_batch_size_per_learner = None  # inferred, where SAC's default would win
+    recorded_data.complete(config, settings)
+    if layer:
+        from rllib_stpn.models.spec import spec_from_model_dict
+
+        config.rl_module(rl_module_spec=spec_from_model_dict(model))
+    elif model:
+        config.rl_module(model_config={k: v for k, v in model.items() if not k.startswith("custom_")})
+    if isinstance(config._model_config, dict) and config._model_config.get("use_lstm"):
+        # RLlib's connectors look for it, and its default stands in a class that a mapping replaces.
+        config._model_config.setdefault("max_seq_len", DefaultModelConfig.max_seq_len)
+    if observation_filter not in (None, "NoFilter", "MeanStdFilter"):
+        raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
+    if runner is None and run == "PPO" and layer and not config.is_multi_agent:
+        runner = "batched"
+    if runner not in (None, *ENV_RUNNERS):
+        raise one_of("env_runner_cls", runner, ENV_RUNNERS)
+    if runner == "batched" and run != "A2C":  # A2C's config has it, with its settings.
+        from rllib_stpn.rollouts import use_batched_rollouts
+
+        use_batched_rollouts(config, bootstrap_truncated=bootstrap is not False)
+    elif runner == "single_agent" or _samples_with_rllibs_runner(config):
+        from rllib_stpn.rollouts import EpisodeEnvRunner
+
+        records = config.is_multi_agent or config.output  # RLlib has classes of its own
+        config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
+    thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
+    if thin:
+        from rllib_stpn.rollouts import thin_states
+
+        config.env_runners(module_to_env_connector=thin_states)
+    filtered = observation_filter == "MeanStdFilter"
+    prepared = base is None and not config.is_multi_agent  # A Python file brings the connectors that it needs.
+    if prepared or filtered:
+        from rllib_stpn.rollouts import observations
+
+        config.env_runners(
+            env_to_module_connector=observations.connectors(prepared, layer=bool(layer), filtered=filtered)
+        )
+    if prepared:
+        _prepare_actions(config, thin)
+    from rllib_stpn.learners import keeping_what_it_adapts
+
+    config.learners(learner_class=keeping_what_it_adapts(config.learner_class))
+    if bootstrap is not None and runner != "batched":
+        raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
+    return config
+
+
+def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
+    """Whether episodes come from RLlib's ``SingleAgentEnvRunner``, and are not recorded."""
+    from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+
+    return not (config.is_multi_agent or config.output) and config.env_runner_cls in (None, SingleAgentEnvRunner)
+
+
+def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
+    """Lets the model draw actions of any space that it can, and the environment get them as it takes them."""
+    from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+    from rllib_stpn.models import ActorCriticCatalog
+    from rllib_stpn.rollouts.preprocessing import module_to_env
+
+    config.env_runners(
+        module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
+        add_default_connectors_to_module_to_env_pipeline=False,
+    )
+    evaluation = config.evaluation_config or {}
+    if "normalize_actions" in evaluation or "clip_actions" in evaluation:
+        normalize = evaluation.get("normalize_actions", config.normalize_actions)
+        clip = evaluation.get("clip_actions", config.clip_actions)
+        config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(normalize, clip, thin)}
+    default = config.get_default_rl_module_spec()
+    if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
+        config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))
+
+
+def validate(config: "AlgorithmConfig") -> None:
+    """Has RLlib check a config, and leaves it as it is.
+
+    Raises:
+        UsageError: RLlib refuses it.
+    """
+    try:
+        config.copy(copy_frozen=False).validate()
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"RLlib refuses it: {first_sentences(error)}") from error
+
+
+def first_sentences(error: Exception, limit: int = 400) -> str:
+    """What an error of RLlib says, without its advice to leave out the check."""
+    text = in_one_line(str(error.args[0] if error.args else error))
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _callbacks(block: Any) -> Any:
+    """What ``callbacks:`` stands for; a class of a Python file stays."""
+    if callable(block):
+        return block
+    from rllib_stpn.energy import EnergyMetricsCallback
+
+    name, options = next(iter(block.items()), (None, {})) if isinstance(block, dict) else (block, {})
+    if name != "energy" or (isinstance(block, dict) and len(block) > 1):
+        raise one_of("callbacks", block, ("energy", {"energy": {"every_n_steps": 10}}))
+    allowed = list(inspect.signature(EnergyMetricsCallback).parameters)
+    for key in options or {}:
+        if key not in allowed:
+            raise unknown_key("callbacks: energy", key, allowed, list_all=True)
+    callback = functools.partial(EnergyMetricsCallback, **(options or {}))
+    callback()  # a wrong value is refused here, not in a remote actor
+    return callback

@@ -1,0 +1,189 @@
+"""Whether environment, model and algorithm go together: found out before Ray starts, with one environment and model."""
+
+import contextlib
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from rllib_stpn.errors import UsageError, in_one_line
+
+if TYPE_CHECKING:
+    from gymnasium import Space
+    from ray.rllib.algorithms import AlgorithmConfig
+
+#: The algorithms whose model has a policy and a value, as ours do; of these, the ones that act as they learn.
+TAKE_A_LAYER = ("PPO", "A2C", "APPO", "IMPALA", "BC", "MARWIL")
+_ON_POLICY = TAKE_A_LAYER[:4]
+
+Spaces = dict[tuple, "tuple[Space, Space] | None"]
+
+
+def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]:
+    """Checks the settings of one trial.
+
+    Args:
+        config: What the settings stand for.
+        prepared: Whether observations and actions are prepared for the model, as those of files are.
+        known: The spaces of the environments looked at before, which this adds to.
+
+    Returns:
+        A note for each thing that the user might expect otherwise.
+
+    Raises:
+        UsageError: Naming what does not go together, and what would.
+    """
+    if not config.enable_rl_module_and_learner or not config.enable_env_runner_and_connector_v2:
+        return []
+    _check_algorithm(config)
+    spaces = None if config.is_multi_agent else _spaces(config, known)
+    if spaces is None:
+        return []
+    if not prepared:
+        return _notes_on_connectors(config, spaces)
+    notes = _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
+    _check_actions(config, spaces[1])
+    _check_model(config, spaces)
+    return notes
+
+
+def _name(config: "AlgorithmConfig") -> str:
+    return config.algo_class.__name__
+
+
+def _layer(config: "AlgorithmConfig") -> str | None:
+    """The layer that the settings name, None for another model."""
+    settings = getattr(config._rl_module_spec, "model_config", None)
+    return settings.get("custom_model") if isinstance(settings, dict) else None
+
+
+def _check_algorithm(config: "AlgorithmConfig") -> None:
+    name, layer = _name(config), _layer(config)
+    memory = f"custom_model {layer!r}" if layer else "use_lstm" if config.model_config.get("use_lstm") else None
+    if memory and not _is_actor_critic(config):
+        raise UsageError(
+            f"run: got {name} with {memory}, allowed are {', '.join(TAKE_A_LAYER)}: {name} needs a model of another "
+            f"kind; without {memory.split()[0]}, {name} trains one of RLlib's own"
+        )
+
+
+def _is_actor_critic(config: "AlgorithmConfig") -> bool:
+    from ray.rllib.algorithms.bc.torch.default_bc_torch_rl_module import DefaultBCTorchRLModule
+    from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+
+    module_class = getattr(config.get_default_rl_module_spec(), "module_class", None)
+    return module_class is not None and issubclass(module_class, (DefaultPPOTorchRLModule, DefaultBCTorchRLModule))
+
+
+def _spaces(config: "AlgorithmConfig", known: Spaces) -> "tuple[Space, Space] | None":
+    """The environment's own spaces; None where none can be made here, which the run itself tells."""
+    from ray.rllib.env.multi_agent_env import MultiAgentEnv
+
+    from rllib_stpn.agents.environments import make_env
+
+    if not config.env:
+        return None
+    key = (config.env, repr(config.env_config))
+    if key not in known:
+        try:
+            env: Any = make_env(config.env, config.env_config)
+        except UsageError:
+            known[key] = None
+            return None
+        known[key] = (env.observation_space, env.action_space)
+        with contextlib.suppress(Exception):  # whatever the user's own environment raises
+            env.close()
+        if isinstance(env, MultiAgentEnv):
+            raise UsageError(
+                f"env: {config.env!r} has several agents: their policies, and which agent has which, are set up in a "
+                "Python file (config.multi_agent(policies=..., policy_mapping_fn=...))"
+            )
+    return known[key]
+
+
+def _check_observations(space: "Space") -> list[str]:
+    from rllib_stpn.models.spaces import FlatSpace
+
+    left_out = FlatSpace(space).left_out
+    if not left_out:
+        return []
+    return [f"observations: {', '.join(left_out)} left out, a text that no model reads"]
+
+
+def _unused_filters(config: "AlgorithmConfig", space: "Space") -> list[str]:
+    if _layer(config) or not config.model_config.get("conv_filters") or (space.shape and len(space.shape) == 3):
+        return []
+    kind = type(space).__name__
+    return [f"model: conv_filters has no effect: observations of a {kind} are flattened, pixels as they are"]
+
+
+def _check_actions(config: "AlgorithmConfig", space: "Space") -> None:
+    name = _name(config)
+    if (part := _begins_elsewhere(space)) and name not in _ON_POLICY:
+        raise UsageError(
+            f"run: got {name} with actions that do not begin at 0 ({part}), allowed are {', '.join(_ON_POLICY)}: "
+            f"{name} also learns from actions that its model did not draw; a wrapper of the environment can "
+            "count from 0"
+        )
+
+
+def _begins_elsewhere(space: "Space") -> "Space | None":
+    """A part of an action space whose numbers do not begin at 0."""
+    from gymnasium.spaces import Discrete, MultiDiscrete
+
+    from rllib_stpn.models.spaces import parts
+
+    of_numbers = (part for _, part in parts(space) if isinstance(part, (Discrete, MultiDiscrete)))
+    return next((part for part in of_numbers if part.start.any()), None)
+
+
+def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> None:
+    """Builds the connectors and the model as an env runner does."""
+    from ray.rllib.core import DEFAULT_MODULE_ID
+
+    every = _by_name(spaces)
+    try:
+        pipeline = config.build_env_to_module_connector(env=None, spaces=every, device="cpu")
+        every[DEFAULT_MODULE_ID] = (pipeline.observation_space, spaces[1])
+        config.get_multi_rl_module_spec(spaces=every, inference_only=False)[DEFAULT_MODULE_ID].build()
+    except UsageError:
+        raise
+    except Exception as error:  # RLlib has no kind of its own
+        raise UsageError(
+            f"run: {_name(config)} has no model for observations {spaces[0]} and actions {spaces[1]}: "
+            f"{textwrap.shorten(in_one_line(str(error)) or type(error).__name__, 300)}"
+        ) from error
+
+
+def _by_name(spaces: "tuple[Space, Space]") -> dict[str, Any]:
+    """An environment's spaces as RLlib hands them to the functions that make connectors."""
+    from gymnasium.vector.utils import batch_space
+    from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+
+    return {
+        INPUT_ENV_SPACES: tuple(batch_space(space, 1) for space in spaces),
+        INPUT_ENV_SINGLE_SPACES: spaces,
+    }
+
+
+def _notes_on_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
+    """What goes wrong in silence with RLlib's own connectors, which a Python file brings."""
+    from ray.rllib.connectors.env_to_module import MeanStdFilter
+
+    from rllib_stpn.rollouts import BatchedEnvRunner
+
+    if config.env_runner_cls is not None and issubclass(config.env_runner_cls, BatchedEnvRunner):
+        return []
+    notes = []
+    with contextlib.suppress(Exception):  # the user's own function, which may need the environment
+        pipeline = config.build_env_to_module_connector(env=None, spaces=_by_name(spaces), device="cpu")
+        if config.num_env_runners and any(type(connector) is MeanStdFilter for connector in pipeline.connectors):
+            notes.append(
+                "MeanStdFilter of RLlib merges the statistics of remote env runners wrongly, far from zero by much: "
+                "rllib_stpn.rollouts.MeanStdFilter in its place merges them right"
+            )
+    part = _begins_elsewhere(spaces[1])
+    if part is not None and config.add_default_connectors_to_module_to_env_pipeline:
+        notes.append(
+            f"RLlib's own env runners count actions from 0, and those of the environment do not ({part}): "
+            "use_batched_rollouts counts them right"
+        )
+    return notes

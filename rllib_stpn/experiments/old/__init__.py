@@ -1,0 +1,1 @@
+"""Names and values of earlier RLlib, translated to today's."""

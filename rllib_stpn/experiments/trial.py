@@ -1,0 +1,260 @@
+"""What Tune runs: RLlib's algorithm, built inside the trial from plain settings.
+
+Tune gets the settings as a plain dict, so that grids are resolved by Tune, and ``params.json`` and
+``result.json`` hold what the user wrote and not every attribute of an ``AlgorithmConfig``.
+"""
+
+import functools
+import os
+import pickle
+import time
+from numbers import Number
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
+from ray.tune.result import TRIAL_INFO
+from ray.tune.utils import flatten_dict
+
+from rllib_stpn.errors import RolloutError
+from rllib_stpn.experiments.building import TRAINABLES, algorithm_class, build_config, validate
+from rllib_stpn.experiments.results import SURVIVED, metric
+from rllib_stpn.rollouts.episode_runner import SURVIVED as SURVIVED_FAILURES
+from rllib_stpn.rollouts.failure import left_by
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms import Algorithm, AlgorithmConfig
+    from ray.rllib.algorithms import Algorithm as _Base
+else:
+    _Base = object
+
+
+_SECONDS_TO_ANSWER = 60.0
+
+
+@functools.cache
+def trial_class(run: str, defaults: "AlgorithmConfig | None" = None) -> "type[Algorithm]":
+    """The Tune trainable for an algorithm: a subclass of it, of the same name, that takes plain settings.
+
+    One of ``TRAINABLES`` takes them itself.
+
+    Its checkpoints are the algorithm's own: ``Algorithm.from_checkpoint`` gives a stock ``PPO``, ``A2C``, ...
+
+    Args:
+        run: The algorithm's name.
+        defaults: What the settings are put on, where it is not the algorithm's default config.
+    """
+    base = algorithm_class(run) if defaults is None else defaults.algo_class
+    if run in TRAINABLES:
+        return base
+    return type(
+        base.__name__,
+        (_Trial, base),
+        {"__module__": __name__, "__doc__": base.__doc__, "base": base, "run": run, "defaults": defaults},
+    )
+
+
+def _set_schedules(steps: int, learner: Any) -> None:
+    for optimizer, schedule in learner._optimizer_lr_schedules.items():
+        learner._set_optimizer_lr(optimizer, lr=schedule.update(timestep=steps))
+    for name in ("_entropy_coeffs", "entropy_coeff_schedulers_per_module"):  # A2C's and PPO's
+        for module_id in learner.module.keys() if hasattr(learner, name) else ():
+            getattr(learner, name)[module_id].update(timestep=steps)
+
+
+def _settings_of_policies(worker: Any) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Of each policy of the old API stack: its settings, and those of its optimisers, without their parameters."""
+    return {
+        policy_id: (policy.config, [_without_parameters(group) for group in _groups(policy)])
+        for policy_id, policy in worker.policy_map.items()
+    }
+
+
+def _set_policies(settings: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]], worker: Any) -> None:
+    for policy_id, (config, groups) in settings.items():
+        policy = worker.policy_map[policy_id]
+        policy.config = config
+        for group, own in zip(_groups(policy), groups, strict=True):
+            group.update(own)
+        policy.on_global_var_update({"timestep": policy.global_timestep})  # what follows a schedule
+
+
+def _groups(policy: Any) -> list[dict[str, Any]]:
+    return [group for optimizer in policy._optimizers for group in optimizer.param_groups]
+
+
+def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def _env_name(config: "AlgorithmConfig") -> str:
+    return getattr(config.env, "__name__", None) or str(config.env)
+
+
+def _model_in_words(config: "AlgorithmConfig") -> dict[str, Any]:
+    """Of a config, what names its model in a ``model`` block, for reports: a Python file has none."""
+    model = config.model_config if config.enable_rl_module_and_learner else config.model
+    spec = config._rl_module_spec
+    if spec is not None and not config.is_multi_agent:
+        own = spec.model_config if isinstance(spec.model_config, dict) else {}
+        model = own if own.get("custom_model") else {"custom_model": getattr(spec.module_class, "__name__", None)}
+    return {key: model[key] for key in ("custom_model", "custom_model_config", "use_lstm") if model.get(key)}
+
+
+class _Trial(_Base):
+    """Goes before an algorithm in the bases of a class that has the attributes ``base``, ``run`` and ``defaults``."""
+
+    base: "type[Algorithm]"
+    run: str
+    defaults: "AlgorithmConfig | None"
+
+    def __init__(self, config: Any = None, *args, **kwargs):
+        import torch
+
+        self._settings = None
+        trial_info = None
+        if isinstance(config, dict) and "class" not in config:
+            trial_info = config.get(TRIAL_INFO)
+            self._settings = {key: value for key, value in config.items() if not key.startswith("__")}
+            config = build_config(self.run, config, self.defaults)
+            validate(config)  # A scheduler may have brought together what does not fit.
+            if self.defaults is not None:
+                self._settings = {"env": _env_name(config), **self._settings, "model": _model_in_words(config)}
+            config.algo_class = self.base
+            # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
+            torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))
+        self._sampled = 0
+        self._lost: set[int] = set()  # env runners
+        self._survived = {"env_runners": 0, "evaluation/env_runners": 0}
+        super().__init__(config, *args, **kwargs)
+        if trial_info is not None:
+            self._trial_info = trial_info
+
+    def __repr__(self) -> str:
+        """RLlib's, and a name where the constructor has failed: Ray asks for it as it tells why."""
+        return super().__repr__() if self.config is not None else type(self).__name__
+
+    def step(self) -> dict[str, Any]:
+        """An iteration; the result has what RLlib's fault settings let it survive, as lines of ``survived``.
+
+        Raises:
+            RolloutError: What was raised in the last env runner that there was.
+            RayTaskError: The same, of the old API stack and of several agents, where nothing was sampled.
+        """
+        try:
+            result = super().step()
+        except Exception as error:
+            self._raise_if_none_is_left(error)
+            raise
+        self._raise_if_none_is_left(None)
+        if survived := [*self._newly_lost(), *self._newly_survived(result)]:
+            result[SURVIVED] = survived
+        sampled = result.get("num_env_steps_sampled_lifetime") or 0
+        if sampled == self._sampled and self.config.num_env_runners and not self.config.is_offline:
+            self._ask_env_runners()
+        self._sampled = sampled
+        return result
+
+    def _lost_runners(self) -> dict[int, str | None]:
+        """The remote env runners that are down, and what they left."""
+        if self.env_runner_group is None or not self.config.num_env_runners:
+            return {}
+        manager = self.env_runner_group._worker_manager
+        return {i: left_by(actor) for i, actor in manager.actors().items() if not manager.is_actor_healthy(i)}
+
+    def _raise_if_none_is_left(self, error: Exception | None) -> None:
+        down = self._lost_runners()
+        if down and len(down) == self.config.num_env_runners and not self.config.restart_failed_env_runners:
+            raise RolloutError(f"no env runner is left: {'; '.join(filter(None, down.values()))}") from error
+
+    def _newly_lost(self) -> list[str]:
+        down = self._lost_runners()
+        new, self._lost = set(down) - self._lost, set(down)
+        goes_on = "RLlib restarts it" if self.config.restart_failed_env_runners else "the run goes on without it"
+        return [f"env runner {i} is down, {goes_on}{f': {down[i]}' if down[i] else ''}" for i in sorted(new)]
+
+    def _newly_survived(self, result: dict[str, Any]) -> list[str]:
+        """What env runners have survived since the iteration before."""
+        lines: list[str] = []
+        for path, group in zip(self._survived, (self.env_runner_group, self.eval_env_runner_group), strict=True):
+            count = metric(result, f"{path}/{SURVIVED_FAILURES}") or 0
+            if count > self._survived[path]:
+                for of_runner in group.foreach_env_runner(lambda runner: runner.take_survived()):
+                    lines += [*of_runner[-1:], *([f"and {len(of_runner) - 1} more"] if len(of_runner) > 1 else [])]
+            self._survived[path] = count
+        return lines
+
+    def _before_evaluate(self) -> None:
+        """Hands what connectors have learned, such as a filter's statistics, to a local runner of evaluation.
+
+        RLlib hands it to remote ones alone.
+        """
+        super()._before_evaluate()
+        runner = self.eval_env_runner
+        if runner is not None and self.env_runner is not None and self.config.enable_env_runner_and_connector_v2:
+            runner.set_state(self.env_runner.get_state(not_components=COMPONENT_RL_MODULE))
+
+    def _ask_env_runners(self) -> None:
+        """Has them sample: RLlib restarts those that fail, again and again, and tells the error to its log alone."""
+        import ray
+
+        deadline = time.monotonic() + _SECONDS_TO_ANSWER
+        for runner in self.env_runner_group._worker_manager.actors().values():
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    ray.get(runner.sample.remote(), timeout=left)
+                    break
+                except ray.exceptions.GetTimeoutError:
+                    break
+                except ray.exceptions.RayActorError:  # It restarts.
+                    time.sleep(1)
+
+    @classmethod
+    def default_resource_request(cls, config: Any) -> Any:
+        """The resources of the configuration that the settings stand for."""
+        if isinstance(config, dict) and "class" not in config:
+            config = build_config(cls.run, config, cls.defaults).to_dict()
+        return cls.base.default_resource_request(config)
+
+    def get_auto_filled_metrics(self, *args, **kwargs) -> dict[str, Any]:
+        """Tune's own entries of a result, with the settings as the user gave them."""
+        metrics = super().get_auto_filled_metrics(*args, **kwargs)
+        if self._settings is not None and "config" in metrics:
+            metrics["config"] = self._settings
+        return metrics
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Restores a checkpoint, and puts the settings of this trial in place of those it was written with.
+
+        RLlib's new API stack does so only after the first update, and its old one never: there the policies have the
+        settings of another trial, whose checkpoint this is in population based training.
+        """
+        workers = None if self.config.enable_rl_module_and_learner else self.env_runner_group
+        own = workers.foreach_env_runner(_settings_of_policies)[0] if workers is not None else {}
+        super().load_checkpoint(checkpoint_dir)
+        if workers is not None:
+            workers.foreach_env_runner(functools.partial(_set_policies, own))
+        if self.config.enable_rl_module_and_learner and self.learner_group is not None:
+            steps = self.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+            self.learner_group.foreach_learner(functools.partial(_set_schedules, steps))
+
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """A checkpoint with its result, whose metrics have their paths, too: Tune looks for a score nowhere else."""
+        saved = super().save(checkpoint_dir)
+        nested = {key: value for key, value in saved.metrics.items() if isinstance(value, dict) and key != "config"}
+        saved.metrics |= {path: value for path, value in flatten_dict(nested).items() if isinstance(value, Number)}
+        return saved
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Writes the algorithm's checkpoint, with the algorithm's class in place of this one."""
+        super().save_checkpoint(checkpoint_dir)
+        written = Path(checkpoint_dir) / self.CLASS_AND_CTOR_ARGS_FILE_NAME
+        if written.exists():
+            from ray import cloudpickle
+
+            # Replaced in one step: an interrupted run must not leave half a file.
+            replacement = written.with_suffix(".new")
+            constructor = {"class": self.base, "ctor_args_and_kwargs": self.get_ctor_args_and_kwargs()}
+            replacement.write_bytes(cloudpickle.dumps(constructor, protocol=pickle.HIGHEST_PROTOCOL))
+            os.replace(replacement, written)

@@ -1,0 +1,375 @@
+"""What RLlib would only find out later, or never: keys and values an algorithm cannot take."""
+
+import difflib
+import functools
+import importlib
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import atari, compatibility, never_read, recorded_data, searches
+from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
+from rllib_stpn.experiments.loading import Experiment, as_number, check_grids, unknown_key
+from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.ray_names import register_class
+
+#: Attributes that stand at None until set, and what they then are.
+_KINDS_BEHIND_NONE: dict[str, type] = {
+    "evaluation_interval": int,
+    "grad_clip": float,
+    "min_time_s_per_iteration": float,
+    "micro_batch_size": int,
+    "minibatch_size": int,
+    "seed": int,
+    "train_batch_size": int,
+    "train_batch_size_per_learner": int,
+}
+#: Numbers that may also be the word "auto".
+_AUTO: dict[str, type] = {
+    "evaluation_duration": int,
+    "num_cpus_per_learner": float,
+    "rollout_fragment_length": int,
+    "symlog_obs": bool,
+    "target_entropy": float,
+}
+#: CPUs and GPUs, of which a process may have a part.
+_FRACTIONS = {f"num_{kind}_per_{actor}" for kind in ("cpus", "gpus") for actor in ("env_runner", "learner")}
+_FRACTIONS |= {"num_gpus", "num_cpus_for_main_process"}
+_AT_LEAST_ONE = {
+    "num_envs_per_env_runner",
+    "train_batch_size",
+    "train_batch_size_per_learner",
+    "minibatch_size",
+}
+_AT_LEAST_ONE |= {"num_epochs", "rollout_fragment_length", "evaluation_duration"}
+#: Numbers without which nothing is learned; others are switched off by None.
+_NEVER_NONE = {"lr", "gamma"}
+#: Attributes of an AlgorithmConfig that are no settings.
+_NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
+_MOST_POINTS_TO_BUILD = 64
+#: Settings that hold others, or have a check of their own.
+_BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module")
+
+
+def check(experiment: Experiment) -> list[str]:
+    """Checks an experiment's settings against its algorithm, and makes numbers of texts like ``1e-4``.
+
+    Every point of the grid (the first 64 of them) is built once, so that what RLlib itself refuses is told
+    before Ray starts. So are the settings that a scheduler may change them to.
+
+    Returns:
+        What the user should know of settings that are taken otherwise than they are written, or not at all.
+
+    Raises:
+        UsageError: Naming the file, the key, what was given and what is allowed.
+    """
+    where = experiment.where
+    if experiment.restore is not None and "://" not in experiment.restore:
+        experiment.restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.run)
+    if experiment.run in TRAINABLES:
+        for point in itertools.islice(searches.points(experiment.config), _MOST_POINTS_TO_BUILD):
+            try:
+                build_config(experiment.run, point)
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}") from None
+        return []
+    import rllib_stpn
+
+    rllib_stpn.register()
+    try:
+        defaults = default_config(experiment.run, experiment.base)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    experiment.config, notes = never_read.without_deprecated(f"{where}: config", experiment.config, experiment.run)
+    experiment.config = _checked(f"{where}: config", experiment.config, defaults, experiment.new_stack)
+    if experiment.new_stack and experiment.base is None:
+        experiment.config, more = recorded_data.settle(f"{where}: config", experiment.config, experiment.run)
+        notes += more
+    _check_goals(experiment, defaults)
+    notes += _without_effect(experiment, defaults)
+    mutations, more = _checked_mutations(experiment, defaults)
+    notes += more
+    begun = searches.merge(mutations, experiment.config)  # Tune draws what a trial has not
+    if experiment.scheduler == "pb2":  # fractions, where the settings are whole numbers
+        experiment.config = begun
+    if mutations:
+        changed = f"{where}: scheduler_config: {_mutations_key(experiment)}"
+        for point in itertools.islice(searches.points(searches.merge(begun, mutations)), _MOST_POINTS_TO_BUILD):
+            _build(f"{changed}: {', '.join(f'{name} {point[name]}' for name in mutations)}", experiment, point)
+    spaces: compatibility.Spaces = {}
+    for point in itertools.islice(searches.points(begun), _MOST_POINTS_TO_BUILD):
+        _, more = atari.fit(point, experiment.new_stack, experiment.base is not None)
+        notes += [f"{where}: config: {note}" for note in more]
+        config = _build(f"{where}: config", experiment, point)
+        try:
+            more = compatibility.check(config, prepared=experiment.base is None, known=spaces)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+        notes += [f"{where}: {note}" for note in more]
+    return list(dict.fromkeys(notes))
+
+
+def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
+    try:
+        config = build_config(experiment.run, point, experiment.base)
+    except UsageError as error:
+        raise UsageError(f"{experiment.where}: {error}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{where}: RLlib refuses it: {first_sentences(error)}") from error
+    try:
+        recorded_data.check_recording(config)
+        validate(config)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    return config
+
+
+def _mutations_key(experiment: Experiment) -> str:
+    return "hyperparam_bounds" if experiment.scheduler == "pb2" else "hyperparam_mutations"
+
+
+def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str, Any], list[str]]:
+    """The settings that a scheduler gives to trials, as searches, and what should be known of them."""
+    key = _mutations_key(experiment)
+    given = experiment.scheduler_config.get(key)
+    if experiment.scheduler not in ("pbt", "pb2") or not isinstance(given, dict):
+        return {}, []
+    where = f"{experiment.where}: scheduler_config: {key}"
+    drawn = _as_searches(given, bounds=experiment.scheduler == "pb2")
+    check_grids(where, drawn)
+    drawn = _checked(where, drawn, defaults, experiment.new_stack)
+    sizes = sorted(set(drawn.get("model") or {}) - {"max_seq_len"})
+    if sizes:
+        raise UsageError(
+            f"{where}: model: {sizes[0]}: a trial goes on with the weights of another, which fit no other model; "
+            "a grid_search in config compares models"
+        )
+    return drawn, never_read.notes(where, drawn, experiment.run) if experiment.new_stack else []
+
+
+def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
+    """Mutations as searches: Tune takes lists of values, and of two bounds, without their kind."""
+    drawn: dict[str, Any] = {}
+    for name, value in mutations.items():
+        if isinstance(value, dict) and not searches.is_grid(value):
+            drawn[name] = _as_searches(value, bounds)
+        elif isinstance(value, list) and bounds and len(value) == 2:
+            low, high = (as_number(end) for end in value)
+            if isinstance(low, int) and isinstance(high, int):
+                drawn[name] = {"randint": [low, high + 1]}
+            else:
+                drawn[name] = {"uniform": [low, high]}
+        else:
+            drawn[name] = {"choice": value} if isinstance(value, list) else value
+    return drawn
+
+
+def _check_goals(experiment: Experiment, defaults: Any) -> None:
+    """Refuses stop criteria that are never met, as no result has them."""
+    from ray.rllib.utils import metrics
+
+    interval = experiment.config.get("evaluation_interval", defaults.evaluation_interval)
+    of_env_runners = {value for value in vars(metrics).values() if isinstance(value, str)}
+    of_env_runners |= {"custom_metrics", "energy", "episodes_this_iter", "hist_stats", "sampler_perf"}
+    for path in experiment.stop:
+        root, *below = path.split("/")
+        where = f"{experiment.where}: stop: {path}"
+        if root == "evaluation" and not any(searches.choices(interval)):
+            raise UsageError(f"{where}: without evaluation_interval there is no evaluation")
+        if root == "evaluation" and below[:1] == ["env_runners"]:
+            root, *below = below
+        if root == "env_runners" and below and experiment.base is None and below[0] not in of_env_runners:
+            known = [name for name in sorted(of_env_runners) if name.startswith(("episode", "num_", "agent", "module"))]
+            raise unknown_key(where, below[0], known, noun="metric")
+
+
+def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
+    """The settings that nothing reads."""
+    if not experiment.new_stack:
+        return []
+    where = f"{experiment.where}: config"
+    notes = never_read.notes(where, experiment.config, experiment.run)
+    if experiment.base is not None:
+        usual = vars(experiment.base.algo_class.get_default_config())
+        known = never_read.reasons(experiment.run)
+        changed = [key for key in known if key in usual and getattr(defaults, key, usual[key]) != usual[key]]
+        notes += never_read.notes(where, changed, experiment.run)
+    for block in searches.choices(experiment.config.get("evaluation_config")):
+        notes += never_read.notes(f"{where}.evaluation_config", block or {}, experiment.run)
+    for block in searches.choices(experiment.config.get("model")):
+        notes += never_read.of_model(f"{where}.model", block or {})
+    return notes
+
+
+def _checkpoint(where: str, path: str, run: str) -> str:
+    from rllib_stpn.agents.checkpoints import algorithm_name, find_checkpoint
+
+    try:
+        checkpoint = find_checkpoint(path)
+        wrote = algorithm_name(checkpoint)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from None
+    if wrote != run:
+        raise UsageError(f"{where}: got a checkpoint of {wrote} ({checkpoint}), allowed is one of {run}")
+    return str(checkpoint.absolute())
+
+
+def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: bool) -> dict[str, Any]:
+    known = {
+        "bootstrap_truncated": True,
+        "_folded_env_runners": 0,
+        "model": {},
+        "train_batch_size_per_learner": None,
+        **vars(defaults),
+    }
+    known = {key: default for key, default in known.items() if key not in _NOT_SETTINGS}
+    needed = _NEVER_NONE - ({"lr"} if "actor_lr" in known else set())  # SAC and its like have several rates instead
+
+    def block(key: str, value: Any) -> Any:
+        if key == "env":
+            return _env(f"{where}: env", value) if value is not None else None  # A Python file may have a class.
+        if not isinstance(value, dict):
+            return value
+        if key == "model":
+            return _check_model(f"{where}.model", value, new_stack)
+        if key == "evaluation_config":
+            return _checked(f"{where}.evaluation_config", value, defaults, new_stack)
+        return {
+            each: _checked(f"{where}.{key}.{each}", below, defaults, new_stack) if isinstance(below, dict) else below
+            for each, below in value.items()
+        }
+
+    checked = {}
+    for key, value in settings.items():
+        if key not in known:
+            if key in old_names.CONFIG_REFUSED:
+                raise UsageError(f"{where}: unknown key {key!r}: {old_names.CONFIG_REFUSED[key]}")
+            gone = {*never_read.deprecated(defaults), *old_names.CONFIG_DROPPED}
+            raise unknown_key(where, key, [name for name in known if not name.startswith("_") and name not in gone])
+        if searches.kind(value) in ("uniform", "loguniform") and _kind(key, known[key]) is int:
+            raise UsageError(f"{where}: {key}: {searches.kind(value)} draws fractions, allowed are randint and choice")
+        check_value = functools.partial(_value, where, key, default=known[key], needed=key in needed)
+        checked[key] = searches.change(value, check_value)
+        if key in _BLOCKS:
+            checked[key] = searches.change(checked[key], functools.partial(block, key))
+    return checked
+
+
+def _kind(key: str, default: Any) -> type:
+    """What a setting's values are."""
+    if key in _FRACTIONS:
+        return float
+    return _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
+
+
+def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
+    """The value, a number where it is a number's text; or an error where it cannot be the setting's."""
+    kind = _kind(key, default)
+    where = f"{where}: {key}"
+    if value is None:
+        if (key.startswith("num_") or needed or kind is bool) and default is not None:
+            raise _wrong(where, value, kind)
+        return value
+    if key in _AUTO and value == "auto":
+        return value
+    if kind is bool and not isinstance(value, bool):
+        raise _wrong(where, value, kind, auto=key in _AUTO)
+    if kind in (int, float):
+        if isinstance(value, list):  # A schedule; RLlib checks the rest.
+            return [[as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)] for pair in value]
+        number = as_number(value)
+        if number is None or (kind is int and number != int(number)):
+            raise _wrong(where, value, kind, auto=key in _AUTO)
+        if kind is int:
+            number = int(number)
+            least = 1 if key in _AT_LEAST_ONE else 0
+            if number < least and (key.startswith("num_") or key in _AT_LEAST_ONE or key == "seed"):
+                raise UsageError(f"{where}: got {value}, the least is {least}")
+        if key in _FRACTIONS and (number < 0 or ("gpus" in key and number > 1 and number != int(number))):
+            allowed = "a whole number, or a part of 1" if "gpus" in key else "a number from 0"
+            raise UsageError(f"{where}: got {value}, allowed is {allowed}")
+        return number
+    if kind is dict and not isinstance(value, dict) and key != "policies":
+        raise _wrong(where, value, kind)
+    if kind is str and not isinstance(value, str) and key != "input_":
+        raise _wrong(where, value, kind)
+    return value
+
+
+def _pair(where: str, pair: Any) -> list:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+        raise UsageError(f"{where}: expected a number or a schedule [[step, value], ...], got {pair!r} in the list")
+    return list(pair)
+
+
+def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        dict: "a mapping",
+        str: "a string",
+    }
+    return UsageError(f"{where}: got {value!r}, allowed is {names[kind]}{' or auto' if auto else ''}")
+
+
+def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mapping[str, Any]:
+    refused = [key for key in model if new_stack and key in old_names.MODEL_REFUSED and model[key]]
+    if refused:
+        raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
+    if model.get("custom_model") and new_stack:
+        return model  # The model's own check, when the settings are built, names keys and options.
+    if new_stack:
+        import dataclasses
+
+        from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+        known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
+        known |= {"custom_model", "custom_model_config"}
+    else:
+        from ray.rllib.models.catalog import MODEL_DEFAULTS
+
+        known = set(MODEL_DEFAULTS)
+    for key in model:
+        if key not in known and not (new_stack and key in old_names.MODEL_REFUSED):
+            raise unknown_key(where, key, sorted(known))
+    return model
+
+
+def _env(where: str, env: Any) -> str:
+    """The environment's id, if gymnasium or Tune knows it, as far as that can be told without making one.
+
+    A class is registered by its path, since RLlib's new env runners take no paths.
+    """
+    import gymnasium
+    import stpn_envs
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    if not isinstance(env, str) or not env:
+        raise UsageError(f"{where}: expected the id of an environment, got {env!r}")
+    if _global_registry.contains(ENV_CREATOR, env):
+        return env
+    try:
+        if register_class(env):
+            return env
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+    module, _, env_id = env.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(f"{where}: {env!r}: module {module!r} cannot be imported: {error}") from error
+    if atari.is_a_game(env):
+        return env
+    try:
+        gymnasium.spec(env_id)
+    except gymnasium.error.Error as error:
+        known = {*gymnasium.registry, *stpn_envs.ENV_IDS, "StatelessCartPole"}
+        of_version = (gymnasium.error.VersionNotFound, gymnasium.error.DeprecatedEnv)
+        told = isinstance(error, of_version) or "Did you mean" in str(error)
+        close = [] if told else difflib.get_close_matches(env_id, sorted(known), n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
+    return env
