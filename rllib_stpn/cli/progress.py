@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.utils import flatten_dict
 
 from rllib_stpn.experiments.results import SURVIVED, metric
 
@@ -90,15 +91,27 @@ class Progress(Callback):
         self._lines = 0
         self._last_line = -math.inf
         self._numbers: dict[str, int] = {}
+        self._begun: dict[str, dict[str, Any]] = {}  # The settings that each trial began with,
+        self._told: dict[str, dict[str, Any]] = {}  # and those that were told last.
         self._before: dict[str, tuple[float, float]] = {}  # Steps and seconds at the result before, by trial.
         self._unprinted: dict[str, str] = {}
 
     def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
-        """Tells which point of the grid a trial is, where there are several."""
+        """Tells what a trial was given, where there are several trials, and what a scheduler changed."""
         number = self._numbers[trial.trial_id] = list(trials).index(trial) + 1
-        if self._num_trials > 1:
-            point = ", ".join(f"{key} {value}" for key, value in (trial.evaluated_params or {}).items())
-            print(f"trial {number} of {self._num_trials}{': ' + point if point else ''}", flush=True)
+        settings = flatten_dict(trial.config)
+        begun = self._begun.setdefault(trial.trial_id, settings)
+        drawn = tuple(f"{path}/" for path in trial.evaluated_params or ())
+        told = {
+            path: value
+            for path, value in settings.items()
+            if f"{path}/".startswith(drawn) or value != begun.get(path)
+        }
+        if self._num_trials == 1 or self._told.get(trial.trial_id) == told:
+            return  # Schedulers pause trials and start them again.
+        self._told[trial.trial_id] = told
+        listed = ", ".join(f"{path} {_brief(value)}" for path, value in told.items())
+        print(f"trial {number} of {self._num_trials}{': ' + listed if listed else ''}", flush=True)
 
     def on_trial_result(self, iteration: int, trials: Sequence, trial, result: dict[str, Any], **info) -> None:
         """Prints the line of a result, unless the last one is too recent."""
@@ -157,6 +170,10 @@ class Progress(Callback):
                     f"note: stop: {path} is not among the results, and cannot end the run until it is",
                     flush=True,
                 )
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: Any, style: str) -> str:

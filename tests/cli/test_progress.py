@@ -23,7 +23,7 @@ def result(iteration, steps, seconds, returns=None, **more):
 
 @pytest.fixture
 def trial():
-    return SimpleNamespace(trial_id="a", evaluated_params={"lr": 0.1})
+    return SimpleNamespace(trial_id="a", evaluated_params={"lr": 0.1}, config={"lr": 0.1, "model": {"width": 8}})
 
 
 def test_a_header_and_aligned_columns_with_the_rate_of_the_last_iteration(capsys, trial):
@@ -67,6 +67,24 @@ def test_several_trials_are_numbered(capsys, trial):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "trial 1 of 2: lr 0.1"
     assert lines[2].split()[:2] == ["1", "1"]
+
+
+def test_a_searched_mapping_is_told_key_by_key(capsys):
+    config = {"env_config": {"size": 3}, "lr": 0.1}
+    trial = SimpleNamespace(trial_id="a", evaluated_params={"env_config": {"size": 3}}, config=config)
+    Progress(num_trials=2).on_trial_start(0, [trial], trial)
+    assert capsys.readouterr().out == "trial 1 of 2: env_config/size 3\n"
+
+
+def test_what_a_scheduler_changes_is_told_once(capsys, trial):
+    progress = Progress(num_trials=2)
+    progress.on_trial_start(0, [trial], trial)
+    progress.on_trial_start(0, [trial], trial)  # it was paused
+    trial.config = {"lr": 0.12345678, "model": {"width": 16}}
+    progress.on_trial_start(0, [trial], trial)
+    progress.on_trial_start(0, [trial], trial)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["trial 1 of 2: lr 0.1", "trial 1 of 2: lr 0.1235, model/width 16"]
 
 
 def test_a_criterion_that_no_result_has_is_told(capsys, trial):
