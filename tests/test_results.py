@@ -10,6 +10,7 @@ from rllib_stpn.report.trials import read_trials
 
 RESULTS = Path(__file__).parents[1] / "results"
 RUN = runpy.run_path(str(RESULTS / "run.py"))
+SUMMARY = runpy.run_path(str(RESULTS / "summary.py"))
 STUDIES = sorted(directory.parent for directory in RESULTS.glob("*/runs"))
 
 
@@ -21,11 +22,12 @@ def test_the_report_is_made_again_from_the_committed_runs(study, tmp_path):
     assert figures and figures == {path.name for path in study.glob("*.png")}
 
 
-def test_the_table_in_the_readme_is_a_report():
+def test_tables_in_the_readme_and_the_docs_are_made_from_the_committed_runs():
+    assert SUMMARY["table"]() in (RESULTS.parent / "README.md").read_text()
     report = (RESULTS / "associative_retrieval/report.md").read_text()
     table = [line for line in report.splitlines() if line.startswith("|")]
     assert len(table) == 2 + len(RUN["STUDIES"]["associative_retrieval"].files)
-    assert "\n".join(table) in (RESULTS.parent / "README.md").read_text()
+    assert "\n".join(table) in (RESULTS.parent / "docs/results.md").read_text()
 
 
 def test_studies_name_files_that_are_there():
