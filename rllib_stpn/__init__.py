@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import Any
 
 _HOME = {
@@ -26,6 +27,8 @@ __all__ = sorted(_HOME)  # noqa: PLE0604 - the names are strings
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.metadata.version("rllib-stpn")
     if name not in _HOME:
         raise AttributeError(f"module 'rllib_stpn' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,9 +1,12 @@
 """The entry point ``rllib``."""
 
 import argparse
+import difflib
 import importlib
+import importlib.metadata
 import os
 import pkgutil
+import platform
 import sys
 from collections.abc import Sequence
 
@@ -40,13 +43,38 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     today = gone_options.COMMANDS.get(argv[0]) if argv else None
     if today is not None:
         raise UsageError(f"{argv[0]}: rllib {today} takes its place (see: rllib {today} --help)")
-    return _parser().parse_args(argv)
+    parser, names = _parser(), _commands()
+    if argv and argv[0] not in names and (close := difflib.get_close_matches(argv[0], names, n=1)):
+        raise UsageError(f"COMMAND: got '{argv[0]}', allowed are {', '.join(names)}; did you mean {close[0]}?")
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        args.parser.refuse(unknown)
+    return args
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
         """Raises what argparse prints over several lines."""
         raise UsageError(f"{message} (see: {self.prog} --help)")
+
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """Raises for arguments that the command does not have, with the option that the first may stand for."""
+        close = difflib.get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Prints the versions that decide what a training does."""
+        names = ("rllib-stpn", "ray", "torch", "numpy", "gymnasium")
+        print(", ".join(f"{name} {importlib.metadata.version(name)}" for name in names), end="")
+        print(f", Python {platform.python_version()}")
+        parser.exit()
+
+
+def _commands() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(commands.__path__)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,18 +84,19 @@ def _parser() -> argparse.ArgumentParser:
         epilog="`rllib COMMAND --help` tells the options of a command.",
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the versions of this package, Ray and torch")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in pkgutil.iter_modules(commands.__path__):
-        command = importlib.import_module(f"{commands.__name__}.{module.name}")
+    for name in _commands():
+        command = importlib.import_module(f"{commands.__name__}.{name}")
         subparser = subparsers.add_parser(
-            module.name,
+            name,
             help=command.HELP,
             description=command.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         command.add_arguments(subparser)
-        subparser.set_defaults(command=command.run)
+        subparser.set_defaults(command=command.run, parser=subparser)
     return parser
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import rllib_stpn
 from rllib_stpn.cli.main import main
 
 
@@ -38,6 +39,13 @@ def test_help_imports_neither_ray_nor_torch():
     assert "rllib train -f cartpole.yaml" in done.stdout
 
 
+@pytest.mark.parametrize("entry", ["rllib_stpn", "rllib_stpn.cli.main"])
+def test_the_version_is_told(entry):
+    done = subprocess.run([sys.executable, "-m", entry, "--version"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"rllib-stpn {rllib_stpn.__version__}, ray ")
+
+
 COMMANDS = ("train", "evaluate", "example", "report")
 
 
@@ -45,7 +53,7 @@ COMMANDS = ("train", "evaluate", "example", "report")
     ("arguments", "parts"),
     [
         ([], ["COMMAND"]),
-        (["trian"], ["'trian'", "train"]),
+        (["trian"], ["'trian'", "did you mean train?"]),
         (["train"], ["rllib train -f FILE", "--run"]),
         (["train", "--run", "PPO"], ["--env"]),
         (["train", "-f", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
@@ -54,7 +62,9 @@ COMMANDS = ("train", "evaluate", "example", "report")
         (["train", "a.yaml", "--config", "{lr: 1}"], ["--config", "not JSON", "{lr: 1}"]),
         (["train", "a.yaml", "--stop", "[1]"], ["--stop", "JSON object", "[1]"]),
         (["train", "a.yaml", "--seed", "x"], ["--seed", "'x'"]),
-        (["train", "a.yaml", "--chekpoint-freq", "1"], ["--chekpoint-freq"]),
+        (["train", "a.yaml", "--chekpoint-freq", "1"], ["--chekpoint-freq", "did you mean --checkpoint-freq?"]),
+        (["evaluate", "x", "--episode=3"], ["--episode=3", "did you mean --episodes?"]),
+        (["report", "x", "--nothing-like-it"], ["unrecognized arguments: --nothing-like-it (see: rllib report"]),
         (["train", "-f", "pong_stpn.yaml"], ["no such file", "rllib example run pong_stpn"]),
         (["train", "--run", "ppo", "--env", "CartPole-v1"], ["unknown algorithm 'ppo'", "did you mean PPO"]),
         (["train", "--run", "PPO", "--env", "CartPole"], ["env: 'CartPole'", "CartPole-v1"]),

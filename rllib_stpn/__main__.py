@@ -1,0 +1,8 @@
+"""``python -m rllib_stpn`` is the command ``rllib``."""
+
+import sys
+
+from rllib_stpn.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
