@@ -4,11 +4,12 @@ import difflib
 import functools
 import importlib
 import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments import atari, compatibility, never_read, recorded_data, searches
+from rllib_stpn.experiments import atari, compatibility, never_read, ranges, recorded_data, searches
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.experiments.loading import Experiment, as_number, check_grids, unknown_key
 from rllib_stpn.experiments.old import names as old_names
@@ -48,8 +49,10 @@ _NEVER_NONE = {"lr", "gamma"}
 #: Attributes of an AlgorithmConfig that are no settings.
 _NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
 _MOST_POINTS_TO_BUILD = 64
+#: Settings that hold others whose keys RLlib does not check.
+_HANDED_ON = ("replay_buffer_config", "q_model_config", "policy_model_config")
 #: Settings that hold others, or have a check of their own.
-_BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module")
+_BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module", *_HANDED_ON)
 
 
 def check(experiment: Experiment) -> list[str]:
@@ -235,6 +238,9 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
             return _check_model(f"{where}.model", value, new_stack)
         if key == "evaluation_config":
             return _checked(f"{where}.evaluation_config", value, defaults, new_stack)
+        if key in _HANDED_ON:
+            ranges.check_block(f"{where}.{key}", value, known[key])
+            return value
         return {
             each: _checked(f"{where}.{key}.{each}", below, defaults, new_stack) if isinstance(below, dict) else below
             for each, below in value.items()
@@ -277,10 +283,13 @@ def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
         raise _wrong(where, value, kind, auto=key in _AUTO)
     if kind in (int, float):
         if isinstance(value, list):  # A schedule; RLlib checks the rest.
-            return [[as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)] for pair in value]
+            pairs = [[as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)] for pair in value]
+            ranges.check_schedule(where, key, pairs)
+            return pairs
         number = as_number(value)
-        if number is None or (kind is int and number != int(number)):
+        if number is None or (kind is int and not (math.isfinite(number) and number == int(number))):
             raise _wrong(where, value, kind, auto=key in _AUTO)
+        ranges.check_number(where, key, number)
         if kind is int:
             number = int(number)
             least = 1 if key in _AT_LEAST_ONE else 0
@@ -315,6 +324,9 @@ def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError
 
 
 def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mapping[str, Any]:
+    named = model.get("custom_model")
+    if named is not None and not isinstance(named, (str, dict)):
+        raise UsageError(f"{where}: custom_model: got {named!r}, allowed is the name of a layer")
     refused = [key for key in model if new_stack and key in old_names.MODEL_REFUSED and model[key]]
     if refused:
         raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
