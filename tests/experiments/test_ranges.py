@@ -49,7 +49,7 @@ def test_what_makes_no_sense_is_refused(tmp_path, setting, message):
 
 @pytest.mark.parametrize(
     "setting",
-    ["vf_clip_param: .inf", "lr: 0", "gamma: 0", "gamma: 1", "entropy_coeff: 0", "grad_clip: null", "lr: [[0, 1e-3], [9, 0]]"],
+    ["vf_clip_param: .inf", "lr: 0", "gamma: 0", "gamma: 1", "grad_clip: null", "lr: [[0, 1e-3], [9, 0]]"],
 )
 def test_the_ends_of_the_ranges_are_taken(tmp_path, setting):
     checked(tmp_path, f"{{{setting}}}")
