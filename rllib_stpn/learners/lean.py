@@ -28,6 +28,7 @@ from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator, MiniBatchDu
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import torch_on_threads
+from rllib_stpn.kernels.memory import memory_left_unfilled
 from rllib_stpn.learners.adapted import KeepsWhatItAdapts
 from rllib_stpn.learners.minibatches import Minibatches
 
@@ -119,7 +120,7 @@ class LeanLearner(KeepsWhatItAdapts, TorchLearner):
                 module.train()
         if not isinstance(batch, Minibatches):
             return self._gradient_step(batch, last=True)
-        with torch_on_threads(self._threads(batch.minibatch_steps)):
+        with torch_on_threads(self._threads(batch.minibatch_steps)), memory_left_unfilled():
             for minibatch, last in batch.cut():
                 result = self._gradient_step(minibatch, last)
         return result

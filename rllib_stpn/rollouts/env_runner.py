@@ -34,6 +34,7 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import torch_on_one_thread
+from rllib_stpn.kernels.memory import memory_left_unfilled
 from rllib_stpn.models import encoders
 from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, to_arrays
 from rllib_stpn.rollouts.advantages import generalized_advantages
@@ -126,7 +127,8 @@ class BatchedEnvRunner(KeepsEpisodes):
 
     @torch.no_grad()
     def _sample(self, **arguments: Any) -> list[Fragment]:
-        with contextlib.nullcontext() if self._convolves else torch_on_one_thread():
+        threads = contextlib.nullcontext() if self._convolves else torch_on_one_thread()
+        with threads, memory_left_unfilled():
             return self._collect(**arguments)
 
     def _collect(
@@ -148,7 +150,7 @@ class BatchedEnvRunner(KeepsEpisodes):
 
         planned = math.ceil(num_timesteps / self.num_envs) if num_timesteps is not None else None
         spacing = self._sequence_spacing(planned)
-        recorder = Recorder(self.num_envs, planned or _STEPS_OF_EPISODES)
+        recorder = Recorder(planned or _STEPS_OF_EPISODES)
         self._initial_state = None
         self._inference_seconds: list[float] = []
         steps = episodes = t = 0
@@ -161,7 +163,7 @@ class BatchedEnvRunner(KeepsEpisodes):
             outcome = self._step(t, recorder, explore, random_actions)
             if outcome is None:  # the environment failed and was made again: what it did before is of no use
                 self._reset_envs_and_episodes(explore)
-                recorder = Recorder(self.num_envs, planned or _STEPS_OF_EPISODES)
+                recorder = Recorder(planned or _STEPS_OF_EPISODES)
                 steps, episodes, t = 0, 0, 0
                 continue
             valid, done = outcome

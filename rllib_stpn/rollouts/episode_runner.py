@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +59,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._survived: list[str] = []  # since somebody asked
         self._restarts = 0
         self._failures_in_a_row = 0  # without a sample in between
+        self._step_seconds: list[float] = []  # of the environments' steps, in this sample
         self._largest = 0.0, "no environment"  # absolute value in an observation, and whose
         raise_if_failed(kwargs.get("spaces"))  # what a remote runner's constructor raised
         try:
@@ -131,15 +134,15 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def _try_env_step(self, actions):
         try:
-            with self.metrics.log_time(ENV_STEP_TIMER):
-                results = self.env.step(actions)
+            begun = time.perf_counter()
+            results = self.env.step(actions)
+            self._step_seconds.append(time.perf_counter() - begun)
             if what := batch_misfit(self.env, results[0]):
                 raise RolloutError(f"the environments of env runner {self._number} returned observations {what}")
         except Exception as error:
             self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
             self._environment_failed(error, "at a step of its episode")
             return ENV_STEP_FAILURE
-        self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=1)
         observations, rewards, *ends = results
         self._check_raw(observations)
         return (observations, self._checked_rewards(rewards), *ends)
@@ -249,6 +252,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         while self._failure is None:
             try:
                 samples = super().sample(**arguments)
+                self._log_steps()
             except Exception as error:
                 told = as_error(error, self._number)
                 if not self._number:
@@ -260,6 +264,13 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         # Counted, so that the driver does not ask again, and looks at it.
         self._increase_sampled_metrics(arguments.get("num_timesteps") or self.config.total_train_batch_size, 0)
         return [self._failure]
+
+    def _log_steps(self) -> None:
+        """What RLlib logs at each step, once for all: at each step it would take longer than a small environment."""
+        if self._step_seconds:
+            self.metrics.log_value(ENV_STEP_TIMER, statistics.fmean(self._step_seconds), reduce="ema")
+            self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=len(self._step_seconds))
+            self._step_seconds.clear()
 
     def _fail_or_go_on(self, told: RolloutError | UsageError) -> None:
         config = self.config

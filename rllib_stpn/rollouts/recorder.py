@@ -11,17 +11,16 @@ from rllib_stpn.rollouts.acting import map_leaves
 
 
 class Recorder:
-    """Arrays ``[B, T, ...]`` filled step by step, and the recurrent states with which sequences begin.
+    """Arrays filled step by step, and the recurrent states with which sequences begin.
 
-    All is copied, since an environment may write its next step into the same arrays.
+    All is copied, since an environment may write its next step into the same arrays. In memory time comes first, so
+    that a step is written in one piece.
 
     Args:
-        num_envs: B.
         steps: How many steps are expected; more make the arrays grow.
     """
 
-    def __init__(self, num_envs: int, steps: int) -> None:
-        self._num_envs = num_envs
+    def __init__(self, steps: int) -> None:
         self._capacity = steps
         self._columns: dict[str, Any] = {}
         self._states: list[Any] = []
@@ -34,17 +33,20 @@ class Recorder:
             if name not in self._columns:
                 self._columns[name] = map_leaves(self._allocate, value)
             if isinstance(value, np.ndarray):
-                self._columns[name][:, t] = value
+                self._columns[name][t] = value
             else:
-                tree.map_structure(lambda array, v: array.__setitem__((slice(None), t), v), self._columns[name], value)
+                tree.map_structure(lambda array, part: array.__setitem__(t, part), self._columns[name], value)
 
     def begin_sequence(self, state: Any) -> None:
         """Keeps the state ``[B, ...]``, tensors, in front of the step that comes."""
         self._states.append(tree.map_structure(lambda leaf: leaf.detach().cpu().numpy().copy(), state))
 
     def columns(self, steps: int) -> dict[str, Any]:
-        """The first steps of each column, ``[B, steps, ...]``."""
-        return {name: map_leaves(lambda array: array[:, :steps], column) for name, column in self._columns.items()}
+        """The first steps of each column, ``[B, steps, ...]``, as views with time first in memory."""
+        return {
+            name: map_leaves(lambda array: array[:steps].swapaxes(0, 1), column)
+            for name, column in self._columns.items()
+        }
 
     @property
     def sequences(self) -> int:
@@ -59,14 +61,14 @@ class Recorder:
 
     def _allocate(self, value: Any) -> np.ndarray:
         value = np.asarray(value)
-        return np.empty((self._num_envs, self._capacity, *value.shape[1:]), dtype=value.dtype)
+        return np.empty((self._capacity, *value.shape), dtype=value.dtype)
 
     def _grow(self) -> None:
         self._capacity += max(8, self._capacity // 4)
 
         def grown(array: np.ndarray) -> np.ndarray:
-            larger = np.empty((self._num_envs, self._capacity, *array.shape[2:]), dtype=array.dtype)
-            larger[:, : array.shape[1]] = array
+            larger = np.empty((self._capacity, *array.shape[1:]), dtype=array.dtype)
+            larger[: len(array)] = array
             return larger
 
         self._columns = {name: map_leaves(grown, column) for name, column in self._columns.items()}
