@@ -24,8 +24,9 @@ from rllib_stpn.agents.environments import make_env
 from rllib_stpn.energy.spent import acting_layers, energies_of
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import LayerEncoder, encoders
-from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, largest, to_arrays
+from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, to_arrays
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
+from rllib_stpn.rollouts.values import largest
 
 State = dict[str, Any]
 

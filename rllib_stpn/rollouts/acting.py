@@ -5,7 +5,6 @@ The batched env runner and a loaded agent act through these functions.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,26 +65,6 @@ def action_distribution(module: Any, outputs: dict[str, Any], explore: bool) -> 
     if explore:
         return lean_distribution(module.get_exploration_action_dist_cls())(inputs)
     return module.get_inference_action_dist_cls().from_logits(inputs).to_deterministic()
-
-
-def largest(values: Any) -> tuple[int, float, Any]:
-    """The largest absolute value among the floats of ``[B, ...]``; NaN counts as infinite.
-
-    Returns:
-        Its row, the value, and that row of the array it is in.
-    """
-    row, size, found = 0, 0.0, None
-    for leaf in (values,) if isinstance(values, np.ndarray) else tree.flatten(values):
-        leaf = np.asarray(leaf)
-        if leaf.dtype.kind != "f" or not leaf.size:
-            continue
-        high, low = float(leaf.max()), float(leaf.min())  # both NaN if any is
-        of_leaf = max(high, -low) if high == high else math.inf
-        if of_leaf > size:
-            rows = np.abs(leaf.reshape(len(leaf), -1)).max(axis=1)
-            row = int(np.argmax(np.where(np.isnan(rows), math.inf, rows)))
-            size, found = of_leaf, leaf[row]
-    return row, size, found
 
 
 def map_leaves(function: Callable, value: Any, *others: Any) -> Any:

@@ -23,10 +23,10 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 
 from rllib_stpn.errors import NonFiniteError, NonFiniteObservationError, RolloutError, UsageError
-from rllib_stpn.rollouts.acting import largest
 from rllib_stpn.rollouts.copies import OwnArrays
-from rllib_stpn.rollouts.failure import Failure, as_error, leave, raise_if_failed
-from rllib_stpn.rollouts.vector import batch_misfit, failed, is_number, make_vector_env, unfit_observation
+from rllib_stpn.rollouts.failure import Failure, as_error, leave, name_of, raise_if_failed, rollout_error
+from rllib_stpn.rollouts.values import batch_misfit, is_number, largest
+from rllib_stpn.rollouts.vector import make_vector_env, unfit_observation
 
 SURVIVED = "num_failures_survived"
 """The metric, among those of env runners, that counts what RLlib's fault settings let a run survive."""
@@ -153,7 +153,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             raise error
         told = error
         if not isinstance(error, RolloutError):
-            told = unfit_observation(self.env) or failed(error, self._number, None, when)
+            told = unfit_observation(self.env) or rollout_error(error, f"{name_of(None, self._number)}, {when}")
             told.__cause__ = error
         if not self.config.restart_failed_sub_environments:
             raise told
@@ -243,7 +243,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             )
 
     def _which(self, index: int) -> str:
-        return f"environment {index} of env runner {self._number}"
+        return name_of(index, self._number)
 
     # --- failures -----------------------------------------------------------------------------------------------
 

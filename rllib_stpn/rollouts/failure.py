@@ -13,14 +13,29 @@ from typing import Any, NoReturn
 from rllib_stpn.errors import RemoteTraceback, RolloutError, UsageError, in_words, place_of
 
 
-def as_error(error: Exception, worker_index: int) -> RolloutError | UsageError:
-    """The error that tells the user of another one, raised in an env runner: itself, if it does so already."""
-    if isinstance(error, RolloutError | UsageError):
-        return error
+def name_of(index: int | None, worker_index: int) -> str:
+    """What an error calls an environment of an env runner; without an index, one of them."""
+    return f"{'an environment' if index is None else f'environment {index}'} of env runner {worker_index}"
+
+
+def rollout_error(error: BaseException, where: str) -> RolloutError:
+    """The error that tells the user of another one.
+
+    Args:
+        error: What was raised; it becomes the cause.
+        where: In words, such as which environment at which step.
+    """
     place = place_of(error)
-    told = RolloutError(f"{in_words(error)} (env runner {worker_index}{f'; {place}' if place else ''})")
+    told = RolloutError(f"{in_words(error)} ({where}{f'; {place}' if place else ''})")
     told.__cause__ = error
     return told
+
+
+def as_error(error: Exception, worker_index: int) -> RolloutError | UsageError:
+    """An error raised anywhere in an env runner, as one that the user can read."""
+    if isinstance(error, RolloutError | UsageError):
+        return error
+    return rollout_error(error, f"env runner {worker_index}")
 
 
 class Failure:
