@@ -51,7 +51,7 @@ def load(checkpoint: Any) -> Agent:
             ``ray.tune.Checkpoint``.
 
     Raises:
-        UsageError: Nothing there that could be loaded; the message says what was found.
+        UsageError: There is no checkpoint that can be loaded; the message says what was found.
     """
     path = find_checkpoint(checkpoint)
     return Agent(read_checkpoint(path, lambda config: make_env(config.env, config.env_config, num_envs=1)))
@@ -202,9 +202,9 @@ class Agent:
     # --- RLlib's episode objects --------------------------------------------------------------------------------
 
     def _step_by_episode(self, observations, state, first, explore, rewards):
-        """One step as RLlib's ``SingleAgentEnvRunner`` takes it; for connectors that look at past steps.
+        """One step as RLlib's ``SingleAgentEnvRunner`` takes it, for connectors that look at past steps.
 
-        The state holds each environment's episode so far, which is prolonged in place.
+        The state holds each environment's episode so far; a step is added to it in place.
         """
         state = self.initial_state(len(first)) if state is None else state
         if len(state.get("episodes", [])) != len(first):

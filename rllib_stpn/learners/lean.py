@@ -1,4 +1,4 @@
-"""RLlib's update of a ``TorchLearner`` with little beside torch's own arithmetic."""
+"""RLlib's update of a ``TorchLearner``, with little work beside torch's arithmetic."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 # thread that does not run.
 WORTH_MORE_THREADS = 100_000_000
 
-# What an update does here in one piece. A class of the user's own that has one of these gets RLlib's update.
+# The lean update does not call these. A user's class that overrides one of them gets RLlib's update.
 _REPLACED = (
     "compute_losses",
     "compute_loss_for_module",

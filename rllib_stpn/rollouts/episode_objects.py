@@ -74,9 +74,7 @@ class KeepsEpisodes(EpisodeEnvRunner):
             self._begin_episode(index, observations, infos)
 
     def _begin_episode(self, index: int, observations: Any, infos: Any) -> None:
-        self._ongoing_episodes[index].add_env_reset(
-            observation=_row(observations, index), infos=info_of(infos, index)
-        )
+        self._ongoing_episodes[index].add_env_reset(observation=_row(observations, index), infos=info_of(infos, index))
         self._make_on_episode_callback("on_episode_start", index, self._ongoing_episodes)
 
     def _new_episode(self, env_index, episodes=None):

@@ -19,7 +19,7 @@ def is_number(reward: Any) -> bool:
 
 
 def misfit(space: gym.Space, observation: Any) -> str | None:
-    """How an observation's structure, shape or type differs from its space's; None where an array of it can hold it."""
+    """How an observation differs from its space in structure, shape or type, in words; None where it fits."""
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(observation, dict) or set(observation) != set(space):
             given = sorted(map(str, observation)) if isinstance(observation, dict) else type(observation).__name__

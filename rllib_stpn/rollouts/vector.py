@@ -1,4 +1,4 @@
-"""The vector environment of an env runner: each of its environments is told which it is, and tells where it fails."""
+"""The vector environment of an env runner: each environment gets its own context, and its errors say where."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ID = "rllib-single-agent-env-v0"  # what RLlib calls an environment that a crea
 
 
 def context_of(config: Any, env_config: dict[str, Any], worker_index: int, index: int, num_workers: int) -> EnvContext:
-    """What RLlib hands to the creator, or class, of a runner's environment ``index``.
+    """The ``EnvContext`` for the creator, or class, of a runner's environment ``index``.
 
-    Where env runners were folded into one process (``config._folded_env_runners`` of them), it is what the environment
-    would have been given by its own env runner: no two have the same ``worker_index`` and ``vector_index``.
+    Where env runners were folded into one process (``config._folded_env_runners`` of them), it has the
+    ``worker_index`` and ``vector_index`` that the environment would have had in its own env runner.
     """
     folded = 0 if config.in_evaluation else getattr(config, "_folded_env_runners", 0)
     if folded and worker_index == 0:
@@ -137,7 +137,7 @@ class _Watched(gym.Wrapper):
         return result
 
     def _check_shape(self) -> None:
-        """Vector environments say so, too, but not of which environment."""
+        """Vector environments check this, too, but do not say which environment it was."""
         fits = self._shape is None or getattr(self.observation, "shape", None) == self._shape
         if not fits and (what := misfit(self.observation_space, self.observation)):
             raise self.unfit(f"an observation {what}")
