@@ -119,6 +119,7 @@ def contenders(envs: int, steps: int, slow: bool) -> dict:
 
 def timed(contender, iterations: int) -> float:
     """Seconds per iteration."""
+    torch.use_deterministic_algorithms(isinstance(contender, Ours))  # slower; RLlib asks for it where a seed is set
     begun = time.perf_counter()
     for _ in range(iterations):
         contender.iterate()

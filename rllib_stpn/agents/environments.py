@@ -1,4 +1,4 @@
-"""The environment of an algorithm's config, made again without an env runner."""
+"""Makes the environment of an algorithm's config, without an env runner."""
 
 from __future__ import annotations
 

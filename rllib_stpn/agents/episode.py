@@ -1,4 +1,4 @@
-"""What came of one episode."""
+"""The result of one episode."""
 
 import dataclasses
 from typing import Any

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rllib_stpn.agents.video import Recorder
 
 _WIDTH = 8
-"""Rows of each call of the module. Matrix products round differently with another number of rows, so this one is kept,
-and what happens in an episode does not depend on how many others run beside it."""
+"""Rows of each call of the module. Matrix products round differently for different numbers of rows. With one
+fixed number, an episode does not depend on how many others run beside it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Evaluation:
 
 
 class Watch(Protocol):
-    """What is told of episodes while they run."""
+    """Methods that are called while episodes run."""
 
     def stepped(self, steps: int) -> None:
-        """So many steps were taken."""
+        """After each step of all environments: how many environments took one."""
 
     def ended(self, episode: Episode) -> None:
-        """An episode is over."""
+        """After the last step of an episode."""
 
 
 def evaluate(
@@ -79,7 +79,7 @@ def evaluate(
         The episodes' returns, lengths and energies.
 
     Raises:
-        UsageError: A number that cannot be; a checkpoint or an environment that cannot be used.
+        UsageError: A number out of its range; a checkpoint or an environment that cannot be used.
     """
     for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:

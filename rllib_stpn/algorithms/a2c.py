@@ -1,4 +1,4 @@
-"""Advantage actor-critic (A2C; Mnih et al. 2016) on RLlib's new API stack, which has none since Ray 2.8.
+"""Advantage actor-critic (A2C; Mnih et al. 2016) on RLlib's new API stack. RLlib dropped its own in Ray 2.8.
 
 One batch, one gradient step: sampling, the batch and the synchronisation of weights are those of RLlib's PPO; the
 loss and its settings are A2C's.
@@ -14,6 +14,7 @@ from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate, GeneralAdvantageEstimation
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.distribution.torch.torch_distribution import TorchCategorical
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -132,7 +133,7 @@ class A2CConfig(AlgorithmConfig):
         return self
 
     def env_runners(self, *, env_runner_cls: type | None = NotProvided, **kwargs) -> A2CConfig:
-        """Sets the sampling as in RLlib; an ``env_runner_cls`` that is not batched brings RLlib's own connectors."""
+        """Sets the sampling as in RLlib; an ``env_runner_cls`` that is not batched switches to RLlib's connectors."""
         super().env_runners(env_runner_cls=env_runner_cls, **kwargs)
         if not self.samples_batched and self._learner_connector is fragments_to_batch:
             self.learners(add_default_connectors_to_learner_pipeline=True, learner_connector=None)
@@ -149,7 +150,7 @@ class A2CConfig(AlgorithmConfig):
         return self.env_runner_cls is not None and issubclass(self.env_runner_cls, BatchedEnvRunner)
 
     def build_module_to_env_connector(self, *args, **kwargs):
-        """RLlib's pipeline; its own env runners then keep no recurrent states that training does not ask for."""
+        """RLlib's pipeline; with RLlib's own env runners, :class:`ThinStates` comes last."""
         pipeline = super().build_module_to_env_connector(*args, **kwargs)
         if not self.samples_batched:
             pipeline.append(ThinStates())
@@ -178,7 +179,11 @@ class A2CConfig(AlgorithmConfig):
         return A2CTorchLearner
 
     def validate(self) -> None:
-        """Raises a UsageError for settings that cannot be."""
+        """Checks the settings.
+
+        Raises:
+            UsageError: A setting out of its range, or one that does not go with the others.
+        """
         super().validate()
         if not (self.enable_rl_module_and_learner and self.enable_env_runner_and_connector_v2):
             raise UsageError("A2C: got the old API stack, allowed is the new one")
@@ -278,7 +283,7 @@ class A2CTorchLearner(LeanLearner):
         )
         measured = {POLICY_LOSS_KEY: policy_loss, VF_LOSS_KEY: value_loss, ENTROPY_KEY: entropy}
         if config.policy_concentration_coeff:
-            if distribution_class.__name__ != "TorchCategorical":
+            if not issubclass(distribution_class, TorchCategorical):
                 raise UsageError(
                     f"A2C: policy_concentration_coeff: got actions of {distribution_class.__name__}, allowed are "
                     "discrete ones (TorchCategorical)"
@@ -327,10 +332,10 @@ class A2CTorchLearner(LeanLearner):
 
 
 class TruncationsEnd(ConnectorV2):
-    """Learner connector to which a truncation is as good as a termination: the return ends there."""
+    """Learner connector that treats truncations as terminations: the return ends there, without a bootstrap value."""
 
     def __call__(self, *, batch: dict[str, Any], episodes, **kwargs) -> dict[str, Any]:
-        """Marks the truncated episodes as terminated; ``batch`` stays as it is."""
+        """Marks truncated episodes as terminated; ``batch`` is not changed."""
         for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
             episode.is_terminated = episode.is_terminated or episode.is_truncated
         return batch

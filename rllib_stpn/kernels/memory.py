@@ -1,8 +1,11 @@
 """Memory for kernels: flat arrays that outlive calls, so that each need not take fresh pages from the system."""
 
 import collections
+import contextlib
 import math
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,3 +62,19 @@ class Lease:
 
     def __del__(self) -> None:
         Lease._free.append(self._whole)
+
+
+@contextlib.contextmanager
+def memory_left_unfilled() -> Iterator[None]:
+    """Within, torch does not fill new memory before an operation writes to it; results are the same.
+
+    With a ``seed`` RLlib switches on torch's deterministic algorithms, and torch then fills all new memory with NaN, to
+    show who reads it too early. That took 16 % of the time of an LSTM's update.
+    """
+    settings: Any = torch.utils.deterministic
+    before = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        settings.fill_uninitialized_memory = before

@@ -1,4 +1,4 @@
-"""Learners that do RLlib's updates with less work around torch's arithmetic, and keep what they adapt."""
+"""Learners that take RLlib's gradient steps in less time and save what they adapt."""
 
 from rllib_stpn.learners.adapted import KeepsWhatItAdapts, keeping_what_it_adapts
 from rllib_stpn.learners.lean import LeanLearner

@@ -1,4 +1,4 @@
-"""Learners whose checkpoints hold what they adapt, which RLlib's leave out."""
+"""Learners whose checkpoints hold coefficients that change in training; RLlib leaves these out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _STATE = "adapted"
 
 
 class KeepsWhatItAdapts(Learner):
-    """Puts into a learner's state what it adapts beside weights and optimisers, and takes it back.
+    """Saves and restores what a learner adapts beside weights and optimisers.
 
-    These are numbers for each module: PPO's KL coefficient, the temperature of SAC, when target networks were last
-    updated, and so on. RLlib begins again with those of the config. It stands before a learner of RLlib's in the bases.
+    These are numbers for each module: PPO's KL coefficient, SAC's temperature, when target networks were last updated,
+    and so on. RLlib's own learners start again from the config's. In a list of bases this class comes first.
     """
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class KeepsWhatItAdapts(Learner):
 
 @functools.cache
 def keeping_what_it_adapts(learner_class: type[Learner]) -> type[Learner]:
-    """The learner with :class:`KeepsWhatItAdapts` in front; itself where that is among its bases already."""
+    """A subclass of a learner with :class:`KeepsWhatItAdapts` as first base; the learner itself where it has that."""
     if issubclass(learner_class, KeepsWhatItAdapts):
         return learner_class
     return type(learner_class.__name__, (KeepsWhatItAdapts, learner_class), {"__doc__": learner_class.__doc__})
@@ -63,7 +63,7 @@ def _number(value: Any) -> Any:
 
 
 def _with_number(value: Any, number: Any) -> Any:
-    """The same tensor, of which an optimiser may know, or schedule, now with this number; or the number itself."""
+    """A tensor (an optimiser may hold it) or schedule, set in place to a number; for anything else the number."""
     if isinstance(value, Scheduler):
         if value.use_schedule:  # a fixed value is the config's
             value._curr_value = _with_number(value._curr_value, number)

@@ -1,4 +1,4 @@
-"""RLlib's update of a ``TorchLearner`` with little beside torch's own arithmetic."""
+"""RLlib's update of a ``TorchLearner``, with little work beside torch's arithmetic."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator, MiniBatchDu
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import torch_on_threads
+from rllib_stpn.kernels.memory import memory_left_unfilled
 from rllib_stpn.learners.adapted import KeepsWhatItAdapts
 from rllib_stpn.learners.minibatches import Minibatches
 
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 # thread that does not run.
 WORTH_MORE_THREADS = 100_000_000
 
-# What an update does here in one piece. A class of the user's own that has one of these gets RLlib's update.
+# The lean update does not call these. A user's class that overrides one of them gets RLlib's update.
 _REPLACED = (
     "compute_losses",
     "compute_loss_for_module",
@@ -119,7 +120,7 @@ class LeanLearner(KeepsWhatItAdapts, TorchLearner):
                 module.train()
         if not isinstance(batch, Minibatches):
             return self._gradient_step(batch, last=True)
-        with torch_on_threads(self._threads(batch.minibatch_steps)):
+        with torch_on_threads(self._threads(batch.minibatch_steps)), memory_left_unfilled():
             for minibatch, last in batch.cut():
                 result = self._gradient_step(minibatch, last)
         return result

@@ -37,7 +37,7 @@ from rllib_stpn.rollouts.thin_states import ThinStates
 
 Transform = Callable[[Any], Any]
 
-# What these do for episodes, the runner does for arrays.
+# The batched runner does the work of these on arrays.
 _DONE_BY_THE_RUNNER = (
     AddObservationsFromEpisodesToBatch,
     AddTimeDimToBatchAndZeroPad,

@@ -1,4 +1,4 @@
-"""Copies of what an environment returns, which may write its next step into the same arrays."""
+"""Copies of what an environment returns: it may write its next step into the same arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gymnasium.vector import VectorWrapper
 
 
 def copied(value: Any) -> Any:
-    """The same dicts, lists, tuples and arrays, none of them shared; any other object, which may be of any kind, is."""
+    """A copy of nested dicts, lists, tuples and arrays; objects of other types are shared with the original."""
     if isinstance(value, np.ndarray):
         if value.dtype != object:
             return value.copy()
@@ -25,10 +25,10 @@ def copied(value: Any) -> Any:
 
 
 class OwnArrays(VectorWrapper):
-    """Hands out copies of what the environments return, and a batch of texts as an array, like all other parts.
+    """Returns copies of what the environments return, and batches of texts as arrays.
 
-    RLlib's runner puts the arrays of the vector environment itself into its episodes, which learn from whatever the
-    environment has written into these since, and takes a batch of texts letter by letter.
+    RLlib's runner stores the vector environment's own arrays in its episodes. An environment that reuses its arrays
+    would change steps that are already stored. Also, RLlib would split a batch of texts into letters.
     """
 
     def reset(self, **kwargs: Any) -> Any:
@@ -46,7 +46,7 @@ class OwnArrays(VectorWrapper):
 
 
 def _texts_in_arrays(observations: Any) -> Any:
-    """A batch of texts, which gymnasium has as a tuple, as an array, like all other parts."""
+    """Observations in which batches of texts, tuples in gymnasium, are arrays."""
     if isinstance(observations, dict):
         return {key: _texts_in_arrays(part) for key, part in observations.items()}
     if isinstance(observations, tuple):

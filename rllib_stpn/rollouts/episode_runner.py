@@ -1,10 +1,12 @@
-"""RLlib's own EnvRunner, with environments that know which they are and failures that reach the user."""
+"""RLlib's own EnvRunner, whose environments know their index and whose errors reach the user."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import math
+import statistics
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,33 +24,34 @@ from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 
 from rllib_stpn.errors import NonFiniteError, NonFiniteObservationError, RolloutError, UsageError
 from rllib_stpn.rollouts.copies import OwnArrays
-from rllib_stpn.rollouts.failure import Failure, as_error, leave, raise_if_failed
-from rllib_stpn.rollouts.vector import batch_misfit, failed, is_number, largest, make_vector_env, unfit_observation
+from rllib_stpn.rollouts.failure import Failure, as_error, leave, name_of, raise_if_failed, rollout_error
+from rllib_stpn.rollouts.values import batch_misfit, is_number, largest
+from rllib_stpn.rollouts.vector import make_vector_env, unfit_observation
 
 SURVIVED = "num_failures_survived"
-"""The metric, among those of env runners, that counts what RLlib's fault settings let a run survive."""
+"""Metric of env runners: how many failures a run survived, as RLlib's fault settings allow."""
 _FATAL = (UsageError, NonFiniteError)  # whatever the fault settings say
 
 logger = logging.getLogger("ray.rllib")
 
 
 class EpisodeEnvRunner(SingleAgentEnvRunner):
-    """RLlib's ``SingleAgentEnvRunner``, which hands each environment its own ``EnvContext`` and loses no error.
+    """RLlib's ``SingleAgentEnvRunner`` with an ``EnvContext`` for each environment, and with errors that are told.
 
-    RLlib gives all environments of a runner the same context, so that ``vector_index`` is always 0, and swallows what
-    is raised in a remote runner. Here
+    RLlib gives all environments of a runner the same context, so that ``vector_index`` is always 0, and hides the
+    errors of remote runners. Here
 
-    - what an environment raises, and a value of it that is none, becomes a ``RolloutError`` with the environment and
-      the step; on a remote runner it goes to the driver as data (``Failure``) and is raised there;
-    - with ``restart_failed_sub_environments`` the environments are made anew, up to
+    - an exception in an environment, or a value that does not fit, becomes a ``RolloutError`` that names the
+      environment and the step; a remote runner returns it as data (``Failure``), and the driver raises it;
+    - with ``restart_failed_sub_environments`` the environments are made again, up to
       ``num_consecutive_env_runner_failures_tolerance`` times without a sample in between;
-    - with ``restart_failed_env_runners``, RLlib's default, a remote runner makes its environments anew and samples
+    - with ``restart_failed_env_runners``, RLlib's default, a remote runner makes its environments again and samples
       again, up to ``max_num_env_runner_restarts`` times; a second failure without a sample in between ends the run,
-      which would fail for ever;
-    - with ``ignore_env_runner_failures`` alone a remote runner that fails ends, and RLlib goes on with the others;
-    - an observation or a reward that is not finite, and what the constructor raises, ends the run in any case.
+      since it would fail for ever;
+    - with ``ignore_env_runner_failures`` alone, a remote runner that fails ends, and RLlib goes on with the others;
+    - an observation or reward that is not finite, or an error in the constructor, ends the run in any case.
 
-    What was survived is counted in the metric ``num_failures_survived``.
+    The metric ``num_failures_survived`` counts the failures that the run survived.
     """
 
     def __init__(self, *, config, **kwargs):
@@ -56,6 +59,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._survived: list[str] = []  # since somebody asked
         self._restarts = 0
         self._failures_in_a_row = 0  # without a sample in between
+        self._step_seconds: list[float] = []  # of the environments' steps, in this sample
         self._largest = 0.0, "no environment"  # absolute value in an observation, and whose
         raise_if_failed(kwargs.get("spaces"))  # what a remote runner's constructor raised
         try:
@@ -114,7 +118,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         )
 
     def _presented(self, env: VectorEnv) -> VectorEnv:
-        """The environment as sampling sees it: one dict of infos per environment, arrays that are not written again."""
+        """The environment for RLlib's sampling: a list of infos, one dict an environment, and arrays of its own."""
         return DictInfoToList(OwnArrays(env))
 
     def _try_env_reset(self, *, seed=None, options=None):
@@ -130,26 +134,26 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def _try_env_step(self, actions):
         try:
-            with self.metrics.log_time(ENV_STEP_TIMER):
-                results = self.env.step(actions)
+            begun = time.perf_counter()
+            results = self.env.step(actions)
+            self._step_seconds.append(time.perf_counter() - begun)
             if what := batch_misfit(self.env, results[0]):
                 raise RolloutError(f"the environments of env runner {self._number} returned observations {what}")
         except Exception as error:
             self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
             self._environment_failed(error, "at a step of its episode")
             return ENV_STEP_FAILURE
-        self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=1)
         observations, rewards, *ends = results
         self._check_raw(observations)
         return (observations, self._checked_rewards(rewards), *ends)
 
     def _environment_failed(self, error: Exception, when: str) -> None:
-        """Makes the environments anew, or raises, as the fault settings say."""
+        """Makes the environments again, or raises, as the fault settings say."""
         if isinstance(error, _FATAL):
             raise error
         told = error
         if not isinstance(error, RolloutError):
-            told = unfit_observation(self.env) or failed(error, self._number, None, when)
+            told = unfit_observation(self.env) or rollout_error(error, f"{name_of(None, self._number)}, {when}")
             told.__cause__ = error
         if not self.config.restart_failed_sub_environments:
             raise told
@@ -172,15 +176,15 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._check_observations(observations)
 
     def _step_of(self, index: int, under_way: bool = False) -> int | str:
-        """At which step of its episode an environment is; the one that is being taken counts."""
+        """At which step of its episode an environment is; ``under_way`` counts the step that is being taken."""
         envs = getattr(self.env.unwrapped, "envs", None)
         return getattr(envs[index], "steps", "?") if envs else "?"
 
     def _checked_rewards(self, rewards: Any) -> np.ndarray:
-        """The rewards ``[B]`` as numbers.
+        """The rewards ``[B]`` as an array of numbers.
 
         Raises:
-            RolloutError: One is none, or is not finite.
+            RolloutError: One is no number, or is not finite.
         """
         values = np.asarray(rewards)
 
@@ -214,11 +218,14 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         )
 
     def check_outputs(self, outputs: dict[str, Any], observations: Any) -> None:
-        """Raises for outputs of the module that are NaN or infinite; the lowest infinity masks an action, maybe.
+        """Checks the outputs of the module; minus infinity is allowed, since it may mask an action.
 
         Args:
             outputs: The module's, ``[B, ...]``.
             observations: Those it saw, ``[B, ...]``.
+
+        Raises:
+            NonFiniteError: An output is NaN or infinite; the message says whether the weights are.
         """
         for column in (Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS):
             values = outputs.get(column)
@@ -239,15 +246,16 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             )
 
     def _which(self, index: int) -> str:
-        return f"environment {index} of env runner {self._number}"
+        return name_of(index, self._number)
 
     # --- failures -----------------------------------------------------------------------------------------------
 
     def sample(self, **arguments):
-        """Samples; where that fails on a remote runner, the failure is what is returned."""
+        """Samples; a remote runner that fails returns its ``Failure``."""
         while self._failure is None:
             try:
                 samples = super().sample(**arguments)
+                self._log_steps()
             except Exception as error:
                 told = as_error(error, self._number)
                 if not self._number:
@@ -259,6 +267,13 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         # Counted, so that the driver does not ask again, and looks at it.
         self._increase_sampled_metrics(arguments.get("num_timesteps") or self.config.total_train_batch_size, 0)
         return [self._failure]
+
+    def _log_steps(self) -> None:
+        """Logs once a sample what RLlib logs at each step, which takes longer than the step of a small environment."""
+        if self._step_seconds:
+            self.metrics.log_value(ENV_STEP_TIMER, statistics.fmean(self._step_seconds), reduce="ema")
+            self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=len(self._step_seconds))
+            self._step_seconds.clear()
 
     def _fail_or_go_on(self, told: RolloutError | UsageError) -> None:
         config = self.config
@@ -288,7 +303,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self.metrics.log_value(SURVIVED, 1, reduce="lifetime_sum")
 
     def take_survived(self) -> list[str]:
-        """What was survived since this was last asked for."""
+        """The failures survived since the last call, in words."""
         survived, self._survived = self._survived, []
         return survived
 

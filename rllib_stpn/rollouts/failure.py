@@ -1,8 +1,8 @@
-"""What a remote env runner returns where it failed: the error, as data.
+"""Errors of env runners in words, and as data that a remote runner can return.
 
-RLlib restarts a remote runner that raises, again and again, and logs what was raised on the runner's machine alone. So
-nothing is raised there: a ``Failure`` stands where the episodes, or the spaces, should be, and raises its error once it
-has reached another process, as soon as anything is done with it.
+RLlib restarts a remote runner that raises, again and again, and logs the error on the runner's machine only. So a
+remote runner raises nothing: it returns a ``Failure`` in place of the episodes or the spaces. In another process, the
+first use of that ``Failure`` raises its error.
 """
 
 from __future__ import annotations
@@ -13,23 +13,38 @@ from typing import Any, NoReturn
 from rllib_stpn.errors import RemoteTraceback, RolloutError, UsageError, in_words, place_of
 
 
-def as_error(error: Exception, worker_index: int) -> RolloutError | UsageError:
-    """The error that tells the user of another one, raised in an env runner: itself, if it does so already."""
-    if isinstance(error, RolloutError | UsageError):
-        return error
+def name_of(index: int | None, worker_index: int) -> str:
+    """What an error calls an environment of an env runner; without an index, one of them."""
+    return f"{'an environment' if index is None else f'environment {index}'} of env runner {worker_index}"
+
+
+def rollout_error(error: BaseException, where: str) -> RolloutError:
+    """The error that tells the user of another one.
+
+    Args:
+        error: What was raised; it becomes the cause.
+        where: In words, such as which environment at which step.
+    """
     place = place_of(error)
-    told = RolloutError(f"{in_words(error)} (env runner {worker_index}{f'; {place}' if place else ''})")
+    told = RolloutError(f"{in_words(error)} ({where}{f'; {place}' if place else ''})")
     told.__cause__ = error
     return told
 
 
-class Failure:
-    """Stands for what an env runner could not return.
+def as_error(error: Exception, worker_index: int) -> RolloutError | UsageError:
+    """An error raised anywhere in an env runner, as one that the user can read."""
+    if isinstance(error, RolloutError | UsageError):
+        return error
+    return rollout_error(error, f"env runner {worker_index}")
 
-    In the runner's own process it counts as a number of steps that nothing can be added to.
+
+class Failure:
+    """Returned in place of what an env runner could not give.
+
+    In the runner's own process, where RLlib adds up steps, it absorbs the sum: a number plus a failure is the failure.
 
     Args:
-        error: Why. Its class takes one text.
+        error: What is to be raised. Its class takes one text.
         text: Its traceback, where it was raised in another process; else that of ``error``.
     """
 
@@ -68,7 +83,7 @@ class _ArrivedFailure(Failure):
 
 
 def leave(text: str) -> None:
-    """Leaves with Ray why this process, that of a runner, is about to end."""
+    """Stores with Ray why this actor is about to end, for :func:`left_by`."""
     import ray
     from ray.experimental.internal_kv import _internal_kv_put
 
@@ -76,7 +91,7 @@ def leave(text: str) -> None:
 
 
 def left_by(actor: Any) -> str | None:
-    """What a remote runner left."""
+    """Why a remote runner ended, as it stored it with :func:`leave`; None where it stored nothing."""
     from ray.experimental.internal_kv import _internal_kv_get
 
     text = _internal_kv_get(_key(actor._actor_id.hex()))

@@ -1,4 +1,4 @@
-"""What RLlib's old stack did to observations before a model saw them, as connectors of the new one."""
+"""Connectors that prepare observations as RLlib's old stack did before a model saw them."""
 
 import functools
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class ScalePixels(Preprocessor):
 
 
 class AsFloats(Preprocessor):
-    """Whole numbers to float32: RLlib's ``MeanStdFilter`` keeps the kind, and cuts off what is behind the point."""
+    """Whole numbers to float32. RLlib's ``MeanStdFilter`` keeps the type, and would round its results down."""
 
     def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> gym.Space:
         """The same Box of float32."""
@@ -45,7 +45,7 @@ class AsFloats(Preprocessor):
 
 
 def connectors(prepared: bool, layer: bool, filtered: bool) -> Callable[..., list[Any]]:
-    """What RLlib calls for a list of env-to-module connectors.
+    """An ``env_to_module_connector``: the function that RLlib calls for a list of connectors.
 
     Args:
         prepared: Whether observations are brought into a form that the model takes: images stay images, numbers become

@@ -1,6 +1,6 @@
-"""RLlib's connectors between environment and module, for every space that a model takes and with right statistics.
+"""Connectors between environment and module, in place of RLlib's: for more spaces, and with correct statistics.
 
-They run on RLlib's episode objects and, by ``batched``, on whole arrays.
+They run on RLlib's episode objects and, with their method ``batched``, on whole arrays.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Preprocessor(SingleAgentObservationPreprocessor):
     """
 
     def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
-        """Says only that the connector is there."""
+        """A state without content, so that RLlib finds the connector in its place."""
         return {"learns": False}
 
     def merge_states(self, states: list[dict[str, Any]]) -> dict[str, Any]:
-        """There is nothing to merge."""
+        """The first state: there is nothing to merge."""
         return states[0]
 
 
@@ -97,7 +97,7 @@ class MeanStdFilter(RLlibMeanStdFilter):
         return batch
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Takes statistics over; what they count as new is not, since whoever sends them has it counted."""
+        """Takes over statistics; none of them count as new, since their sender has counted them already."""
         super().set_state(state)
         for filter_ in self._filters.values():
             for stats in tree.flatten(filter_.running_stats):
@@ -195,9 +195,9 @@ def actions_for_env(connector: NormalizeAndClipActions) -> Any:
 
 
 def module_to_env(normalize: bool, clip: bool, thin: bool) -> Callable[..., list[Any]]:
-    """What RLlib calls for the connectors of a single agent, with ours in the place of its ``NormalizeAndClipActions``.
+    """A ``module_to_env_connector`` for one agent: RLlib's connectors, with ``ActionsForEnv`` for normalizing actions.
 
-    Goes with ``add_default_connectors_to_module_to_env_pipeline=False``: RLlib puts its own behind the user's.
+    Use it with ``add_default_connectors_to_module_to_env_pipeline=False``; RLlib would add its own behind these.
 
     Args:
         normalize: The config's ``normalize_actions``.

@@ -1,7 +1,6 @@
-"""Recurrent states in RLlib's own episodes: those that training asks for, and no others.
+"""Recurrent states in RLlib's own episodes: only those that training reads are kept.
 
-RLlib's env runners keep the state after every step; its learners read one in ``max_seq_len``. For STPN on Pong that is
-680 KB a step.
+RLlib's env runners keep the state after every step, 680 KB for STPN on Pong. Its learners read one in ``max_seq_len``.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ def thin_states(env=None, spaces=None) -> ThinStates:
 
 
 class ThinStates(ConnectorV2):
-    """Lets the episodes of RLlib's env runners forget the recurrent states that training does not ask for.
+    """Connector that drops from RLlib's episodes the recurrent states that training does not read.
 
-    Kept are the states at which a learner's sequences begin, one in ``max_seq_len``, and the running one. Training is
-    the same. For any stateful module, single- and multi-agent, with at most one learner: several share episodes out at
-    any step, whose state is then missing (a ``UsageError``).
+    It keeps the states at which a learner's sequences begin, one in ``max_seq_len``, and the current one. Training is
+    the same. It works for any stateful module, single- and multi-agent, with at most one learner: several learners cut
+    episodes at any step, whose state is then missing (a ``UsageError``).
 
     Agents that do not act at every step need it: RLlib takes no state along where a fragment ends while an agent's
     action is still without an answer, and its learner then fails with an ``IndexError``.
@@ -43,7 +42,7 @@ class ThinStates(ConnectorV2):
         self._states: dict[str, InfiniteLookbackBuffer] = {}  # of the running episodes, by id
 
     def __call__(self, *, rl_module, batch: dict[str, Any], episodes, **kwargs) -> dict[str, Any]:
-        """Replaces the buffers of states where RLlib has begun new ones; ``batch`` stays as it is."""
+        """Puts a thinning buffer in place of each new buffer of states; ``batch`` is not changed."""
         running = {}
         for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
             states = episode.extra_model_outputs.get(Columns.STATE_OUT)
@@ -73,7 +72,7 @@ class ThinnedStates(InfiniteLookbackBuffer):
         self.data = states.data
 
     def append(self, item: Any) -> None:
-        """Adds the newest state; the one before it is forgotten unless a sequence begins with it."""
+        """Adds the newest state, and drops the one before it unless a sequence begins with that."""
         if self.data and not self.finalized:
             begins_a_sequence = len(self) % self.spacing == 0
             self.data[-1] = tree.map_structure(_own, self.data[-1]) if begins_a_sequence else None

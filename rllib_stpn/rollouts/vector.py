@@ -1,30 +1,29 @@
-"""The vector environment of an env runner: each of its environments is told which it is, and tells where it fails."""
+"""The vector environment of an env runner: each environment gets its own context, and its errors say where."""
 
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
-import tree
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
-from rllib_stpn.errors import RolloutError, UsageError, in_words, place_of
+from rllib_stpn.errors import RolloutError, UsageError
+from rllib_stpn.rollouts.failure import name_of, rollout_error
+from rllib_stpn.rollouts.values import is_number, misfit
 
 _ID = "rllib-single-agent-env-v0"  # what RLlib calls an environment that a creator makes
 
 
 def context_of(config: Any, env_config: dict[str, Any], worker_index: int, index: int, num_workers: int) -> EnvContext:
-    """What RLlib hands to the creator, or class, of a runner's environment ``index``.
+    """The ``EnvContext`` for the creator, or class, of a runner's environment ``index``.
 
-    Where env runners were folded into one process (``config._folded_env_runners`` of them), it is what the environment
-    would have been given by its own env runner: no two have the same ``worker_index`` and ``vector_index``.
+    Where env runners were folded into one process (``config._folded_env_runners`` of them), it has the
+    ``worker_index`` and ``vector_index`` that the environment would have had in its own env runner.
     """
     folded = 0 if config.in_evaluation else getattr(config, "_folded_env_runners", 0)
     if folded and worker_index == 0:
@@ -65,7 +64,7 @@ def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[V
         except UsageError:
             raise
         except Exception as error:
-            raise failed(error, worker_index, None, "as it was made") from error
+            raise rollout_error(error, f"{name_of(None, worker_index)}, as it was made") from error
 
     def one(index: int) -> gym.Env:
         try:
@@ -76,7 +75,7 @@ def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[V
         except UsageError:
             raise
         except Exception as error:
-            raise failed(error, worker_index, index, "as it was made") from error
+            raise rollout_error(error, f"{name_of(index, worker_index)}, as it was made") from error
         return _Watched(env, worker_index, index)
 
     kind = SyncVectorEnv if mode is gym.VectorizeMode.SYNC else AsyncVectorEnv
@@ -96,29 +95,19 @@ def _own_vector_form(config: Any, creator: Any, context: EnvContext, num_envs: i
     return gym.make_vec(spec, num_envs=num_envs, vectorization_mode=mode)
 
 
-def failed(error: BaseException, worker_index: int, index: int | None, when: str) -> RolloutError:
-    """The error for what an environment raised.
-
-    Args:
-        error: What it raised.
-        worker_index: That of its env runner.
-        index: The environment's among those of the runner; None where that cannot be told.
-        when: At which step, in words.
-    """
-    which = "an environment" if index is None else f"environment {index}"
-    where = [f"{which} of env runner {worker_index}, {when}", place_of(error)]
-    return RolloutError(f"{in_words(error)} ({'; '.join(filter(None, where))})")
-
-
 class _Watched(gym.Wrapper):
-    """Says which environment failed, at which step; refuses observations and rewards that are none."""
+    """Says which environment failed and at which step; refuses observations and rewards that do not fit.
+
+    Attributes:
+        steps: How many were taken in this episode.
+        observation: The last one.
+    """
 
     def __init__(self, env: gym.Env, worker_index: int, index: int) -> None:
         super().__init__(env)
-        self.index = index
         self.steps = 0
         self.observation: Any = None
-        self._worker_index = worker_index
+        self._name = name_of(index, worker_index)
         self._shape = env.observation_space.shape if isinstance(env.observation_space, gym.spaces.Box) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -129,7 +118,7 @@ class _Watched(gym.Wrapper):
         except (UsageError, StepFailedRecreateEnvError):
             raise
         except Exception as error:
-            raise failed(error, self._worker_index, self.index, "as it was reset") from error
+            raise rollout_error(error, f"{self._name}, as it was reset") from error
         self._check_shape()
         return result
 
@@ -141,14 +130,14 @@ class _Watched(gym.Wrapper):
         except (UsageError, StepFailedRecreateEnvError):
             raise
         except Exception as error:
-            raise failed(error, self._worker_index, self.index, f"at step {self.steps} of its episode") from error
+            raise rollout_error(error, f"{self._name}, at step {self.steps} of its episode") from error
         self._check_shape()
         if not isinstance(reward, float) and not is_number(reward):
             raise self.unfit(f"the reward {reward!r}, which is no number")
         return result
 
     def _check_shape(self) -> None:
-        """Vector environments say so, too, but not of which environment."""
+        """Vector environments check this, too, but do not say which environment it was."""
         fits = self._shape is None or getattr(self.observation, "shape", None) == self._shape
         if not fits and (what := misfit(self.observation_space, self.observation)):
             raise self.unfit(f"an observation {what}")
@@ -157,16 +146,9 @@ class _Watched(gym.Wrapper):
         """The error for a value that it returned."""
         source = type(self.env.unwrapped)
         return RolloutError(
-            f"environment {self.index} of env runner {self._worker_index} returned {what}, at step {self.steps} of its "
-            f"episode ({source.__module__}.{source.__qualname__})"
+            f"{self._name} returned {what}, at step {self.steps} of its episode "
+            f"({source.__module__}.{source.__qualname__})"
         )
-
-
-def is_number(reward: Any) -> bool:
-    """Whether a reward is a number, of Python, numpy or torch."""
-    if isinstance(reward, np.ndarray | np.generic):
-        return reward.size == 1 and reward.dtype.kind in "fiub"
-    return hasattr(reward, "__float__")
 
 
 def unfit_observation(env: VectorEnv) -> RolloutError | None:
@@ -175,61 +157,3 @@ def unfit_observation(env: VectorEnv) -> RolloutError | None:
         if isinstance(each, _Watched) and (what := misfit(each.observation_space, each.observation)):
             return each.unfit(f"an observation {what}")
     return None
-
-
-def misfit(space: gym.Space, observation: Any) -> str | None:
-    """How an observation's structure, shape or type differs from its space's; None where an array of it can hold it."""
-    if isinstance(space, gym.spaces.Dict):
-        if not isinstance(observation, dict) or set(observation) != set(space):
-            given = sorted(map(str, observation)) if isinstance(observation, dict) else type(observation).__name__
-            return f"of {given}, where its space has {sorted(map(str, space))}"
-        parts = [(f"[{key!r}]", space[key], observation[key]) for key in space]
-    elif isinstance(space, gym.spaces.Tuple):
-        if not isinstance(observation, (tuple, list)) or len(observation) != len(space):
-            return f"of {type(observation).__name__}, where its space has a tuple of {len(space)}"
-        parts = [(f"[{i}]", each, value) for i, (each, value) in enumerate(zip(space, observation, strict=True))]
-    elif space.shape is None or space.dtype is None:
-        return None if space.contains(observation) else f"{observation!r} that is not in {space}"
-    else:
-        try:
-            array = np.asarray(observation)
-        except ValueError:
-            return f"of {type(observation).__name__} that is no array, where its space has the shape {space.shape}"
-        if array.shape != space.shape:
-            return f"of the shape {array.shape}, where its space has {space.shape}"
-        if not np.can_cast(array.dtype, space.dtype, casting="same_kind"):
-            return f"of the type {array.dtype}, where its space has {space.dtype}"
-        return None
-    for name, each, value in parts:
-        if below := misfit(each, value):
-            return f"{name} {below}"
-    return None
-
-
-def batch_misfit(env: VectorEnv, observations: Any) -> str | None:
-    """How a batch of observations differs in shape from the environment's spaces; None where it does not."""
-    spaces = env.observation_space
-    if isinstance(spaces, gym.spaces.Box):
-        shape = getattr(observations, "shape", None)
-        return None if shape == spaces.shape else f"of the shape {shape}, where its space has {spaces.shape}"
-    return None
-
-
-def largest(values: Any) -> tuple[int, float, Any]:
-    """The largest absolute value among the floats of ``[B, ...]``; NaN counts as infinite.
-
-    Returns:
-        Its row, the value, and that row of the leaf it is in.
-    """
-    row, size, found = 0, 0.0, None
-    for leaf in (values,) if isinstance(values, np.ndarray) else tree.flatten(values):
-        leaf = np.asarray(leaf)
-        if leaf.dtype.kind != "f" or not leaf.size:
-            continue
-        high, low = float(leaf.max()), float(leaf.min())  # both NaN if any is
-        of_leaf = max(high, -low) if high == high else math.inf
-        if of_leaf > size:
-            rows = np.abs(leaf.reshape(len(leaf), -1)).max(axis=1)
-            row = int(np.argmax(np.where(np.isnan(rows), math.inf, rows)))
-            size, found = of_leaf, leaf[row]
-    return row, size, found
