@@ -12,7 +12,7 @@ from typing import Any
 
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.folding import Room
+from rllib_stpn.experiments.resources import Cluster
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: progress is our own callback's.
@@ -73,7 +73,7 @@ def silence() -> None:
 
 
 @contextlib.contextmanager
-def ray_running(machine: Machine) -> Iterator[Room]:
+def ray_running(machine: Machine) -> Iterator[Cluster]:
     """Starts (or joins) Ray, and ends it afterwards.
 
     Args:
@@ -118,10 +118,10 @@ def ray_running(machine: Machine) -> Iterator[Room]:
         silence()
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        room = Room(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
-        if not any(room.cpus):
+        cluster = Cluster(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
+        if not any(cluster.cpus):
             raise UsageError(f"{_AT}: the cluster at {machine.address!r} has no CPUs")
-        yield room
+        yield cluster
     finally:
         if not already:
             ray.shutdown()

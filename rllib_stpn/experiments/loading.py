@@ -83,7 +83,7 @@ class Experiment:
         resume: Whether to go on with the run before.
         scheduler: ``fifo``, ``asha``, ``pbt`` or ``pb2``.
         scheduler_config: The scheduler's arguments, as Tune's class has them.
-        given: The settings before they were fitted to the machine.
+        folded: `config` fitted to the machines that it runs on; None before.
         written: The settings as they stand in the file, under any names.
     """
 
@@ -102,7 +102,7 @@ class Experiment:
     resume: bool = False
     scheduler: str = "fifo"
     scheduler_config: dict[str, Any] = dataclasses.field(default_factory=dict)
-    given: dict[str, Any] | None = None
+    folded: dict[str, Any] | None = None
     written: dict[str, Any] | None = None
 
     @property

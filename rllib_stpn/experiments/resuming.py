@@ -82,7 +82,7 @@ def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
         return experiment, []
     before, now = (
         {
-            **(each.given or each.config),
+            **each.config,
             **each.checkpoint,
             "num_samples": each.num_samples,
             "max_failures": each.max_failures,
@@ -90,7 +90,7 @@ def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
         for each in (first, experiment)
     )
     changed = [key for key in before | now if before.get(key) != now.get(key)]
-    kept = ("config", "given", "checkpoint", "num_samples", "max_failures")
+    kept = ("config", "folded", "checkpoint", "num_samples", "max_failures")
     return dataclasses.replace(experiment, **{name: getattr(first, name) for name in kept}), changed
 
 

@@ -12,7 +12,8 @@ from ray import cloudpickle, tune
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.folding import Room, fold
+from rllib_stpn.experiments.folding import fold
+from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.trial import trial_class
 from rllib_stpn.report.trials import at
 
@@ -281,7 +282,7 @@ def _tell_threads(algorithm, metrics_logger, result):
 def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
     trainable = trial_class("PPO")
     settings = {"env": "CartPole-v1", "num_env_runners": 6, "train_batch_size": 60, "minibatch_size": 60}
-    folded, _ = fold(settings, trainable.get_default_config(), Room([threads]))
+    folded, _ = fold(settings, trainable.get_default_config(), Cluster([threads]))
     folded["callbacks_on_train_result"] = _tell_threads
     results = tune.Tuner(
         trainable,
