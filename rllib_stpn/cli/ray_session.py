@@ -16,9 +16,7 @@ from rllib_stpn.experiments.resources import Cluster
 
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: progress is our own callback's.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Relative paths in env_config start where the user stands.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Schedulers wait for the first episode that ends.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `stopping`.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `signals`.
     "RAY_USAGE_STATS_ENABLED": "0",
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages, which the system hands out faster.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
@@ -117,8 +115,7 @@ def ray_running(machine: Machine) -> Iterator[Cluster]:
     if not machine.verbosity:
         silence()
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cluster = Cluster(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
+        cluster = Cluster.of_ray()
         if not any(cluster.cpus):
             raise UsageError(f"{_AT}: the cluster at {machine.address!r} has no CPUs")
         yield cluster

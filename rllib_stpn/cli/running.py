@@ -14,8 +14,8 @@ from rllib_stpn.cli.waiting import Waiting
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import running
 from rllib_stpn.experiments.building import TRAINABLES, default_config
+from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.failures import root_error
-from rllib_stpn.experiments.loading import Experiment, subject
 from rllib_stpn.experiments.old import names as old_names
 from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.resuming import can_go_on
@@ -37,7 +37,7 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
     """
     experiments = [_prepared(experiment) for experiment in experiments]
     if machine.address is None:  # What is wrong is told before Ray starts.
-        this = Cluster([machine.cpus_before_start()], [_gpus()])
+        this = Cluster.of_this_machine(machine.cpus_before_start())
         own = not _ray_runs()
         experiments = [_fitted(each, this, strict_resources, may_grow=not own, whole=True) for each in experiments]
     tell_where_kernels_are()
@@ -78,17 +78,9 @@ def _ray_runs() -> bool:
     return ray.is_initialized()
 
 
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int) -> int:
-    print(
-        f"{experiment.run} on {_subject(experiment)}: results in {experiment.storage_path}/{experiment.name}",
-        flush=True,
-    )
+    directory = f"{experiment.storage_path}/{experiment.name}"
+    print(f"{experiment.algorithm} on {_envs_or_tasks(experiment)}: results in {directory}", flush=True)
     if not experiment.stop:
         print("note: no stop criterion: it runs until interrupted (Ctrl-C)", flush=True)
     if experiment.resume and not can_go_on(experiment):
@@ -98,16 +90,16 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
     return _tell(experiment, results, interruption, verbosity)
 
 
-def _subject(experiment: Experiment) -> str:
-    """The environment, or the task."""
+def _envs_or_tasks(experiment: Experiment) -> str:
+    """The environment or the task; of a search, all of them."""
     from rllib_stpn.experiments.searches import choices
 
-    given = experiment.config.get(subject(experiment.run), getattr(experiment.base, "env", None))
-    return " and ".join(str(getattr(each, "__name__", each)) for each in choices(given))
+    value = experiment.config.get(env_or_task(experiment.algorithm), getattr(experiment.base, "env", None))
+    return " and ".join(str(getattr(each, "__name__", each)) for each in choices(value))
 
 
 def _terms(experiment: Experiment) -> Terms:
-    if experiment.run not in TRAINABLES:
+    if experiment.algorithm not in TRAINABLES:
         return REINFORCEMENT
     from rllib_stpn.experiments.searches import choices
     from rllib_stpn.supervised import TASKS
@@ -122,8 +114,8 @@ def _tell(experiment: Experiment, results: Sequence[TrialResult], interruption: 
     terms = _terms(experiment)
     for result in results:
         metrics = result.metrics
-        of_trial = result.settings.get(subject(experiment.run), _subject(experiment))
-        label = f"{experiment.run} on {of_trial}"
+        of_trial = result.settings.get(env_or_task(experiment.algorithm), _envs_or_tasks(experiment))
+        label = f"{experiment.algorithm} on {of_trial}"
         if result.error is not None:
             print(f"\n{label}: failed", flush=True)
             failures.append(result)
@@ -140,8 +132,8 @@ def _tell(experiment: Experiment, results: Sequence[TrialResult], interruption: 
         print(f"checkpoint  {result.checkpoint or 'none'}")
     if checkpoint is not None:
         module, name = "ray.rllib.algorithms.algorithm", "Algorithm"
-        if experiment.run in TRAINABLES:
-            module, name = "rllib_stpn.supervised", experiment.run
+        if experiment.algorithm in TRAINABLES:
+            module, name = "rllib_stpn.supervised", experiment.algorithm
         lines = [f"import rllib_stpn; {registration}"] if registration else []
         lines += [f"from {module} import {name}", f'algorithm = {name}.from_checkpoint("{checkpoint}")']
         lines += ["algorithm.train()"]
@@ -153,9 +145,9 @@ def _tell(experiment: Experiment, results: Sequence[TrialResult], interruption: 
 
 def _registration(experiment: Experiment, env: Any) -> str | None:
     """The call that another process needs before it goes on: for the environment, or the old stack's models."""
-    if experiment.run in TRAINABLES:
+    if experiment.algorithm in TRAINABLES:
         return None
-    on_new_stack = default_config(experiment.run, experiment.base).enable_rl_module_and_learner
+    on_new_stack = default_config(experiment.algorithm, experiment.base).enable_rl_module_and_learner
     on_new_stack = on_new_stack and old_names.on_new_stack(experiment.config)
     return how_to_register(env) or (None if on_new_stack else "rllib_stpn.register()")
 

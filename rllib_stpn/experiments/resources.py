@@ -9,7 +9,7 @@ from typing import Any
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import searches
-from rllib_stpn.experiments.loading import Experiment
+from rllib_stpn.experiments.experiment import Experiment
 
 _OF_ANY_MACHINE = ("memory", "object_store_memory")
 _MOST_POINTS = 64
@@ -26,6 +26,21 @@ class Cluster:
 
     cpus: Sequence[int]
     gpus: Sequence[int] = ()
+
+    @classmethod
+    def of_ray(cls) -> "Cluster":
+        """The machines of the Ray that runs."""
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return cls(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
+
+    @classmethod
+    def of_this_machine(cls, cpus: int) -> "Cluster":
+        """This machine, of which so many CPUs are to be used, and all GPUs."""
+        import torch
+
+        return cls([cpus], [torch.cuda.device_count()])
 
     def largest(self, gpus: float = 0) -> int:
         """CPUs of the largest machine that has so many GPUs; 0 without one."""
@@ -130,7 +145,7 @@ def refuse_what_never_comes(experiment: Experiment, cluster: Cluster) -> None:
     """
     from rllib_stpn.experiments.trial import trial_class
 
-    trainable = trial_class(experiment.run, experiment.base)
+    trainable = trial_class(experiment.algorithm, experiment.base)
     have = {"CPU": sum(cluster.cpus), "GPU": sum(cluster.gpus)}
     for point in itertools.islice(searches.points(experiment.folded or experiment.config), _MOST_POINTS):
         factory = trainable.default_resource_request(point)

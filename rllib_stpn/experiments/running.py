@@ -6,20 +6,27 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import tune
 
+import rllib_stpn
 from rllib_stpn import provenance
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.building import default_config
+from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.folding import fold
-from rllib_stpn.experiments.loading import Experiment
 from rllib_stpn.experiments.resources import Cluster, TrialResources, refuse_what_never_comes
-from rllib_stpn.experiments.resuming import Finished, as_begun, can_go_on, remember
+from rllib_stpn.experiments.resuming import Bookkeeping, as_begun, can_go_on, remember
 from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
-from rllib_stpn.experiments.stopping import Interruption, StopWhen
+from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
 from rllib_stpn.experiments.trial import trial_class
+
+_E = TypeVar("_E", bound=Experiment)
+_TUNES_VARIABLES = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Relative paths in env_config start where the user stands.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Schedulers wait for the first episode that ends.
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +50,7 @@ class TrialResult:
     error: Exception | None
 
 
-def prepare(experiment: Experiment) -> tuple[Experiment, list[str]]:
+def prepare(experiment: _E) -> tuple[_E, list[str]]:
     """Makes the storage path, and gives an experiment that is resumed the settings that it was begun with.
 
     Args:
@@ -59,16 +66,15 @@ def prepare(experiment: Experiment) -> tuple[Experiment, list[str]]:
     make_scheduler(experiment)
     experiment = dataclasses.replace(experiment, storage_path=_storage(experiment.storage_path))
     if not experiment.resume or "://" in experiment.storage_path or not can_go_on(experiment):
-        # An experiment that was recalled was fitted to a machine that may be another one.
-        return dataclasses.replace(experiment, folded=None), []
+        return experiment, []
     experiment, changed = as_begun(experiment)
     notes = [f"--resume: goes on as begun, not with what is now given for {', '.join(changed)}"] if changed else []
     return experiment, notes
 
 
 def fit(
-    experiment: Experiment, cluster: Cluster, strict: bool = False, may_grow: bool = False, whole: bool = False
-) -> tuple[Experiment, list[str]]:
+    experiment: _E, cluster: Cluster, strict: bool = False, may_grow: bool = False, whole: bool = False
+) -> tuple[_E, list[str]]:
     """Fits an experiment's settings to the machines.
 
     Args:
@@ -84,7 +90,7 @@ def fit(
     Raises:
         UsageError: It does not fit.
     """
-    defaults = default_config(experiment.run, experiment.base)
+    defaults = default_config(experiment.algorithm, experiment.base)
     if experiment.folded is not None:
         if beyond := TrialResources(experiment.folded, defaults).too_much(cluster):
             raise UsageError(f"--resume: {experiment.name} was begun with {beyond[0]} a trial, {beyond[1]}")
@@ -102,27 +108,36 @@ def fit(
 
 
 def make_tuner(
-    experiment: Experiment, stopper: StopWhen, finished: Finished, callbacks: Sequence[tune.Callback] = ()
+    experiment: Experiment, interruption: Interruption | None = None, callbacks: Sequence[tune.Callback] = ()
 ) -> tune.Tuner:
     """The Tuner of an experiment that is fitted to the machines.
 
     Args:
         experiment: The experiment; with ``resume`` it goes on, where there is something to go on with.
-        stopper: Its stop criteria.
-        finished: Knows the trials that have nothing left to do.
-        callbacks: More callbacks.
+        interruption: Ends every trial after its iteration under way, with a checkpoint.
+        callbacks: Tune's callbacks, such as one that shows progress.
     """
+    return _tuner(experiment, _scheduler(experiment, interruption), callbacks)
+
+
+def _scheduler(experiment: Experiment, interruption: Interruption | None) -> StoppingScheduler:
+    return StoppingScheduler(make_scheduler(experiment), experiment.stop, interruption or Interruption())
+
+
+def _tuner(experiment: Experiment, scheduler: StoppingScheduler, callbacks: Sequence[tune.Callback]) -> tune.Tuner:
+    for name, value in _TUNES_VARIABLES.items():
+        os.environ.setdefault(name, value)
+    rllib_stpn.register()
     return tune.Tuner(
-        trial_class(experiment.run, experiment.base),
+        trial_class(experiment.algorithm, experiment.base),
         param_space=tune_space(experiment.folded),
-        tune_config=tune.TuneConfig(num_samples=experiment.num_samples, scheduler=make_scheduler(experiment, finished)),
+        tune_config=tune.TuneConfig(num_samples=experiment.num_samples, scheduler=scheduler),
         run_config=tune.RunConfig(
             name=experiment.name,
             storage_path=experiment.storage_path,
-            stop=stopper,
             checkpoint_config=tune.CheckpointConfig(**{"checkpoint_at_end": True, **experiment.checkpoint}),
             failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
-            callbacks=[finished, stopper.watch(), *callbacks],
+            callbacks=[Bookkeeping(scheduler), *callbacks],
             verbose=0,
         ),
         _tuner_kwargs=_beginning(experiment),
@@ -145,9 +160,9 @@ def run(
     if "://" not in experiment.storage_path:
         provenance.record(Path(experiment.storage_path) / experiment.name)
         remember(experiment)
-    stopper = StopWhen(experiment.stop, interruption or Interruption())
-    results = make_tuner(experiment, stopper, Finished(stopper), callbacks).fit()
-    return [_trial_result(result, stopper) for result in results]
+    scheduler = _scheduler(experiment, interruption)
+    results = _tuner(experiment, scheduler, callbacks).fit()
+    return [_trial_result(result, scheduler.reasons) for result in results]
 
 
 def _storage(path: str) -> str:
@@ -167,19 +182,19 @@ def _storage(path: str) -> str:
 def _beginning(experiment: Experiment) -> dict[str, Any]:
     """Where the trials begin, as arguments of ``ray.tune.run``."""
     if experiment.resume and can_go_on(experiment):
-        every = tune.ResumeConfig.ResumeType.RESUME  # `Finished` leaves out those that are.
+        every = tune.ResumeConfig.ResumeType.RESUME  # the scheduler leaves out those that are finished
         return {"resume_config": tune.ResumeConfig(finished=every, unfinished=every, errored=every)}
     return {} if experiment.resume or experiment.restore is None else {"restore": experiment.restore}
 
 
-def _trial_result(result: Any, stopper: StopWhen) -> TrialResult:
+def _trial_result(result: Any, reasons: Mapping[str, str]) -> TrialResult:
     metrics = result.metrics or {}
     return TrialResult(
         settings=_settings(result),
         metrics=metrics,
         path=result.path,
         checkpoint=result.checkpoint.path if result.checkpoint else None,
-        stopped=stopper.reasons.get(metrics.get("trial_id", "")) if result.error is None else None,
+        stopped=reasons.get(metrics.get("trial_id", "")) if result.error is None else None,
         error=result.error,
     )
 

@@ -9,6 +9,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.values import as_number, in_words
+
 GRID = "grid_search"
 RANGES = ("uniform", "loguniform", "randint")
 SEARCHES = (GRID, "choice", *RANGES)
@@ -87,3 +90,36 @@ def size(settings: dict[str, Any]) -> int:
     for _, search in grids(settings):
         number *= len(search.get(GRID, (None,)))
     return number
+
+
+def check(where: str, settings: dict[str, Any]) -> None:
+    """Checks every search, and makes numbers of the ends of ranges, which YAML may read as texts.
+
+    Args:
+        where: What holds the settings.
+        settings: The settings. Ranges in them are modified.
+
+    Raises:
+        UsageError: A search has no values, or other keys beside it.
+    """
+    for path, block in grids(settings):
+        key = ".".join(map(str, path))
+        found = kind(block)
+        if found is None:
+            others = ", ".join(repr(k) for k in block if k != GRID)
+            raise UsageError(f"{where}: {key}: grid_search stands alone in its mapping, found {others} beside it")
+        values = block[found]
+        if found in RANGES:
+            block[found] = _range(f"{where}: {key}: {found}", found, values)
+        elif not isinstance(values, list) or not values:
+            raise UsageError(f"{where}: {key}: {found}: expected a list of values, got {in_words(values)}")
+
+
+def _range(where: str, kind: str, values: Any) -> list[float]:
+    ends = [as_number(value) for value in values] if isinstance(values, list) else []
+    low, high = ends if len(ends) == 2 else (None, None)
+    whole = kind != "randint" or all(isinstance(end, int) for end in ends)
+    if low is None or high is None or not low < high or not whole or (kind == "loguniform" and low <= 0):
+        numbers = {"randint": "whole numbers", "loguniform": "numbers above 0"}.get(kind, "numbers")
+        raise UsageError(f"{where}: got {values!r}, allowed are two {numbers} [low, high] with low < high")
+    return [low, high]

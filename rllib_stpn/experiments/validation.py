@@ -1,19 +1,22 @@
 """What RLlib would only find out later, or never: keys and values an algorithm cannot take."""
 
+import dataclasses
 import difflib
 import functools
 import importlib
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import atari, compatibility, never_read, recorded_data, searches
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
-from rllib_stpn.experiments.loading import Experiment, as_number, check_grids, unknown_key
+from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.values import as_number, unknown_key
 from rllib_stpn.ray_names import register_class
 
+_E = TypeVar("_E", bound=Experiment)
 #: Attributes that stand at None until set, and what they then are.
 _KINDS_BEHIND_NONE: dict[str, type] = {
     "evaluation_interval": int,
@@ -52,47 +55,50 @@ _MOST_POINTS_TO_BUILD = 64
 _BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module")
 
 
-def check(experiment: Experiment) -> list[str]:
+def check(experiment: _E) -> _E:
     """Checks an experiment's settings against its algorithm, and makes numbers of texts like ``1e-4``.
 
     Every point of the grid (the first 64 of them) is built once, so that what RLlib itself refuses is told
     before Ray starts. So are the settings that a scheduler may change them to.
 
     Returns:
-        What the user should know of settings that are taken otherwise than they are written, or not at all.
+        The experiment as it is run; its notes also name the settings that are taken otherwise than they are written, or
+        not at all.
 
     Raises:
         UsageError: Naming the file, the key, what was given and what is allowed.
     """
     where = experiment.where
     if experiment.restore is not None and "://" not in experiment.restore:
-        experiment.restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.run)
-    if experiment.run in TRAINABLES:
+        restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.algorithm)
+        experiment = dataclasses.replace(experiment, restore=restore)
+    if experiment.algorithm in TRAINABLES:
         for point in itertools.islice(searches.points(experiment.config), _MOST_POINTS_TO_BUILD):
             try:
-                build_config(experiment.run, point)
+                build_config(experiment.algorithm, point)
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
-        return []
+        return experiment
     import rllib_stpn
 
     rllib_stpn.register()
     try:
-        defaults = default_config(experiment.run, experiment.base)
+        defaults = default_config(experiment.algorithm, experiment.base)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    experiment.config, notes = never_read.without_deprecated(f"{where}: config", experiment.config, experiment.run)
-    experiment.config = _checked(f"{where}: config", experiment.config, defaults, experiment.new_stack)
+    config, notes = never_read.without_deprecated(f"{where}: config", experiment.config, experiment.algorithm)
+    config = _checked(f"{where}: config", config, defaults, experiment.new_stack)
     if experiment.new_stack and experiment.base is None:
-        experiment.config, more = recorded_data.settle(f"{where}: config", experiment.config, experiment.run)
+        config, more = recorded_data.settle(f"{where}: config", config, experiment.algorithm)
         notes += more
+    experiment = dataclasses.replace(experiment, config=config)
     _check_goals(experiment, defaults)
     notes += _without_effect(experiment, defaults)
     mutations, more = _checked_mutations(experiment, defaults)
     notes += more
     begun = searches.merge(mutations, experiment.config)  # Tune draws what a trial has not
     if experiment.scheduler == "pb2":  # fractions, where the settings are whole numbers
-        experiment.config = begun
+        experiment = dataclasses.replace(experiment, config=begun)
     if mutations:
         changed = f"{where}: scheduler_config: {_mutations_key(experiment)}"
         for point in itertools.islice(searches.points(searches.merge(begun, mutations)), _MOST_POINTS_TO_BUILD):
@@ -107,12 +113,12 @@ def check(experiment: Experiment) -> list[str]:
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
         notes += [f"{where}: {note}" for note in more]
-    return list(dict.fromkeys(notes))
+    return experiment.replaced(note for note in dict.fromkeys(notes) if note not in experiment.notes)
 
 
 def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
     try:
-        config = build_config(experiment.run, point, experiment.base)
+        config = build_config(experiment.algorithm, point, experiment.base)
     except UsageError as error:
         raise UsageError(f"{experiment.where}: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -137,7 +143,7 @@ def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str,
         return {}, []
     where = f"{experiment.where}: scheduler_config: {key}"
     drawn = _as_searches(given, bounds=experiment.scheduler == "pb2")
-    check_grids(where, drawn)
+    searches.check(where, drawn)
     drawn = _checked(where, drawn, defaults, experiment.new_stack)
     sizes = sorted(set(drawn.get("model") or {}) - {"max_seq_len"})
     if sizes:
@@ -145,7 +151,7 @@ def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str,
             f"{where}: model: {sizes[0]}: a trial goes on with the weights of another, which fit no other model; "
             "a grid_search in config compares models"
         )
-    return drawn, never_read.notes(where, drawn, experiment.run) if experiment.new_stack else []
+    return drawn, never_read.notes(where, drawn, experiment.algorithm) if experiment.new_stack else []
 
 
 def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
@@ -189,14 +195,14 @@ def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
     if not experiment.new_stack:
         return []
     where = f"{experiment.where}: config"
-    notes = never_read.notes(where, experiment.config, experiment.run)
+    notes = never_read.notes(where, experiment.config, experiment.algorithm)
     if experiment.base is not None:
         usual = vars(experiment.base.algo_class.get_default_config())
-        known = never_read.reasons(experiment.run)
+        known = never_read.reasons(experiment.algorithm)
         changed = [key for key in known if key in usual and getattr(defaults, key, usual[key]) != usual[key]]
-        notes += never_read.notes(where, changed, experiment.run)
+        notes += never_read.notes(where, changed, experiment.algorithm)
     for block in searches.choices(experiment.config.get("evaluation_config")):
-        notes += never_read.notes(f"{where}.evaluation_config", block or {}, experiment.run)
+        notes += never_read.notes(f"{where}.evaluation_config", block or {}, experiment.algorithm)
     for block in searches.choices(experiment.config.get("model")):
         notes += never_read.of_model(f"{where}.model", block or {})
     return notes
@@ -321,8 +327,6 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
     if model.get("custom_model") and new_stack:
         return model  # The model's own check, when the settings are built, names keys and options.
     if new_stack:
-        import dataclasses
-
         from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
         known = {field.name for field in dataclasses.fields(DefaultModelConfig)}

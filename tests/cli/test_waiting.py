@@ -8,7 +8,7 @@ from ray.util import placement_group, remove_placement_group
 
 from rllib_stpn.cli.waiting import Waiting
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.loading import Experiment
+from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.resources import Cluster, in_words, refuse_what_never_comes
 
 
