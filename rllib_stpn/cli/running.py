@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rllib_stpn.cli.compiled import tell_where_kernels_are
-from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
+from rllib_stpn.cli.progress import REINFORCEMENT, Progress, ShownMetrics, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
 from rllib_stpn.cli.signals import Signals, abort
 from rllib_stpn.cli.waiting import Waiting
@@ -85,7 +85,7 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
         print("note: no stop criterion: it runs until interrupted (Ctrl-C)", flush=True)
     if experiment.resume and not can_go_on(experiment):
         print("note: --resume: nothing there to go on with: it starts", flush=True)
-    progress = Progress(experiment.num_trials, experiment.stop, terms=_terms(experiment))
+    progress = Progress(experiment.num_trials, experiment.stop, shown=_shown_metrics(experiment))
     results = running.run(experiment, interruption, callbacks=[Waiting(), progress])
     return _tell(experiment, results, interruption, verbosity)
 
@@ -98,7 +98,7 @@ def _envs_or_tasks(experiment: Experiment) -> str:
     return " and ".join(str(getattr(each, "__name__", each)) for each in choices(value))
 
 
-def _terms(experiment: Experiment) -> Terms:
+def _shown_metrics(experiment: Experiment) -> ShownMetrics:
     if experiment.algorithm not in TRAINABLES:
         return REINFORCEMENT
     from rllib_stpn.experiments.searches import choices
@@ -111,7 +111,7 @@ def _tell(experiment: Experiment, results: Sequence[TrialResult], interruption: 
     """Prints how each trial ended and where its files are; returns the exit code."""
     failures = []
     checkpoint = registration = None
-    terms = _terms(experiment)
+    shown = _shown_metrics(experiment)
     for result in results:
         metrics = result.metrics
         of_trial = result.settings.get(env_or_task(experiment.algorithm), _envs_or_tasks(experiment))
@@ -120,10 +120,10 @@ def _tell(experiment: Experiment, results: Sequence[TrialResult], interruption: 
             print(f"\n{label}: failed", flush=True)
             failures.append(result)
         else:
-            steps = metrics.get(terms.counter) or 0
-            done = f"{metrics.get('training_iteration', 0)} iterations, {steps:,.0f} {terms.counted}"
-            if terms.final and terms.final[1] in metrics:
-                done += f", {terms.final[0]} {metrics[terms.final[1]]:.4f}"
+            steps = metrics.get(shown.counter) or 0
+            done = f"{metrics.get('training_iteration', 0)} iterations, {steps:,.0f} {shown.counted}"
+            if shown.final and shown.final[1] in metrics:
+                done += f", {shown.final[0]} {metrics[shown.final[1]]:.4f}"
             reason = result.stopped or "stopped before its first result"
             print(f"\n{label}: {done}, {duration(metrics.get('time_total_s') or 0)}; stopped: {reason}")
         print(f"results     {result.path}")

@@ -66,7 +66,7 @@ class CheckedExperiment(Experiment):
         Raises:
             UsageError: A setting has several values, or the experiment does not fit the machines.
         """
-        searched = [".".join(map(str, path)) for path, _ in searches.grids(self.config)]
+        searched = [".".join(map(str, path)) for path, _ in searches.find(self.config)]
         if searched:
             raise UsageError(
                 f"{self.where}: algorithm_config: got a search over {', '.join(searched)}, allowed is one value for "

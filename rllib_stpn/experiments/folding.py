@@ -1,9 +1,9 @@
 """Fitting an experiment written for a cluster to the machine at hand.
 
-Where a trial asks for more CPUs than there are, its remote actors go, one kind after the other, and their
-work moves into the trial's own process: R env runners with E environments each become R x E environments
-there (a vectorised environment), so the number of parallel environments, the fragments and the train batch
-stay the same. The trial then gets every CPU, for its learner and kernels.
+Where a trial asks for more CPUs than there are, the work of its remote actors moves into the trial's own process, one
+kind of actor after the other until it fits. R env runners with E environments each become R x E environments there, so
+the number of parallel environments, the fragments and the train batch stay the same. The trial then gets every CPU, for
+its learner and kernels.
 """
 
 import math
@@ -24,13 +24,13 @@ def fold(
         defaults: The algorithm's default ``AlgorithmConfig``.
         cluster: The machines to run on.
         strict: Change nothing, and refuse what does not fit.
-        alone: Whether it is the only trial: then its own process gets what nobody asked for, too.
+        alone: Whether this trial is the only one: its own process then also gets the CPUs that are left over.
 
     Returns:
         The settings, and a line for each thing that had to change.
 
     Raises:
-        UsageError: It does not fit, and ``strict`` or a sweep of num_env_runners leaves no way out.
+        UsageError: It does not fit, and ``strict`` is set or num_env_runners is searched over.
     """
     folded = dict(settings)
     notes: list[str] = []
@@ -74,7 +74,7 @@ def fold(
 
 def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: TrialResources, cluster: Cluster) -> str:
     runners = folded.get("num_env_runners", defaults.num_env_runners)
-    if searches.is_grid(runners):
+    if searches.is_search(runners):
         raise UsageError(
             f"config: num_env_runners is swept up to {needs.env_runners}, and of CPUs {there_are(cluster.cpus)}: "
             "sweep num_envs_per_env_runner in its place"
@@ -83,10 +83,10 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: TrialResourc
     if needs.evaluation_env_runners or any(searches.choices(folded.get("evaluation_interval"))):
         # Evaluation keeps its own number of environments: the first episodes of very many are the short ones.
         evaluation = folded.get("evaluation_config") or {}
-        if not searches.is_grid(evaluation):
+        if not searches.is_search(evaluation):
             folded["evaluation_config"] = {"num_envs_per_env_runner": envs, **evaluation}
     folded["num_env_runners"] = 0
-    folded["_folded_env_runners"] = runners  # so that each environment is told what it would have been told there
+    folded["_folded_env_runners"] = runners  # environments get the worker_index that they would have had
     folded["num_envs_per_env_runner"] = searches.change(envs, lambda n: runners * n)
     total = _words(folded["num_envs_per_env_runner"])
     return (
@@ -96,7 +96,7 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: TrialResourc
 
 
 def _sample(folded: dict[str, Any], defaults: Any) -> str:
-    """What one sample of the folded env runners is; asynchronous algorithms have no batch that limits it."""
+    """What becomes of a sample: with asynchronous algorithms it grows with the environments, as no batch limits it."""
     if not hasattr(defaults, "broadcast_interval"):
         return "same batch"
     length = folded.get("rollout_fragment_length", defaults.rollout_fragment_length)

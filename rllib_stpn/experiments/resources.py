@@ -43,7 +43,7 @@ class Cluster:
         return cls([cpus], [torch.cuda.device_count()])
 
     def largest(self, gpus: float = 0) -> int:
-        """CPUs of the largest machine that has so many GPUs; 0 without one."""
+        """CPUs of the largest machine that has so many GPUs; 0 where none has."""
         machines = itertools.zip_longest(self.cpus, self.gpus, fillvalue=0)
         return max((cpus for cpus, of_it in machines if of_it >= gpus), default=0)
 
@@ -61,11 +61,11 @@ def there_are(each: Sequence[int]) -> str:
 
 
 class TrialResources:
-    """What a trial of these settings asks for.
+    """The CPUs and GPUs that a trial asks for.
 
     Args:
-        settings: Plain settings; where a value is swept, its largest counts.
-        defaults: The algorithm's default ``AlgorithmConfig``; what it lacks, such as env runners, is not asked for.
+        settings: Plain settings; of a search, the largest value counts.
+        defaults: The algorithm's default ``AlgorithmConfig``. A field that it does not have counts as 0.
     """
 
     def __init__(self, settings: dict[str, Any], defaults: Any):
@@ -84,7 +84,7 @@ class TrialResources:
         per_learner = settings.get("num_cpus_per_learner", getattr(defaults, "num_cpus_per_learner", 0))
         self.cpus_per_learner = 1 if per_learner == "auto" else max(searches.choices(per_learner))
         self.main_process = largest("num_cpus_for_main_process")
-        #: Ray reads recorded data in processes that the trial does not ask for, and waits for a CPU for them.
+        #: Ray reads recorded data in a process of its own, which needs a CPU that the trial does not ask for.
         self.reads = any(given not in (None, "sampler") for given in searches.choices(settings.get("input_")))
 
     @property
@@ -100,7 +100,7 @@ class TrialResources:
 
     @property
     def largest_actor(self) -> float:
-        """CPUs of the largest of the remote actors, each of which is on one machine."""
+        """CPUs of the largest remote actor."""
         runners = self.env_runners + self.evaluation_env_runners
         return max(self.cpus_per_env_runner if runners else 0, self.cpus_per_learner if self.learners else 0)
 

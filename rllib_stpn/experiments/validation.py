@@ -158,7 +158,7 @@ def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
     """Mutations as searches: Tune takes lists of values, and of two bounds, without their kind."""
     drawn: dict[str, Any] = {}
     for name, value in mutations.items():
-        if isinstance(value, dict) and not searches.is_grid(value):
+        if isinstance(value, dict) and not searches.is_search(value):
             drawn[name] = _as_searches(value, bounds)
         elif isinstance(value, list) and bounds and len(value) == 2:
             low, high = (as_number(end) for end in value)

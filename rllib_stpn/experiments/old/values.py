@@ -212,7 +212,7 @@ def _networks(config: dict[str, Any]) -> Iterator[str]:
 
 def _plain(block: Any) -> bool:
     """Whether it is a mapping without a search in it."""
-    return isinstance(block, dict) and not any(searches.grids(block))
+    return isinstance(block, dict) and not any(searches.find(block))
 
 
 def _whole_batches(config: dict[str, Any]) -> Iterator[str]:
