@@ -1,4 +1,4 @@
-"""Ray, started small and quiet for one command, or joined where it runs already."""
+"""Ray for one command: started small and quiet, or joined where it runs already."""
 
 import contextlib
 import dataclasses
@@ -23,9 +23,7 @@ _ENVIRONMENT = {
 }
 # What a client of HTTP/2, and so of gRPC, begins with; the type of the frame that the server begins with (RFC 9113).
 _HELLO, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 4
-_OBJECT_STORE = 512 * 2**20  # Fragments and weights pass through it; it is touched as far as it is used.
-
-
+_OBJECT_STORE = 512 * 2**20  # Bytes, for fragments and weights; the system only gives what is used.
 _AT = "--ray-address or RAY_ADDRESS"
 
 
@@ -125,7 +123,7 @@ def ray_running(machine: Machine) -> Iterator[Cluster]:
 
 
 def _reach(address: str) -> None:
-    """Tries a ``host:port``; Ray itself would try for minutes, and for longer where another service answers."""
+    """Tries to reach a ``host:port``. Ray would try for minutes, and for longer where another service answers."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return  # "auto" is Ray's to understand.

@@ -1,4 +1,4 @@
-"""What RLlib would only find out later, or never: keys and values an algorithm cannot take."""
+"""Checks of an experiment's settings against its algorithm, of which RLlib makes some later, and some never."""
 
 import dataclasses
 import difflib
@@ -17,7 +17,7 @@ from rllib_stpn.experiments.values import as_number, unknown_key
 from rllib_stpn.ray_names import register_class
 
 _E = TypeVar("_E", bound=Experiment)
-#: Attributes that stand at None until set, and what they then are.
+#: Attributes whose default is None -> the kind of their values.
 _KINDS_BEHIND_NONE: dict[str, type] = {
     "evaluation_interval": int,
     "grad_clip": float,
@@ -28,7 +28,7 @@ _KINDS_BEHIND_NONE: dict[str, type] = {
     "train_batch_size": int,
     "train_batch_size_per_learner": int,
 }
-#: Numbers that may also be the word "auto".
+#: Attributes that may also be "auto" -> the kind of their other values.
 _AUTO: dict[str, type] = {
     "evaluation_duration": int,
     "num_cpus_per_learner": float,
@@ -36,7 +36,7 @@ _AUTO: dict[str, type] = {
     "symlog_obs": bool,
     "target_entropy": float,
 }
-#: CPUs and GPUs, of which a process may have a part.
+#: Numbers of CPUs and GPUs, which may be fractions.
 _FRACTIONS = {f"num_{kind}_per_{actor}" for kind in ("cpus", "gpus") for actor in ("env_runner", "learner")}
 _FRACTIONS |= {"num_gpus", "num_cpus_for_main_process"}
 _AT_LEAST_ONE = {
@@ -46,20 +46,20 @@ _AT_LEAST_ONE = {
     "minibatch_size",
 }
 _AT_LEAST_ONE |= {"num_epochs", "rollout_fragment_length", "evaluation_duration"}
-#: Numbers without which nothing is learned; others are switched off by None.
+#: Numbers that are needed to learn; others are switched off by None.
 _NEVER_NONE = {"lr", "gamma"}
 #: Attributes of an AlgorithmConfig that are no settings.
 _NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
 _MOST_POINTS_TO_BUILD = 64
-#: Settings that hold others, or have a check of their own.
+#: Settings with a check of their own.
 _BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module")
 
 
 def check(experiment: _E) -> _E:
     """Checks an experiment's settings against its algorithm, and makes numbers of texts like ``1e-4``.
 
-    Every point of the grid (the first 64 of them) is built once, so that what RLlib itself refuses is told
-    before Ray starts. So are the settings that a scheduler may change them to.
+    The configuration of every point of the grid (the first 64 of them) is built once, and so are those that a scheduler
+    may change them to. An error that RLlib would raise in a trial is raised here, before Ray starts.
 
     Returns:
         The experiment as it is run; its notes also name the settings that are taken otherwise than they are written, or
@@ -136,7 +136,7 @@ def _mutations_key(experiment: Experiment) -> str:
 
 
 def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str, Any], list[str]]:
-    """The settings that a scheduler gives to trials, as searches, and what should be known of them."""
+    """The settings that a scheduler gives to trials, as searches, and a note for each without effect."""
     key = _mutations_key(experiment)
     given = experiment.scheduler_config.get(key)
     if experiment.scheduler not in ("pbt", "pb2") or not isinstance(given, dict):
@@ -155,7 +155,7 @@ def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str,
 
 
 def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
-    """Mutations as searches: Tune takes lists of values, and of two bounds, without their kind."""
+    """Mutations as searches. Tune takes lists of values, and lists of two bounds, without a word for either."""
     drawn: dict[str, Any] = {}
     for name, value in mutations.items():
         if isinstance(value, dict) and not searches.is_search(value):
@@ -172,7 +172,7 @@ def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
 
 
 def _check_goals(experiment: Experiment, defaults: Any) -> None:
-    """Refuses stop criteria that are never met, as no result has them."""
+    """Refuses stop criteria whose metric no result has."""
     from ray.rllib.utils import metrics
 
     interval = experiment.config.get("evaluation_interval", defaults.evaluation_interval)
@@ -191,7 +191,7 @@ def _check_goals(experiment: Experiment, defaults: Any) -> None:
 
 
 def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
-    """The settings that nothing reads."""
+    """A note for each setting that nothing reads."""
     if not experiment.new_stack:
         return []
     where = f"{experiment.where}: config"
@@ -263,14 +263,14 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
 
 
 def _kind(key: str, default: Any) -> type:
-    """What a setting's values are."""
+    """The kind of a setting's values."""
     if key in _FRACTIONS:
         return float
     return _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
 
 
 def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
-    """The value, a number where it is a number's text; or an error where it cannot be the setting's."""
+    """The value, as a number if it is the text of one; raises if the setting cannot have it."""
     kind = _kind(key, default)
     where = f"{where}: {key}"
     if value is None:
@@ -342,9 +342,9 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
 
 
 def _env(where: str, env: Any) -> str:
-    """The environment's id, if gymnasium or Tune knows it, as far as that can be told without making one.
+    """The environment's id, if gymnasium or Tune knows it; the environment is not made.
 
-    A class is registered by its path, since RLlib's new env runners take no paths.
+    The path of a class is registered as an id, since RLlib's new env runners take no paths.
     """
     import gymnasium
     import stpn_envs
