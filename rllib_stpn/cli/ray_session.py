@@ -15,7 +15,6 @@ from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.resources import Cluster
 
 _ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: progress is our own callback's.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `signals`.
     "RAY_USAGE_STATS_ENABLED": "0",
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages, which the system hands out faster.

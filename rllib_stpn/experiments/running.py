@@ -24,6 +24,7 @@ from rllib_stpn.experiments.trial import trial_class
 
 _E = TypeVar("_E", bound=Experiment)
 _TUNES_VARIABLES = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: a caller shows progress by callbacks of its own.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Relative paths in env_config start where the user stands.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Schedulers wait for the first episode that ends.
 }

@@ -106,9 +106,9 @@ def test_its_tuner_is_tunes(small, ray_session):
 
 
 def test_a_trial_that_fails_is_a_result(small, ray_session):
-    (result,) = dataclasses.replace(small, config={**small.config, "minibatch_size": 128}).run()
-    assert "`minibatch_size` (128) must be <=" in str(result.error)
-    assert (result.stopped, result.checkpoint, result.settings["minibatch_size"]) == (None, None, 128)
+    (result,) = small.run(config={"env_config": {"colour": "red"}})
+    assert "unexpected keyword argument 'colour'" in str(result.error)
+    assert (result.stopped, result.checkpoint, result.settings["train_batch_size"]) == (None, None, 64)
 
 
 def test_the_command_line_is_not_imported(write):
