@@ -23,16 +23,20 @@ _HOME = {
     "EnergyMetricsCallback": "rllib_stpn.energy",
     "UsageError": "rllib_stpn.errors",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0604 - the names are strings
+#: Packages that are used by their own names, such as ``rllib_stpn.experiments.load``.
+_PACKAGES = ("experiments",)
+__all__ = sorted([*_HOME, *_PACKAGES])  # noqa: PLE0604 - the names are strings
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return importlib.metadata.version("rllib-stpn")
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'rllib_stpn' has no attribute {name!r}; it has {', '.join(sorted(_HOME))}")
     return getattr(importlib.import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_HOME, *_PACKAGES])

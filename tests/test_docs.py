@@ -44,7 +44,7 @@ SHORT_SCRIPTS = {
     "examples/sweep.py": ["1"],
 }
 #: Quick ones; `pytest -m slow` has the others.
-FAST = ("docs/layers.md", "docs/environments.md", "docs/learning.md", "docs/results.md")
+FAST = ("docs/layers.md", "docs/environments.md", "docs/learning.md", "docs/results.md", "docs/experiments.md")
 #: Pages whose commands need Ray to start where the reader stands, as it finds the reader's modules and texts there.
 IN_PROCESSES_OF_THEIR_OWN = ("docs/your_environment.md", "docs/supervised.md")
 #: What a reader has before.
@@ -172,7 +172,7 @@ def test_files_of_the_page_are_right(page, tmp_path):
             if any("run" in block for block in tree.values()):
                 (tmp_path / "page.yaml").write_text(text)
                 for experiment in load(tmp_path / "page.yaml"):
-                    assert experiment.notes == []
+                    assert experiment.notes == ()
                     if not experiment.config.get("env", "").startswith("echo_env"):  # a module of the page itself
                         check(experiment)
             else:

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept, said where it is not the usual place."""
+"""A note on where compiled kernels are kept, if that is not the usual place."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Options of RLlib's own command line that mean nothing any more: taken, and named with what stands in their place."""
+"""Options of RLlib's old command line that no longer mean anything: they are accepted, with a note on what to use."""
 
 import argparse
 
@@ -56,7 +56,7 @@ COMMANDS = {"rollout": "evaluate"}
 
 
 def add(parser: argparse.ArgumentParser, options: dict[tuple[str, ...], tuple[int, str]]) -> None:
-    """Adds options that are taken and only noted, in ``args.gone``, one line each."""
+    """Adds options that are accepted without effect; ``args.gone`` has a line for each that is given."""
     for names, (values, instead) in options.items():
         parser.add_argument(
             *names, dest="gone", action=_Gone, nargs=values, const=instead, default=[], help=argparse.SUPPRESS

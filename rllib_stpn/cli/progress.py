@@ -15,16 +15,16 @@ _HEADER_EVERY = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Terms:
-    """What a kind of training counts and measures, and what lines on the terminal call it.
+class ShownMetrics:
+    """The metrics that lines on the terminal show of a kind of training, and their headings.
 
     Attributes:
-        iteration: Short for an iteration.
-        counter: The metric that counts what it learns from.
-        counted: What that is.
+        iteration: The heading of the number of iterations.
+        counter: The metric that counts what training learns from.
+        counted: The heading of the counter.
         rate: The heading of the counter's growth per second.
-        measures: Heading, metric and format of what else a line shows.
-        final: Name and metric of what the last line adds, where a result has it.
+        measures: Heading, metric and format of each other column.
+        final: Heading and metric of a result that the last line adds, where there is one.
     """
 
     iteration: str
@@ -35,7 +35,7 @@ class Terms:
     final: tuple[str, str] | None = None
 
 
-REINFORCEMENT = Terms(
+REINFORCEMENT = ShownMetrics(
     iteration="iter",
     counter="num_env_steps_sampled_lifetime",
     counted="env steps",
@@ -47,9 +47,9 @@ REINFORCEMENT = Terms(
 )
 
 
-def supervised(measure: str) -> Terms:
-    """The terms of supervised training, whose tasks differ in what tells success: accuracy or perplexity."""
-    return Terms(
+def supervised(measure: str) -> ShownMetrics:
+    """Those of supervised training, where a task's measure of success is accuracy or perplexity."""
+    return ShownMetrics(
         iteration="epoch",
         counter="num_sequences_trained_lifetime",
         counted="sequences",
@@ -71,7 +71,7 @@ class Progress(Callback):
         num_trials: How many trials the experiment has; with several, a line begins with the trial's number.
         criteria: The stop criteria; one that a first result does not have is told.
         seconds: The least time between two lines.
-        terms: What a line shows.
+        shown: The metrics of a line.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Progress(Callback):
         num_trials: int = 1,
         criteria: Mapping[str, float] | None = None,
         seconds: float = 2.0,
-        terms: Terms = REINFORCEMENT,
+        shown: ShownMetrics = REINFORCEMENT,
     ):
-        self._terms = terms
-        headings = (terms.iteration, terms.counted, terms.rate, *(name for name, *_ in terms.measures), "elapsed")
-        widths = (7, 13, 9, *(max(10, len(name) + 2) for name, *_ in terms.measures), 9)
+        self._shown = shown
+        headings = (shown.iteration, shown.counted, shown.rate, *(name for name, *_ in shown.measures), "elapsed")
+        widths = (7, 13, 9, *(max(10, len(name) + 2) for name, *_ in shown.measures), 9)
         self._columns = tuple(zip(headings, widths, strict=True))
         self._num_trials = num_trials
         self._criteria = dict(criteria or {})
@@ -134,7 +134,7 @@ class Progress(Callback):
     on_trial_error = on_trial_complete
 
     def _line(self, trial_id: str, result: Mapping[str, Any]) -> str:
-        steps = float(metric(result, self._terms.counter) or 0)
+        steps = float(metric(result, self._shown.counter) or 0)
         seconds = float(result.get("time_total_s") or 0)
         steps_before, seconds_before = self._before.get(trial_id, (0.0, 0.0))
         if seconds <= seconds_before:  # Restored from a checkpoint: counted anew.
@@ -145,7 +145,7 @@ class Progress(Callback):
             str(result.get("training_iteration", "")),
             f"{steps:,.0f}",
             f"{rate:,.0f}",
-            *(_number(metric(result, path), style) for _, path, style in self._terms.measures),
+            *(_number(metric(result, path), style) for _, path, style in self._shown.measures),
             duration(seconds),
         )
         return self._aligned(str(self._numbers.get(trial_id, "")), values)

@@ -1,4 +1,4 @@
-"""Ray, started small and quiet for one command, or joined where it runs already."""
+"""Ray for one command: started small and quiet, or joined where it runs already."""
 
 import contextlib
 import dataclasses
@@ -12,22 +12,17 @@ from typing import Any
 
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.folding import Room
+from rllib_stpn.experiments.resources import Cluster
 
 _ENVIRONMENT = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: progress is our own callback's.
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Relative paths in env_config start where the user stands.
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Schedulers wait for the first episode that ends.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `stopping`.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `signals`.
     "RAY_USAGE_STATS_ENABLED": "0",
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages, which the system hands out faster.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
 }
 # What a client of HTTP/2, and so of gRPC, begins with; the type of the frame that the server begins with (RFC 9113).
 _HELLO, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 4
-_OBJECT_STORE = 512 * 2**20  # Fragments and weights pass through it; it is touched as far as it is used.
-
-
+_OBJECT_STORE = 512 * 2**20  # Bytes, for fragments and weights; the system only gives what is used.
 _AT = "--ray-address or RAY_ADDRESS"
 
 
@@ -73,7 +68,7 @@ def silence() -> None:
 
 
 @contextlib.contextmanager
-def ray_running(machine: Machine) -> Iterator[Room]:
+def ray_running(machine: Machine) -> Iterator[Cluster]:
     """Starts (or joins) Ray, and ends it afterwards.
 
     Args:
@@ -117,18 +112,17 @@ def ray_running(machine: Machine) -> Iterator[Room]:
     if not machine.verbosity:
         silence()
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        room = Room(*([int(node.get(kind, 0)) for node in nodes] for kind in ("CPU", "GPU")))
-        if not any(room.cpus):
+        cluster = Cluster.of_ray()
+        if not any(cluster.cpus):
             raise UsageError(f"{_AT}: the cluster at {machine.address!r} has no CPUs")
-        yield room
+        yield cluster
     finally:
         if not already:
             ray.shutdown()
 
 
 def _reach(address: str) -> None:
-    """Tries a ``host:port``; Ray itself would try for minutes, and for longer where another service answers."""
+    """Tries to reach a ``host:port``. Ray would try for minutes, and for longer where another service answers."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return  # "auto" is Ray's to understand.

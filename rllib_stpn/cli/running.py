@@ -1,29 +1,26 @@
-"""Running experiments with Tune, and telling how they went."""
+"""Running experiments from the command line: what is printed, signals and exit codes."""
 
 import contextlib
-import dataclasses
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_stpn import provenance
 from rllib_stpn.cli.compiled import tell_where_kernels_are
-from rllib_stpn.cli.progress import REINFORCEMENT, Progress, Terms, duration, supervised
+from rllib_stpn.cli.progress import REINFORCEMENT, Progress, ShownMetrics, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
 from rllib_stpn.cli.signals import Signals, abort
-from rllib_stpn.cli.waiting import Waiting, refuse_what_never_comes
+from rllib_stpn.cli.waiting import Waiting
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import running
 from rllib_stpn.experiments.building import TRAINABLES, default_config
+from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.failures import root_error
-from rllib_stpn.experiments.folding import Resources, Room, fold
-from rllib_stpn.experiments.loading import Experiment, subject
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.resuming import Finished, as_begun, can_go_on, remember
-from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
-from rllib_stpn.experiments.stopping import Interruption, StopWhen
+from rllib_stpn.experiments.resources import Cluster
+from rllib_stpn.experiments.resuming import can_go_on
+from rllib_stpn.experiments.running import TrialResult
+from rllib_stpn.experiments.stopping import Interruption
 from rllib_stpn.ray_names import how_to_register
 
 
@@ -39,16 +36,17 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
         The exit code, see :func:`rllib_stpn.cli.main.main`.
     """
     experiments = [_prepared(experiment) for experiment in experiments]
-    for experiment in experiments:
-        if machine.address is None:
-            _fit(experiment, Room([machine.cpus_before_start()], [_gpus()]), strict_resources, own_machine=True)
+    if machine.address is None:  # What is wrong is told before Ray starts.
+        this = Cluster.of_this_machine(machine.cpus_before_start())
+        own = not _ray_runs()
+        experiments = [_fitted(each, this, strict_resources, may_grow=not own, whole=True) for each in experiments]
     tell_where_kernels_are()
     interruption = Signals()
     code = 0
-    with ray_running(machine) as room, interruption.listening():
+    with ray_running(machine) as cluster, interruption.listening():
         for experiment in experiments:
             if machine.address is not None:
-                _fit(experiment, room, strict_resources, own_machine=False)
+                experiment = _fitted(experiment, cluster, strict_resources, may_grow=True, whole=False)
             try:
                 code = max(code, _run_one(experiment, interruption, machine.verbosity))
             except KeyboardInterrupt:
@@ -60,130 +58,48 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
 
 
 def _prepared(experiment: Experiment) -> Experiment:
-    """With what can be told to be wrong before Ray starts, and, going on, with the settings it was begun with."""
-    make_scheduler(experiment)
-    experiment.storage_path = _storage(experiment)
-    if not experiment.resume or "://" in experiment.storage_path or not can_go_on(experiment):
-        # `--resume` alone recalls settings that were fitted to a machine, which may be another one.
-        return dataclasses.replace(experiment, config=experiment.given or experiment.config, given=None)
-    experiment, changed = as_begun(experiment)
-    if changed:
-        print(f"note: --resume: goes on as begun, not with what is now given for {', '.join(changed)}", flush=True)
+    experiment, notes = running.prepare(experiment)
+    for note in notes:
+        print(f"note: {note}", flush=True)
     return experiment
 
 
-def _fit(experiment: Experiment, room: Room, strict: bool, own_machine: bool) -> None:
-    if experiment.given is not None:  # It goes on, and Tune's trials ask for what they asked for before.
-        needs = Resources(experiment.config, default_config(experiment.run, experiment.base))
-        if beyond := needs.too_much(room):
-            raise UsageError(f"--resume: {experiment.name} was begun with {beyond[0]} a trial, {beyond[1]}")
-        return
-    experiment.given = experiment.config
-    try:
-        experiment.config, notes = fold(
-            experiment.config,
-            default_config(experiment.run, experiment.base),
-            room,
-            strict=strict,
-            alone=own_machine and experiment.num_trials == 1,
-        )
-    except UsageError as error:
-        raise UsageError(f"{experiment.where}: {error}") from None
+def _fitted(experiment: Experiment, cluster: Cluster, strict: bool, may_grow: bool, whole: bool) -> Experiment:
+    experiment, notes = running.fit(experiment, cluster, strict=strict, may_grow=may_grow, whole=whole)
     for note in notes:
         print(f"folded: {experiment.name}: {note}", flush=True)
-    if own_machine and not _joins():
-        refuse_what_never_comes(experiment, room)
+    return experiment
 
 
-def _joins() -> bool:
+def _ray_runs() -> bool:
     """Whether Ray runs in this process already, and has what it has."""
     import ray
 
     return ray.is_initialized()
 
 
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _storage(experiment: Experiment) -> str:
-    """The storage path, absolute; a local one is made, and tried."""
-    if "://" in experiment.storage_path:
-        return experiment.storage_path
-    path = Path(experiment.storage_path).expanduser().absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"storage path {path}: cannot be made: {error.strerror}") from error
-    if not os.access(path, os.W_OK):
-        raise UsageError(f"storage path {path}: cannot be written to")
-    return str(path)
-
-
 def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int) -> int:
-    from ray import tune
-
-    from rllib_stpn.experiments.trial import trial_class
-
-    print(
-        f"{experiment.run} on {_subject(experiment)}: results in {experiment.storage_path}/{experiment.name}",
-        flush=True,
-    )
+    directory = f"{experiment.storage_path}/{experiment.name}"
+    print(f"{experiment.algorithm} on {_envs_or_tasks(experiment)}: results in {directory}", flush=True)
     if not experiment.stop:
         print("note: no stop criterion: it runs until interrupted (Ctrl-C)", flush=True)
-    if "://" not in experiment.storage_path:
-        provenance.record(Path(experiment.storage_path) / experiment.name)
-        remember(experiment)
-    stopper = StopWhen(experiment.stop, interruption)
-    finished = Finished(stopper)
-    tuner = tune.Tuner(
-        trial_class(experiment.run, experiment.base),
-        param_space=tune_space(experiment.config),
-        tune_config=tune.TuneConfig(num_samples=experiment.num_samples, scheduler=make_scheduler(experiment, finished)),
-        run_config=tune.RunConfig(
-            name=experiment.name,
-            storage_path=experiment.storage_path,
-            stop=stopper,
-            checkpoint_config=tune.CheckpointConfig(**{"checkpoint_at_end": True, **experiment.checkpoint}),
-            failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
-            callbacks=[
-                finished,
-                stopper.watch(),
-                Waiting(),
-                Progress(experiment.num_trials, experiment.stop, terms=_terms(experiment)),
-            ],
-            verbose=0,
-        ),
-        _tuner_kwargs=_beginning(experiment),
-    )
-    results = tuner.fit()
-    return _tell(experiment, results, stopper, interruption, verbosity)
-
-
-def _beginning(experiment: Experiment) -> dict[str, Any]:
-    """Where the trials begin, as arguments of ``ray.tune.run``."""
-    from ray.tune import ResumeConfig
-
-    if experiment.resume:
-        if can_go_on(experiment):
-            every = ResumeConfig.ResumeType.RESUME  # `Finished` leaves out those that are.
-            return {"resume_config": ResumeConfig(finished=every, unfinished=every, errored=every)}
+    if experiment.resume and not can_go_on(experiment):
         print("note: --resume: nothing there to go on with: it starts", flush=True)
-    return {} if experiment.restore is None else {"restore": experiment.restore}
+    progress = Progress(experiment.num_trials, experiment.stop, shown=_shown_metrics(experiment))
+    results = running.run(experiment, interruption, callbacks=[Waiting(), progress])
+    return _tell(experiment, results, interruption, verbosity)
 
 
-def _subject(experiment: Experiment) -> str:
-    """The environment, or the task."""
+def _envs_or_tasks(experiment: Experiment) -> str:
+    """The environment or the task; of a search, all of them."""
     from rllib_stpn.experiments.searches import choices
 
-    given = experiment.config.get(subject(experiment.run), getattr(experiment.base, "env", None))
-    return " and ".join(str(getattr(each, "__name__", each)) for each in choices(given))
+    value = experiment.config.get(env_or_task(experiment.algorithm), getattr(experiment.base, "env", None))
+    return " and ".join(str(getattr(each, "__name__", each)) for each in choices(value))
 
 
-def _terms(experiment: Experiment) -> Terms:
-    if experiment.run not in TRAINABLES:
+def _shown_metrics(experiment: Experiment) -> ShownMetrics:
+    if experiment.algorithm not in TRAINABLES:
         return REINFORCEMENT
     from rllib_stpn.experiments.searches import choices
     from rllib_stpn.supervised import TASKS
@@ -191,35 +107,35 @@ def _terms(experiment: Experiment) -> Terms:
     return supervised(TASKS[choices(experiment.config["task"])[0]].metric)
 
 
-def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption: Interruption, verbosity: int) -> int:
+def _tell(experiment: Experiment, results: Sequence[TrialResult], interruption: Interruption, verbosity: int) -> int:
     """Prints how each trial ended and where its files are; returns the exit code."""
     failures = []
     checkpoint = registration = None
-    terms = _terms(experiment)
+    shown = _shown_metrics(experiment)
     for result in results:
-        metrics = result.metrics or {}
-        of_trial = _settings(result).get(subject(experiment.run), _subject(experiment))
-        label = f"{experiment.run} on {of_trial}"
+        metrics = result.metrics
+        of_trial = result.settings.get(env_or_task(experiment.algorithm), _envs_or_tasks(experiment))
+        label = f"{experiment.algorithm} on {of_trial}"
         if result.error is not None:
             print(f"\n{label}: failed", flush=True)
             failures.append(result)
         else:
-            steps = metrics.get(terms.counter) or 0
-            done = f"{metrics.get('training_iteration', 0)} iterations, {steps:,.0f} {terms.counted}"
-            if terms.final and terms.final[1] in metrics:
-                done += f", {terms.final[0]} {metrics[terms.final[1]]:.4f}"
-            reason = stopper.reasons.get(metrics.get("trial_id", ""), "stopped before its first result")
+            steps = metrics.get(shown.counter) or 0
+            done = f"{metrics.get('training_iteration', 0)} iterations, {steps:,.0f} {shown.counted}"
+            if shown.final and shown.final[1] in metrics:
+                done += f", {shown.final[0]} {metrics[shown.final[1]]:.4f}"
+            reason = result.stopped or "stopped before its first result"
             print(f"\n{label}: {done}, {duration(metrics.get('time_total_s') or 0)}; stopped: {reason}")
         print(f"results     {result.path}")
         if result.checkpoint:
             checkpoint, registration = result.checkpoint, _registration(experiment, of_trial)
-        print(f"checkpoint  {result.checkpoint.path if result.checkpoint else 'none'}")
+        print(f"checkpoint  {result.checkpoint or 'none'}")
     if checkpoint is not None:
         module, name = "ray.rllib.algorithms.algorithm", "Algorithm"
-        if experiment.run in TRAINABLES:
-            module, name = "rllib_stpn.supervised", experiment.run
+        if experiment.algorithm in TRAINABLES:
+            module, name = "rllib_stpn.supervised", experiment.algorithm
         lines = [f"import rllib_stpn; {registration}"] if registration else []
-        lines += [f"from {module} import {name}", f'algorithm = {name}.from_checkpoint("{checkpoint.path}")']
+        lines += [f"from {module} import {name}", f'algorithm = {name}.from_checkpoint("{checkpoint}")']
         lines += ["algorithm.train()"]
         print("continue    " + "\n            ".join(lines))
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
@@ -227,25 +143,16 @@ def _tell(experiment: Experiment, results: Any, stopper: StopWhen, interruption:
     return interruption.exit_code if interruption.signal is not None else code
 
 
-def _settings(result: Any) -> dict[str, Any]:
-    """A trial's settings, also where it failed before its first result; empty where Tune has not written them."""
-    if result.config:
-        return result.config
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((Path(result.path) / "params.json").read_text())
-    return {}
-
-
 def _registration(experiment: Experiment, env: Any) -> str | None:
     """The call that another process needs before it goes on: for the environment, or the old stack's models."""
-    if experiment.run in TRAINABLES:
+    if experiment.algorithm in TRAINABLES:
         return None
-    on_new_stack = default_config(experiment.run, experiment.base).enable_rl_module_and_learner
+    on_new_stack = default_config(experiment.algorithm, experiment.base).enable_rl_module_and_learner
     on_new_stack = on_new_stack and old_names.on_new_stack(experiment.config)
     return how_to_register(env) or (None if on_new_stack else "rllib_stpn.register()")
 
 
-def _tell_failure(result: Any, verbosity: int) -> int:
+def _tell_failure(result: TrialResult, verbosity: int) -> int:
     error_file = Path(result.path) / "error.txt"
     text = str(result.error)
     with contextlib.suppress(OSError):

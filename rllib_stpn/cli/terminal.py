@@ -1,4 +1,4 @@
-"""What commands print arrives on every terminal, and ends well where its reader goes away."""
+"""The output of commands: letters that a terminal does not have are spelled, and its reader may go away."""
 
 import codecs
 import contextlib
@@ -54,7 +54,7 @@ class Output:
 
 @contextlib.contextmanager
 def prepared() -> Iterator[None]:
-    """Within, standard output and error take every letter, spelled otherwise where need be, and outlive their readers.
+    """Within, letters that the terminal does not have are spelled otherwise, and the reader of the output may go away.
 
     Raises:
         SystemExit: With :data:`READER_GONE`.
@@ -88,7 +88,7 @@ def when_nobody_reads(act: Callable[[], None]) -> Iterator[None]:
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:
-    """For letters that a terminal does not have: the usual replacement, or their number."""
+    """Spells letters that a terminal does not have: by the usual replacement, or by their number."""
     assert isinstance(error, UnicodeEncodeError)
     letters = error.object[error.start : error.end]
     spelled = (_SPELLED.get(letter) or letter.encode("ascii", "backslashreplace").decode() for letter in letters)

@@ -1,55 +1,16 @@
-"""What trials ask for that is not there: told at once where it cannot come, and now and then where it may."""
+"""Lines on the terminal while trials wait for resources."""
 
-import itertools
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
 
 from rllib_stpn.cli.progress import duration
-from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments import searches
-from rllib_stpn.experiments.folding import Room
-from rllib_stpn.experiments.loading import Experiment
+from rllib_stpn.experiments.resources import in_words, total
 
 _FIRST = 5.0  # seconds, for a machine under load is slow to place what fits
 _LONGEST = 300.0
-_OF_ANY_MACHINE = ("memory", "object_store_memory")
-_MOST_POINTS = 64
-
-
-def refuse_what_never_comes(experiment: Experiment, room: Room) -> None:
-    """Raises a UsageError where a trial would wait for ever: Ray, started on this machine alone, gets no more of it.
-
-    Args:
-        experiment: Fitted to the machine.
-        room: What the machine has.
-    """
-    from rllib_stpn.experiments.trial import trial_class
-
-    trainable = trial_class(experiment.run, experiment.base)
-    have = {"CPU": sum(room.cpus), "GPU": sum(room.gpus)}
-    for point in itertools.islice(searches.points(experiment.config), _MOST_POINTS):
-        factory = trainable.default_resource_request(point)
-        asked = _total(factory.bundles) if factory is not None else {}
-        for name, amount in asked.items():
-            there = have.get(name, 0)
-            if amount <= there or name.startswith(("node:", "accelerator_type:")) or name in _OF_ANY_MACHINE:
-                continue
-            by = ", ".join(_asking(name, point))
-            raise UsageError(
-                f"{experiment.where}: a trial asks for {in_words({name: amount})}{f' ({by})' if by else ''}, there are "
-                f"{there:g}; a cluster that has it is joined with --ray-address"
-            )
-
-
-def _asking(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """The settings that ask for a resource."""
-    kind = {"CPU": "num_cpus", "GPU": "num_gpus"}.get(name, "custom_resources")
-    asking = {key: value for key, value in settings.items() if key.startswith(kind) and value}
-    return [f"{key} {value}" for key, value in asking.items() if not isinstance(value, dict) or name in value]
 
 
 class Waiting(Callback):
@@ -77,7 +38,7 @@ class Waiting(Callback):
             return
         waited = now - self._since
         self._next = now + self._first
-        asked = _total(pending[0].placement_group_factory.bundles)
+        asked = total(pending[0].placement_group_factory.bundles)
         if not _unplaced(asked):  # It only starts.
             return
         import ray
@@ -91,27 +52,11 @@ class Waiting(Callback):
         return {**vars(self), "_since": None}  # Tune keeps it for another day.
 
 
-def _total(bundles: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    total: Counter[str] = Counter()
-    for bundle in bundles:
-        total.update(bundle)  # type: ignore[arg-type]
-    return {name: amount for name, amount in total.items() if amount}
-
-
 def _unplaced(asked: Mapping[str, float]) -> bool:
     """Whether Ray has found no place for processes that ask for this, all together."""
     from ray.util import placement_group_table
 
     return any(
-        group["state"] in ("PENDING", "INFEASIBLE") and _total(list(group["bundles"].values())) == asked
+        group["state"] in ("PENDING", "INFEASIBLE") and total(list(group["bundles"].values())) == asked
         for group in placement_group_table().values()
     )
-
-
-def in_words(resources: Mapping[str, float]) -> str:
-    """Such as ``"2 CPUs, 1 GPU, 1 license"``."""
-
-    def one(name: str, amount: float) -> str:
-        return f"{amount:g} {name}{'s' if name in ('CPU', 'GPU') and amount != 1 else ''}"
-
-    return ", ".join(one(name, amount) for name, amount in resources.items()) or "nothing"

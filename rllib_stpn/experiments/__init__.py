@@ -1,1 +1,22 @@
-"""From a YAML or Python file to an ``AlgorithmConfig``, a Tune run and its results."""
+"""From a YAML or Python file to an ``AlgorithmConfig``, a Tune run and its results.
+
+``load(path)`` is for a notebook or a script. It returns and raises, and prints nothing::
+
+    (experiment,) = rllib_stpn.experiments.load("tuned_examples/maze_stpn.yaml")
+    algorithm = experiment.algorithm_config().build_algo()
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "load": "rllib_stpn.experiments.checked",
+    "CheckedExperiment": "rllib_stpn.experiments.checked",
+    "TrialResult": "rllib_stpn.experiments.running",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:  # Loaded on first use: the command line asks for its options without Ray.
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,4 +1,4 @@
-"""Atari games by their ids of every era, as settings of one trial name them."""
+"""Atari games, by the ids that they have had since the first Gym."""
 
 import re
 from typing import Any
@@ -11,20 +11,20 @@ _IDS = re.compile(
     r"-v(?P<version>[045])"
 )
 _SMALL = "stpn_envs:stpn/Atari-v0"
-#: What of a trial's settings decides which environment it gets.
+#: The settings that decide which environment a trial gets.
 _KEYS = ("env", "env_config", "clip_rewards", "model")
 
 
 def fit(settings: dict[str, Any], new_stack: bool, own_model: bool = False) -> tuple[dict[str, Any], list[str]]:
-    """One trial's settings with environments that every process can make, and a note for each that changed.
+    """A trial's settings with ids that every process can make, and a note for each environment that changes.
 
-    RLlib's old stack made small grey frames of Atari games. On the new one, models without filters of their own get
-    such frames from the environment here; all others get the game's own frames, from ale-py.
+    RLlib's old stack made small grey frames of Atari games. On the new stack, models without ``conv_filters`` get such
+    frames, from ``stpn/Atari-v0``; all others get the game's own frames, from ale-py.
 
     Args:
-        settings: Plain values, nothing of a search in them. Not modified.
+        settings: Plain values, without searches. Not modified.
         new_stack: Whether they are for RLlib's new API stack.
-        own_model: Whether the model does not stand in ``settings``, but in a Python file.
+        own_model: Whether a Python file sets the model, and not ``settings``.
     """
     fitted, notes = _fit(settings, new_stack, own_model)
     evaluation = settings.get("evaluation_config")
@@ -60,10 +60,10 @@ def _snake(game: str) -> str:
 
 
 def is_a_game(env: str) -> bool:
-    """Whether this is the id of an Atari game, of any era.
+    """Whether an id is that of an Atari game.
 
     Raises:
-        UsageError: It is, and ale-py is missing.
+        UsageError: It is, and ale-py is not installed.
     """
     found = _IDS.fullmatch(env)
     if found is None:
@@ -98,7 +98,7 @@ def _small(settings: dict[str, Any], found: re.Match) -> list[str]:
 
 
 def _as_it_is(settings: dict[str, Any], found: re.Match) -> None:
-    """By an id that makes the game in a process that has imported nothing."""
+    """Names the game by an id with its module, which makes it in every process."""
     import ale_py  # registers its ids
     import gymnasium
 
@@ -118,7 +118,7 @@ def _as_it_is(settings: dict[str, Any], found: re.Match) -> None:
 
 
 def _rules(found: re.Match) -> tuple[float, int | tuple[int, int]]:
-    """The chance that an action is repeated, and frames per step, by the id's era."""
+    """The chance that an action is repeated, and the frames of a step, or their bounds, by the version of the id."""
     sticky = 0.0 if found["version"] == "4" else 0.25
     if found["kind"] == "NoFrameskip":
         return sticky, 1

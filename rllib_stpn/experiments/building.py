@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, in_one_line, one_of
 from rllib_stpn.experiments import atari, recorded_data
-from rllib_stpn.experiments.loading import unknown_key
 from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.values import unknown_key
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -89,7 +89,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
     Args:
         run: The algorithm's name.
-        settings: Plain values, nothing of a grid in them. Not modified.
+        settings: Plain values, without searches. Not modified.
         base: What they are put on, where it is not the algorithm's default.
 
     Raises:
@@ -97,92 +97,124 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     """
     if run in TRAINABLES:
         return type(algorithm_class(run).get_default_config()).from_settings(settings)
-    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+    from rllib_stpn.learners import keeping_what_it_adapts
 
-    import rllib_stpn
-
-    rllib_stpn.register()
     config = default_config(run, base)
     new_stack = config.enable_rl_module_and_learner and old_names.on_new_stack(dict(settings))
     settings = {key: value for key, value in settings.items() if not key.startswith("__")}  # Tune's own notes.
     settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
+    settings = _without_callbacks(config, settings)
+    if not new_stack:
+        return config.update_from_dict(settings)
+
+    model = settings.pop("model", None) or {}
+    runner = settings.pop("env_runner_cls", None)
+    observation_filter = settings.pop("observation_filter", None)
+    bootstrap = None if hasattr(config, "bootstrap_truncated") else settings.pop("bootstrap_truncated", None)
+    config.update_from_dict(settings)
+    _set_batch_size(config, settings)
+    recorded_data.complete(config, settings)
+    _set_model(config, model)
+    if runner is None and run == "PPO" and _has_layer(model) and not config.is_multi_agent:
+        runner = "batched"
+    _set_env_runner(config, runner, bootstrap)
+    # Batched sampling keeps the states that learning needs, and A2C's own config sees to it with RLlib's env runners.
+    thin = _has_layer(model) and runner != "batched" and not _is_a2c(config)
+    # A Python file, and several agents, bring the connectors that they need.
+    prepared = base is None and not config.is_multi_agent
+    _set_observations(config, prepared, _has_layer(model), observation_filter)
+    _set_actions(config, prepared, thin)
+    if prepared:
+        _set_catalog(config)
+    config.learners(learner_class=keeping_what_it_adapts(config.learner_class))
+    return config
+
+
+def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> dict[str, Any]:
+    """Sets the callbacks of training; the settings without them, and with those of evaluation as classes."""
+    from ray.rllib.callbacks.callbacks import RLlibCallback
+    from ray.rllib.utils import force_list
+
+    from rllib_stpn.energy.callback import sum_up_evaluation, sum_up_training
+
+    settings = dict(settings)
     callbacks = settings.pop("callbacks_class", None)
     if callbacks is not None:
         config.callbacks(callbacks_class=_callbacks(callbacks))
     evaluation = settings.get("evaluation_config") or {}
     if evaluation.get("callbacks_class") is not None:
-        evaluation = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
-        settings["evaluation_config"] = evaluation
+        settings["evaluation_config"] = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
         if callbacks is None:  # RLlib has the callbacks of training sum results up, and there are none
-            from ray.rllib.utils import force_list
-
-            from rllib_stpn.energy.callback import sum_up_evaluation, sum_up_training
-
             config.callbacks(  # beside those that a Python file may have
                 on_train_result=[*force_list(config.callbacks_on_train_result), sum_up_training],
                 on_evaluate_end=[*force_list(config.callbacks_on_evaluate_end), sum_up_evaluation],
             )
     elif "callbacks_class" in evaluation:  # none, where training has some
-        from ray.rllib.callbacks.callbacks import RLlibCallback
-
         settings["evaluation_config"] = {**evaluation, "callbacks_class": RLlibCallback}
-    if not new_stack:
-        return config.update_from_dict(settings)
+    return settings
 
-    model = settings.pop("model", None) or {}
-    layer = model.get("custom_model")
-    runner = settings.pop("env_runner_cls", None)
-    observation_filter = settings.pop("observation_filter", None)
-    bootstrap = None if hasattr(config, "bootstrap_truncated") else settings.pop("bootstrap_truncated", None)
-    config.update_from_dict(settings)
+
+def _set_batch_size(config: "AlgorithmConfig", settings: Mapping[str, Any]) -> None:
+    """Lets ``train_batch_size`` count also where ``train_batch_size_per_learner`` has a default, which would win."""
     if "train_batch_size" in settings and "train_batch_size_per_learner" not in settings:
-        config.train_batch_size_per_learner = None  # inferred, where SAC's default would win
-    recorded_data.complete(config, settings)
-    if layer:
-        from rllib_stpn.models.spec import spec_from_model_dict
+        config.train_batch_size_per_learner = None
 
+
+def _has_layer(model: Mapping[str, Any]) -> bool:
+    return bool(model.get("custom_model"))
+
+
+def _set_model(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+    from rllib_stpn.models.spec import spec_from_model_dict
+
+    if _has_layer(model):
         config.rl_module(rl_module_spec=spec_from_model_dict(model))
     elif model:
         config.rl_module(model_config={k: v for k, v in model.items() if not k.startswith("custom_")})
     if isinstance(config._model_config, dict) and config._model_config.get("use_lstm"):
         # RLlib's connectors look for it, and its default stands in a class that a mapping replaces.
         config._model_config.setdefault("max_seq_len", DefaultModelConfig.max_seq_len)
-    if observation_filter not in (None, "NoFilter", "MeanStdFilter"):
-        raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
-    if runner is None and run == "PPO" and layer and not config.is_multi_agent:
-        runner = "batched"
+
+
+def _set_env_runner(config: "AlgorithmConfig", runner: str | None, bootstrap: bool | None) -> None:
+    """Sets what samples.
+
+    Args:
+        config: The configuration. Modified.
+        runner: One of ``ENV_RUNNERS``, None for the algorithm's own.
+        bootstrap: Whether returns go on where an episode is truncated; None where it is not given.
+    """
+    from rllib_stpn.rollouts import EpisodeEnvRunner, use_batched_rollouts
+
     if runner not in (None, *ENV_RUNNERS):
         raise one_of("env_runner_cls", runner, ENV_RUNNERS)
-    if runner == "batched" and run != "A2C":  # A2C's config has it, with its settings.
-        from rllib_stpn.rollouts import use_batched_rollouts
-
-        use_batched_rollouts(config, bootstrap_truncated=bootstrap is not False)
-    elif runner == "single_agent" or _samples_with_rllibs_runner(config):
-        from rllib_stpn.rollouts import EpisodeEnvRunner
-
-        records = config.is_multi_agent or config.output  # RLlib has classes of its own
-        config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
-    filtered = observation_filter == "MeanStdFilter"
-    prepared = base is None and not config.is_multi_agent  # A Python file brings the connectors that it needs.
-    if prepared or filtered:
-        from rllib_stpn.rollouts import observations
-
-        config.env_runners(
-            env_to_module_connector=observations.connectors(prepared, layer=bool(layer), filtered=filtered)
-        )
-    thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
-    if prepared:
-        _prepare_actions(config, thin)
-    elif thin:
-        from rllib_stpn.rollouts import thin_states
-
-        config.env_runners(module_to_env_connector=thin_states)
-    from rllib_stpn.learners import keeping_what_it_adapts
-
-    config.learners(learner_class=keeping_what_it_adapts(config.learner_class))
     if bootstrap is not None and runner != "batched":
         raise UsageError("bootstrap_truncated: a setting of batched sampling, which needs env_runner_cls: batched")
-    return config
+    if runner == "batched":
+        if not _is_a2c(config):  # which samples so, with settings of its own
+            use_batched_rollouts(config, bootstrap_truncated=bootstrap is not False)
+    elif runner == "single_agent" or _samples_with_rllibs_runner(config):
+        records = config.is_multi_agent or config.output  # RLlib has classes of its own
+        config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
+
+
+def _set_observations(config: "AlgorithmConfig", prepared: bool, layer: bool, observation_filter: Any) -> None:
+    """Sets the connectors between environment and model."""
+    from rllib_stpn.rollouts import observations
+
+    if observation_filter not in (None, "NoFilter", "MeanStdFilter"):
+        raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
+    filtered = observation_filter == "MeanStdFilter"
+    if prepared or filtered:
+        config.env_runners(env_to_module_connector=observations.connectors(prepared, layer=layer, filtered=filtered))
+
+
+def _is_a2c(config: "AlgorithmConfig") -> bool:
+    from rllib_stpn.algorithms import A2CConfig
+
+    return isinstance(config, A2CConfig)
 
 
 def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
@@ -192,14 +224,21 @@ def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
     return not (config.is_multi_agent or config.output) and config.env_runner_cls in (None, SingleAgentEnvRunner)
 
 
-def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
-    """Lets the model draw actions of any space that it can, and the environment get them as it takes them."""
-    from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
-    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool) -> None:
+    """Sets the connectors between model and environment.
 
-    from rllib_stpn.models import ActorCriticCatalog
+    Args:
+        config: The configuration. Modified.
+        prepared: Whether the environment gets actions in its own range and counting, whatever the model draws.
+        thin: Whether env runners keep one recurrent state for each sequence.
+    """
+    from rllib_stpn.rollouts import thin_states
     from rllib_stpn.rollouts.preprocessing import module_to_env
 
+    if not prepared:
+        if thin:
+            config.env_runners(module_to_env_connector=thin_states)
+        return
     config.env_runners(
         module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
         add_default_connectors_to_module_to_env_pipeline=False,
@@ -209,6 +248,15 @@ def _prepare_actions(config: "AlgorithmConfig", thin: bool) -> None:
         normalize = evaluation.get("normalize_actions", config.normalize_actions)
         clip = evaluation.get("clip_actions", config.clip_actions)
         config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(normalize, clip, thin)}
+
+
+def _set_catalog(config: "AlgorithmConfig") -> None:
+    """Lets RLlib's own actor-critic draw actions of every space that our models draw."""
+    from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
+    from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+    from rllib_stpn.models import ActorCriticCatalog
+
     default = config.get_default_rl_module_spec()
     if config._rl_module_spec is None and issubclass(default.module_class, DefaultPPOTorchRLModule):
         config.rl_module(rl_module_spec=RLModuleSpec(catalog_class=ActorCriticCatalog))

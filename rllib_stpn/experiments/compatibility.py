@@ -1,4 +1,4 @@
-"""Whether environment, model and algorithm go together: found out before Ray starts, with one environment and model."""
+"""Whether environment, model and algorithm go together: makes one environment and one model, before Ray starts."""
 
 import contextlib
 import textwrap
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gymnasium import Space
     from ray.rllib.algorithms import AlgorithmConfig
 
-#: The algorithms whose model has a policy and a value, as ours do; of these, the ones that act as they learn.
+#: The algorithms whose model has a policy and a value, as ours do; the first four learn on-policy.
 TAKE_A_LAYER = ("PPO", "A2C", "APPO", "IMPALA", "BC", "MARWIL")
 _ON_POLICY = TAKE_A_LAYER[:4]
 
@@ -21,15 +21,15 @@ def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]
     """Checks the settings of one trial.
 
     Args:
-        config: What the settings stand for.
-        prepared: Whether observations and actions are prepared for the model, as those of files are.
-        known: The spaces of the environments looked at before, which this adds to.
+        config: The trial's configuration.
+        prepared: Whether our connectors prepare observations and actions, as they do for YAML files.
+        known: The spaces of the environments that were made before. Modified.
 
     Returns:
-        A note for each thing that the user might expect otherwise.
+        A note for each thing that the user may not expect.
 
     Raises:
-        UsageError: Naming what does not go together, and what would.
+        UsageError: What does not go together, and what would.
     """
     if not config.enable_rl_module_and_learner or not config.enable_env_runner_and_connector_v2:
         return []
@@ -74,7 +74,7 @@ def _is_actor_critic(config: "AlgorithmConfig") -> bool:
 
 
 def _spaces(config: "AlgorithmConfig", known: Spaces) -> "tuple[Space, Space] | None":
-    """The environment's own spaces; None where none can be made here, which the run itself tells."""
+    """The environment's own spaces; None where it cannot be made here: the run itself says why."""
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
     from rllib_stpn.agents.environments import make_env
@@ -126,7 +126,7 @@ def _check_actions(config: "AlgorithmConfig", space: "Space") -> None:
 
 
 def _begins_elsewhere(space: "Space") -> "Space | None":
-    """A part of an action space whose numbers do not begin at 0."""
+    """The first part of an action space whose numbers do not begin at 0; None where all do."""
     from gymnasium.spaces import Discrete, MultiDiscrete
 
     from rllib_stpn.models.spaces import parts
@@ -165,7 +165,7 @@ def _by_name(spaces: "tuple[Space, Space]") -> dict[str, Any]:
 
 
 def _notes_on_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
-    """What goes wrong in silence with RLlib's own connectors, which a Python file brings."""
+    """What goes wrong without a word with RLlib's own connectors, which a Python file has."""
     from ray.rllib.connectors.env_to_module import MeanStdFilter
 
     from rllib_stpn.rollouts import BatchedEnvRunner

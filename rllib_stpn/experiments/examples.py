@@ -1,4 +1,4 @@
-"""The tuned examples that come with the package: YAML files, found by name from anywhere."""
+"""The tuned examples that come with the package: YAML files that are found by name."""
 
 import difflib
 from pathlib import Path
@@ -11,7 +11,7 @@ _NAME = "tuned_examples"
 
 
 def directory() -> Path:
-    """Where the files are: inside the package where it was installed, beside it in a checkout.
+    """The directory of the files: inside the installed package, or beside it in a checkout.
 
     Raises:
         UsageError: They are missing.
@@ -35,7 +35,7 @@ def find(name: str) -> Path:
     """The file of an example.
 
     Args:
-        name: As :func:`names` has it; with ``.yaml`` at its end, or dashes for underscores, it is found, too.
+        name: One of :func:`names`; ``.yaml`` at its end and dashes for underscores are taken, too.
 
     Raises:
         UsageError: There is none of this name, or none at all.
@@ -50,7 +50,7 @@ def find(name: str) -> Path:
 
 
 def about(name: str) -> str:
-    """What an example's file says of itself: its first sentence."""
+    """The first sentence of an example's file."""
     words: list[str] = []
     with find(name).open(encoding="utf-8") as file:
         for line in file:

@@ -7,7 +7,7 @@ from rllib_stpn.experiments import searches
 
 _OLD_STACK = "only the old API stack reads it"
 _ADAM = "the optimiser is Adam, with lr"
-#: Attributes of every algorithm's config, and what there is instead.
+#: Attributes of every algorithm's config -> what to use instead, or who reads them.
 OF_EVERY_ALGORITHM = {
     "action_mask_key": "RLModules find masks by themselves",
     "checkpoint_trainable_policies_only": _OLD_STACK,
@@ -54,7 +54,7 @@ _IMPALA = {
     "replay_buffer_num_slots": _REPLAYS_NO_BATCHES,
     "timeout_s_aggregator_manager": _OLD_STACK,
 }
-#: Attributes of one algorithm's config.
+#: The same for the config of one algorithm.
 OF_ALGORITHM = {
     "IMPALA": {**_IMPALA, "minibatch_buffer_size": _REPLAYS_NO_BATCHES},
     "APPO": {
@@ -102,20 +102,20 @@ OF_SYNCHRONOUS_ALGORITHMS = dict.fromkeys(
 
 
 def reasons(run: str) -> dict[str, str]:
-    """The settings that an algorithm's config has and nothing reads, and what there is instead."""
+    """The settings of an algorithm that nothing reads -> what to use instead, or who reads them."""
     synchronous = {} if run in ("IMPALA", "APPO") else OF_SYNCHRONOUS_ALGORITHMS
     return OF_EVERY_ALGORITHM | synchronous | OF_ALGORITHM.get(run, {})
 
 
 def deprecated(defaults: Any) -> set[str]:
-    """The settings of a default config that RLlib keeps to say that they are gone."""
+    """The settings that RLlib has dropped, and keeps in its default config with a mark."""
     from ray._common.deprecation import DEPRECATED_VALUE
 
     return {key for key, value in vars(defaults).items() if type(value) is int and value == DEPRECATED_VALUE}
 
 
 def without_deprecated(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
-    """Settings without those that RLlib has deprecated, whatever their value, and a note for each.
+    """Settings without those that RLlib has dropped, and a note for each.
 
     Args:
         where: What holds the settings.
@@ -157,7 +157,7 @@ def notes(where: str, given: Iterable[str], run: str) -> list[str]:
 
 
 def of_model(where: str, model: dict) -> list[str]:
-    """The same for the `model` block of RLlib's own models."""
+    """The same for the `model` block, where it has neither a layer of ours nor RLlib's LSTM."""
     if model.get("use_lstm") or model.get("custom_model"):
         return []
     return [

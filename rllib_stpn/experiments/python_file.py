@@ -1,4 +1,4 @@
-"""Experiments as Python files: a script that makes an ``AlgorithmConfig`` and calls it ``config``."""
+"""Python files: scripts that make an ``AlgorithmConfig`` called ``config``."""
 
 import copy
 import runpy
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def read(path: Path) -> "tuple[AlgorithmConfig, dict[str, Any], Any]":
-    """Runs a file the user names, as ``python FILE`` would, and takes what it made.
+    """Runs a file as ``python FILE`` would, and returns what it made.
 
     Args:
-        path: The file. It has a variable ``config``, and ``stop`` where it has stop criteria.
+        path: The file. It sets a variable ``config``, and ``stop`` for stop criteria.
 
     Returns:
-        The config; those of its settings that stand on top of it: the environment's id, and what is to be searched by
+        The config; the settings that are put on it for each trial, which are the environment's id and the searches by
         ``tune.grid_search``; and ``stop``, None without one.
 
     Raises:
-        UsageError: The file is missing or fails, or ``config`` is no algorithm's.
+        UsageError: The file is missing or fails, or ``config`` is no ``AlgorithmConfig`` of an algorithm.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file")
@@ -58,7 +58,7 @@ def _on_top(path: Path, config: "AlgorithmConfig") -> dict[str, Any]:
                 f"{path}: config: {key}: got {type(value).__name__}; a Python file searches by tune.grid_search, "
                 f'random search goes into --config: {{"{key}": {{"uniform": [0, 1]}}}}'
             )
-        if isinstance(value, dict) and any(searches.grids(value)):
+        if isinstance(value, dict) and any(searches.find(value)):
             if key not in defaults or key.startswith("_"):
                 raise UsageError(f"{path}: config: {key.lstrip('_')}: a search in it goes into --config")
             settings[key] = value

@@ -1,4 +1,4 @@
-"""Learning from recorded data, and recording: settings as the new API stack needs them, or what is wrong with them."""
+"""Settings for learning from recorded data and for recording, on RLlib's new API stack."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 #: The algorithms that learn from recorded data on the new API stack.
 OFFLINE = ("BC", "MARWIL", "CQL", "IQL")
-#: Words that RLlib's old API stack took in place of a folder.
+#: What RLlib's old API stack took in place of a folder.
 _WORDS = ("dataset", "logdir", "sampler")
 
 
 def settle(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
-    """Settings with absolute paths to recordings that exist, and a note for each that is spelled otherwise today.
+    """Settings with absolute paths to recordings, and a note for each setting that has another name today.
 
     Args:
         where: What holds the settings.
@@ -26,8 +26,8 @@ def settle(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str,
         run: The algorithm.
 
     Raises:
-        UsageError: There are no such data, the algorithm reads none or does nothing else, or no folder is given for a
-            recording.
+        UsageError: There are no data at a path, the algorithm learns from no recorded data or only from such and none
+            are given, or a recording has no folder.
     """
     config = dict(settings)
     notes: list[str] = []
@@ -61,14 +61,14 @@ def settle(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str,
 
 
 def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
-    """Sets what an algorithm cannot do without where recorded data are read or written, and the user has not given.
+    """Sets what reading or writing recorded data needs and the user has not given.
 
-    An update takes one batch of the data where the learner is in the trial's own process, spaces are those of the
-    environment where no evaluation makes one, and whole episodes are recorded.
+    Whole episodes are recorded. An update takes one batch of the data if the learner is in the trial's own process.
+    Spaces are those of the environment, if no evaluation makes one.
 
     Args:
-        config: What the settings stand for. Modified.
-        given: The user's settings.
+        config: The configuration. Modified.
+        given: The settings that were put on it.
     """
     if config.output and config.output_write_episodes and "batch_mode" not in given:
         config.batch_mode = "complete_episodes"
@@ -88,7 +88,7 @@ def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
 
 
 def check_recording(config: "AlgorithmConfig") -> None:
-    """Refuses a recording of which nothing would be written.
+    """Refuses to record where nothing would be written.
 
     Raises:
         UsageError: The env runners record nothing, or what RLlib writes with is missing.

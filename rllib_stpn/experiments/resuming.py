@@ -6,16 +6,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import cloudpickle
 from ray.tune import Callback
-from ray.tune.schedulers import TrialScheduler
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.loading import Experiment
-from rllib_stpn.experiments.stopping import StopWhen
+from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.stopping import StoppingScheduler
 
+_E = TypeVar("_E", bound=Experiment)
 _FILE = "rllib_experiment.pkl"
 _ITERATION = "training_iteration"
 
@@ -49,8 +49,7 @@ def recall(storage_path: str, name: str | None) -> Experiment:
         experiment = cloudpickle.loads(found[-1].read_bytes())
     except Exception as error:  # Unpickling imports what the experiment was made of.
         raise UsageError(f"--resume: {found[-1]} cannot be read: {type(error).__name__}: {error}") from error
-    experiment.storage_path, experiment.name, experiment.notes = str(storage), found[-1].parent.name, []
-    return experiment
+    return dataclasses.replace(experiment, storage_path=str(storage), name=found[-1].parent.name, notes=())
 
 
 def can_go_on(experiment: Experiment) -> bool:
@@ -63,7 +62,7 @@ def can_go_on(experiment: Experiment) -> bool:
     return any(Path(directory).glob("experiment_state-*.json"))
 
 
-def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
+def as_begun(experiment: _E) -> tuple[_E, list[str]]:
     """An experiment that goes on, which Tune does with the settings of its first run, and those it had otherwise.
 
     Raises:
@@ -73,16 +72,16 @@ def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
         first = recall(experiment.storage_path, experiment.name)
     except UsageError:  # What it was made of is gone, or was not written by us. Tune needs none of it.
         return experiment, []
-    if first.run != experiment.run:
+    if first.algorithm != experiment.algorithm:
         raise UsageError(
-            f"--resume: {experiment.name} in {experiment.storage_path} was begun with {first.run}, and this is "
-            f"{experiment.run}: allowed are another --experiment-name and no --resume"
+            f"--resume: {experiment.name} in {experiment.storage_path} was begun with {first.algorithm}, and this is "
+            f"{experiment.algorithm}: allowed are another --experiment-name and no --resume"
         )
     if experiment.base is not None:  # The objects of a Python file are made anew.
         return experiment, []
     before, now = (
         {
-            **(each.given or each.config),
+            **each.config,
             **each.checkpoint,
             "num_samples": each.num_samples,
             "max_failures": each.max_failures,
@@ -90,40 +89,31 @@ def as_begun(experiment: Experiment) -> tuple[Experiment, list[str]]:
         for each in (first, experiment)
     )
     changed = [key for key in before | now if before.get(key) != now.get(key)]
-    kept = ("config", "given", "checkpoint", "num_samples", "max_failures")
+    kept = ("config", "folded", "checkpoint", "num_samples", "max_failures")
     return dataclasses.replace(experiment, **{name: getattr(first, name) for name in kept}), changed
 
 
-class Finished(Callback):
-    """Tells trials that have nothing left to do, and keeps the files of the others in order.
+class Bookkeeping(Callback):
+    """Keeps what a resumed run needs: which trials the scheduler gave up, and files without what a trial repeats.
 
-    Tune counts a trial that a signal ended as it counts one that reached its goal. So a resumed experiment is offered
-    all its trials, and this leaves out those that have reached the goal, and those that a scheduler gave up.
+    Tune counts a trial that a signal ended as it counts one that reached its goal. So a resumed run is offered all its
+    trials, and the scheduler leaves out those that have nothing left to do.
 
     Args:
-        stopper: Knows the goal.
+        scheduler: The run's scheduler.
     """
 
-    def __init__(self, stopper: StopWhen):
-        self._stopper = stopper
-        self._given_up: set[str] = set()
+    def __init__(self, scheduler: StoppingScheduler):
+        self._scheduler = scheduler
         self._started: set[str] = set()
-
-    def __call__(self, trial: Any) -> bool:
-        """Whether a trial that was restored has nothing left to do."""
-        result = trial.run_metadata.last_result
-        if trial.trial_id in self._given_up:
-            self._stopper.reasons[trial.trial_id] = "by the scheduler"
-            return True
-        return self._stopper.reached(trial.trial_id, result)
 
     def get_state(self) -> dict[str, Any]:
         """What the next run has to know."""
-        return {"given_up": sorted(self._given_up)}
+        return {"given_up": sorted(self._scheduler.given_up)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes it from the run before."""
-        self._given_up = set(state["given_up"])
+        self._scheduler.given_up = set(state["given_up"])
 
     def on_trial_start(self, iteration: int, trials: Sequence, trial: Any, **info) -> None:
         """Expects the first result of a trial that starts, or starts again."""
@@ -134,26 +124,6 @@ class Finished(Callback):
         if trial.trial_id in self._started:
             self._started.remove(trial.trial_id)
             forget_from(Path(trial.local_path), result[_ITERATION])
-
-    def on_trial_complete(self, iteration: int, trials: Sequence, trial: Any, **info) -> None:
-        """Notes a trial that nobody but the scheduler can have ended."""
-        if trial.trial_id not in self._stopper.reasons and not self._stopper.stop_all():
-            self._stopper.reasons[trial.trial_id] = "by the scheduler"
-            self._given_up.add(trial.trial_id)
-
-
-def unless(finished: Finished, kind: type[TrialScheduler]) -> type[TrialScheduler]:
-    """The scheduler's class, but for trials that have nothing left to do: it never sees them, nor runs them."""
-
-    class Remaining(kind):  # type: ignore[misc, valid-type]
-        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-            if finished(trial):
-                trial.set_status(trial.TERMINATED)
-            else:
-                super().on_trial_add(tune_controller, trial)
-
-    Remaining.__name__ = kind.__name__
-    return Remaining
 
 
 def forget_from(directory: Path, iteration: int) -> None:

@@ -1,4 +1,4 @@
-"""What decides between the trials of an experiment: which of them go on, and with which settings."""
+"""Tune's schedulers, which decide which trials of an experiment go on, and with which settings."""
 
 import inspect
 from typing import Any
@@ -8,8 +8,9 @@ from ray.tune.schedulers.pb2 import PB2, has_sklearn
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import searches
-from rllib_stpn.experiments.loading import MUTATIONS, Experiment, as_number, subject, unknown_key
-from rllib_stpn.experiments.resuming import Finished, unless
+from rllib_stpn.experiments.experiment import Experiment, env_or_task
+from rllib_stpn.experiments.keys import MUTATIONS
+from rllib_stpn.experiments.values import as_number, unknown_key
 
 _CLASSES: dict[str, type[TrialScheduler]] = {
     "fifo": FIFOScheduler,
@@ -19,15 +20,14 @@ _CLASSES: dict[str, type[TrialScheduler]] = {
 }
 
 
-def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> TrialScheduler:
-    """The experiment's scheduler, for those of its trials that are not finished.
+def make_scheduler(experiment: Experiment) -> TrialScheduler:
+    """The experiment's scheduler.
 
     It goes by the mean return of episodes, or by validation accuracy (perplexity where a task has that). ASHA's
     ``max_t`` is the experiment's own last iteration. ``experiment.scheduler_config`` has arguments of Tune's class.
 
     Args:
         experiment: Whose scheduler.
-        finished: Knows the finished trials; None, to try the arguments, knows none.
 
     Raises:
         UsageError: An argument that it does not have or does not take.
@@ -42,17 +42,15 @@ def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> 
     for key in experiment.scheduler_config:
         if key not in allowed:
             raise unknown_key(where, key, allowed, list_all=True)
-    if finished is not None:
-        kind = unless(finished, kind)
     if experiment.scheduler == "fifo":
         return kind()
     metric, mode = _goal(experiment)
-    given = dict(experiment.scheduler_config)
+    arguments = {"metric": metric, "mode": mode, **experiment.scheduler_config}
     for key in MUTATIONS:
-        if key in given:
-            given[key] = _mutations(_numbers(given[key]))
+        if key in arguments:
+            arguments[key] = _mutations(_numbers(arguments[key]))
     try:
-        arguments = {"metric": metric, "mode": mode, **tune_space(given)}
+        arguments = tune_space(arguments)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error
     if experiment.scheduler == "asha":
@@ -68,14 +66,17 @@ def make_scheduler(experiment: Experiment, finished: Finished | None = None) -> 
 
 
 def _mutations(value: Any) -> Any:
-    """With lists in place of ``choice``, to whose neighbours Tune moves; it would multiply what a choice has drawn."""
+    """Mutations with a list in place of each ``choice``.
+
+    Tune moves to a neighbour in a list, and multiplies what it has drawn of a choice.
+    """
     if searches.kind(value) == "choice":
         return value["choice"]
     return {key: _mutations(below) for key, below in value.items()} if isinstance(value, dict) else value
 
 
 def _numbers(value: Any) -> Any:
-    """With numbers in place of their texts, as YAML reads 1e-4."""
+    """Mutations with numbers in place of texts such as ``"1e-4"``, which YAML does not read as numbers."""
     if isinstance(value, dict):
         return {key: _numbers(below) for key, below in value.items()}
     if isinstance(value, list):
@@ -85,7 +86,8 @@ def _numbers(value: Any) -> Any:
 
 
 def _goal(experiment: Experiment) -> tuple[str, str]:
-    if subject(experiment.run) == "env":
+    """The metric that a scheduler goes by, and whether more of it is better: ``"max"`` or ``"min"``."""
+    if env_or_task(experiment.algorithm) == "env":
         return "env_runners/episode_return_mean", "max"
     from rllib_stpn.supervised import TASKS
 
@@ -94,7 +96,7 @@ def _goal(experiment: Experiment) -> tuple[str, str]:
 
 
 def tune_space(value: Any) -> Any:
-    """Settings for Tune: each search as Tune's own object."""
+    """Settings for Tune, with each search as Tune's own object."""
     from ray import tune
 
     kind = searches.kind(value)

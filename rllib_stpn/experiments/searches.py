@@ -1,13 +1,17 @@
 """Settings as nested dicts: merging them, and the searches in them.
 
-A search is a mapping of one key in place of a value: ``grid_search: [a, b]`` takes every one, ``choice: [a, b]`` one
-at random, and ``uniform``, ``loguniform`` and ``randint`` a number between two, drawn anew for each sample.
+A search is a mapping with one key that stands in place of a value: ``grid_search: [a, b]`` takes every value,
+``choice: [a, b]`` one at random, and ``uniform``, ``loguniform`` and ``randint`` a number between two. What is random
+is drawn anew for each sample.
 """
 
 import copy
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.values import as_number, in_words
 
 GRID = "grid_search"
 RANGES = ("uniform", "loguniform", "randint")
@@ -22,13 +26,13 @@ def kind(value: object) -> str | None:
     return None
 
 
-def is_grid(value: object) -> bool:
-    """Whether ``value`` is ``{grid_search: [...]}`` or another search."""
+def is_search(value: object) -> bool:
+    """Whether a value is a search."""
     return kind(value) is not None
 
 
 def choices(value: Any) -> list[Any]:
-    """The values a setting takes: those of its search (of a range, both ends), or the one it has."""
+    """The values that a setting can take: those of its search (both ends of a range), or the one that it has."""
     found = kind(value)
     if found is None:
         return [value]
@@ -37,43 +41,43 @@ def choices(value: Any) -> list[Any]:
 
 
 def change(value: Any, function: Callable[[Any], Any]) -> Any:
-    """``function`` applied to a value, or to every one in its search, if that is one as it should be."""
+    """A function of a value; of a search, the search over the function of each of its values."""
     found = kind(value)
     searched = value[found] if found else None
     return {found: [function(each) for each in searched]} if isinstance(searched, list | tuple) else function(value)
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """A new dict: ``base`` with ``over`` on top, level by level; a grid is replaced as a whole."""
+    """A new dict: ``base`` with ``over`` on top, level by level; a search is replaced as a whole."""
     merged = copy.deepcopy(base)
     for key, value in over.items():
         below = merged.get(key)
-        if isinstance(value, dict) and isinstance(below, dict) and not is_grid(value) and not is_grid(below):
+        if isinstance(value, dict) and isinstance(below, dict) and not is_search(value) and not is_search(below):
             merged[key] = merge(below, value)
         else:
             merged[key] = copy.deepcopy(value)
     return merged
 
 
-def grids(settings: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """Yields ``(path, value)`` for every search, and every dict that has ``grid_search`` beside other keys."""
+def find(settings: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
+    """Yields path and value of every search, and of every dict that has ``grid_search`` beside other keys."""
     if isinstance(settings, dict):
-        if GRID in settings or is_grid(settings):
+        if GRID in settings or is_search(settings):
             yield path, settings
             return
         for key, value in settings.items():
-            yield from grids(value, (*path, key))
+            yield from find(value, (*path, key))
     elif isinstance(settings, list):
         for index, value in enumerate(settings):
-            yield from grids(value, (*path, index))
+            yield from find(value, (*path, index))
 
 
 def points(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the settings of every point of the grid, one dict each; of a range, both ends are points."""
-    swept = list(grids(settings))
-    for values in itertools.product(*(choices(search) for _, search in swept)):
+    """Yields the settings of each combination of the searches' values, both ends of a range among them."""
+    searched = list(find(settings))
+    for values in itertools.product(*(choices(search) for _, search in searched)):
         point = copy.deepcopy(settings)
-        for (path, _), value in zip(swept, values, strict=True):
+        for (path, _), value in zip(searched, values, strict=True):
             place: Any = point
             for key in path[:-1]:
                 place = place[key]
@@ -82,8 +86,41 @@ def points(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def size(settings: dict[str, Any]) -> int:
-    """The number of points of the grid; what is drawn at random counts once."""
+    """How many trials a sample has: one for each point of the grid; a value that is drawn at random counts once."""
     number = 1
-    for _, search in grids(settings):
+    for _, search in find(settings):
         number *= len(search.get(GRID, (None,)))
     return number
+
+
+def check(where: str, settings: dict[str, Any]) -> None:
+    """Checks every search, and makes numbers of the ends of ranges, which YAML may read as texts.
+
+    Args:
+        where: What holds the settings.
+        settings: The settings. Ranges in them are modified.
+
+    Raises:
+        UsageError: A search has no values, or other keys beside it.
+    """
+    for path, block in find(settings):
+        key = ".".join(map(str, path))
+        found = kind(block)
+        if found is None:
+            others = ", ".join(repr(k) for k in block if k != GRID)
+            raise UsageError(f"{where}: {key}: grid_search stands alone in its mapping, found {others} beside it")
+        values = block[found]
+        if found in RANGES:
+            block[found] = _range(f"{where}: {key}: {found}", found, values)
+        elif not isinstance(values, list) or not values:
+            raise UsageError(f"{where}: {key}: {found}: expected a list of values, got {in_words(values)}")
+
+
+def _range(where: str, kind: str, values: Any) -> list[float]:
+    ends = [as_number(value) for value in values] if isinstance(values, list) else []
+    low, high = ends if len(ends) == 2 else (None, None)
+    whole = kind != "randint" or all(isinstance(end, int) for end in ends)
+    if low is None or high is None or not low < high or not whole or (kind == "loguniform" and low <= 0):
+        numbers = {"randint": "whole numbers", "loguniform": "numbers above 0"}.get(kind, "numbers")
+        raise UsageError(f"{where}: got {values!r}, allowed are two {numbers} [low, high] with low < high")
+    return [low, high]

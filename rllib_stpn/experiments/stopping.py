@@ -1,10 +1,10 @@
-"""When a trial ends: its stop criteria, or a signal."""
+"""When a trial ends: its stop criteria, a signal, or its scheduler."""
 
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ray.tune import Callback, Stopper
+from ray.tune.schedulers import TrialScheduler
 
 from rllib_stpn.experiments.results import metric
 
@@ -20,43 +20,98 @@ class Interruption:
         """As shells count: 128 and the signal's number."""
         return 128 + (self.signal or 0)
 
-    def __reduce__(self):
-        return Interruption, ()  # Tune pickles what it runs with; a signal is not for another day.
 
-
-class StopWhen(Stopper):
-    """Ends a trial when a metric reaches its value, and every trial when the user interrupts.
+class StoppingScheduler(TrialScheduler):
+    """Ends trials that meet a stop criterion, and all of them after an interruption; asks another scheduler otherwise.
 
     An interrupted trial ends with its next result, as one that reached its goal does: with a checkpoint.
 
+    It is no Stopper of Tune's: a resumed run would get that of the run before, and stop at its goal.
+
     Args:
-        criteria: Metric path -> the value that ends the trial when it is reached or exceeded.
+        scheduler: Decides between the trials.
+        criteria: Metric path -> the value that ends a trial when it is reached or exceeded.
         interruption: Ends everything.
+
+    Attributes:
+        reasons: Trial id -> why the trial ended.
+        given_up: Ids of the trials that the scheduler ended.
     """
 
-    _of_this_run: "StopWhen | None" = None
-
-    def __init__(self, criteria: Mapping[str, float], interruption: Interruption):
+    def __init__(self, scheduler: TrialScheduler, criteria: Mapping[str, float], interruption: Interruption):
+        super().__init__()
+        self._scheduler = scheduler
         self._criteria = dict(criteria)
         self._interruption = interruption
-        self._running: set[str] = set()
         self.reasons: dict[str, str] = {}
-        StopWhen._of_this_run = self
+        self.given_up: set[str] = set()
 
-    def __reduce__(self):
-        return _restored, (self._criteria,)
+    @property
+    def metric(self) -> str | None:
+        """The metric that the scheduler goes by."""
+        return self._scheduler.metric
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+    @property
+    def supports_buffered_results(self) -> bool:
+        """Whether the scheduler takes several results at once."""
+        return self._scheduler.supports_buffered_results
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        """Hands on the metric that Tune was given."""
+        return self._scheduler.set_search_properties(metric, mode, **spec)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Leaves out a trial of a resumed run that has nothing left to do: the scheduler never sees it."""
+        if self._is_finished(trial.trial_id, trial.run_metadata.last_result):
+            trial.set_status(trial.TERMINATED)
+        else:
+            self._scheduler.on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether the trial ends with this result; :attr:`reasons` tells why."""
-        if self.reached(trial_id, result):
-            return True
+        if self._reached(trial.trial_id, result):
+            return self.STOP
         if self._interruption.signal is not None:
-            self.reasons[trial_id] = f"{signal.Signals(self._interruption.signal).name}"
-            return True
-        return False
+            self.reasons[trial.trial_id] = signal.Signals(self._interruption.signal).name
+            return self.STOP
+        decision = self._scheduler.on_trial_result(tune_controller, trial, result)
+        if decision == self.STOP:
+            self.reasons[trial.trial_id] = _BY_THE_SCHEDULER
+            self.given_up.add(trial.trial_id)
+        return decision
 
-    def reached(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        """Whether the result meets a criterion; :attr:`reasons` tells which."""
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The scheduler's choice; after an interruption none, and trials that wait end without a result."""
+        if self._interruption.signal is None:
+            return self._scheduler.choose_trial_to_run(tune_controller)
+        for trial in tune_controller.get_trials():
+            if trial.status in (trial.PENDING, trial.PAUSED):
+                tune_controller.stop_trial(trial)
+        return None
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Hands it on."""
+        self._scheduler.on_trial_error(tune_controller, trial)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Hands it on."""
+        self._scheduler.on_trial_complete(tune_controller, trial, result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Hands it on."""
+        self._scheduler.on_trial_remove(tune_controller, trial)
+
+    def debug_string(self) -> str:
+        """The scheduler's own."""
+        return self._scheduler.debug_string()
+
+    def _is_finished(self, trial_id: str, last_result: Mapping[str, Any]) -> bool:
+        if trial_id in self.given_up:
+            self.reasons[trial_id] = _BY_THE_SCHEDULER
+            return True
+        return self._reached(trial_id, last_result)
+
+    def _reached(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         for path, goal in self._criteria.items():
             value = metric(result, path)
             if isinstance(value, (int, float)) and value >= goal:
@@ -64,29 +119,5 @@ class StopWhen(Stopper):
                 return True
         return False
 
-    def stop_all(self) -> bool:
-        """Whether what remains may be dropped: after an interruption, once no trial is at work."""
-        return self._interruption.signal is not None and not self._running
 
-    def watch(self) -> Callback:
-        """The Tune callback that keeps this stopper informed of which trials are at work."""
-        return _Watch(self._running)
-
-
-def _restored(criteria: Mapping[str, float]) -> StopWhen:
-    """The stopper of this run, where there is one: Tune puts that of the run before in its place when it resumes."""
-    return StopWhen._of_this_run or StopWhen(criteria, Interruption())
-
-
-class _Watch(Callback):
-    def __init__(self, running: set[str]):
-        self._running = running
-
-    def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
-        self._running.add(trial.trial_id)
-
-    def on_trial_complete(self, iteration: int, trials: Sequence, trial, **info) -> None:
-        self._running.discard(trial.trial_id)
-
-    def on_trial_error(self, iteration: int, trials: Sequence, trial, **info) -> None:
-        self._running.discard(trial.trial_id)
+_BY_THE_SCHEDULER = "by the scheduler"

@@ -64,7 +64,7 @@ def _set_schedules(steps: int, learner: Any) -> None:
 
 
 def _settings_of_policies(worker: Any) -> dict[str, tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Of each policy of the old API stack: its settings, and those of its optimisers, without their parameters."""
+    """For each policy of the old API stack its settings, and those of its optimisers without their parameters."""
     return {
         policy_id: (policy.config, [_without_parameters(group) for group in _groups(policy)])
         for policy_id, policy in worker.policy_map.items()
@@ -93,7 +93,7 @@ def _env_name(config: "AlgorithmConfig") -> str:
 
 
 def _model_in_words(config: "AlgorithmConfig") -> dict[str, Any]:
-    """Of a config, what names its model in a ``model`` block, for reports: a Python file has none."""
+    """The keys of a ``model`` block that name the model of a config, for reports: a Python file has no such block."""
     model = config.model_config if config.enable_rl_module_and_learner else config.model
     spec = config._rl_module_spec
     if spec is not None and not config.is_multi_agent:
@@ -132,7 +132,7 @@ class _Trial(_Base):
             self._trial_info = trial_info
 
     def __repr__(self) -> str:
-        """RLlib's, and a name where the constructor has failed: Ray asks for it as it tells why."""
+        """RLlib's; the class's name if the constructor has failed, since Ray asks for it to say why."""
         return super().__repr__() if self.config is not None else type(self).__name__
 
     def step(self) -> dict[str, Any]:
@@ -196,7 +196,7 @@ class _Trial(_Base):
             runner.set_state(self.env_runner.get_state(not_components=COMPONENT_RL_MODULE))
 
     def _ask_env_runners(self) -> None:
-        """Has them sample: RLlib restarts those that fail, again and again, and tells the error to its log alone."""
+        """Has them sample, to raise their error: RLlib restarts those that fail for ever, and only logs why."""
         import ray
 
         deadline = time.monotonic() + _SECONDS_TO_ANSWER
@@ -240,7 +240,7 @@ class _Trial(_Base):
             self.learner_group.foreach_learner(functools.partial(_set_schedules, steps))
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """A checkpoint with its result, whose metrics have their paths, too: Tune looks for a score nowhere else."""
+        """A checkpoint with its result, which also has metrics by their paths, where Tune looks for a score."""
         saved = super().save(checkpoint_dir)
         nested = {key: value for key, value in saved.metrics.items() if isinstance(value, dict) and key != "config"}
         saved.metrics |= {path: value for path, value in flatten_dict(nested).items() if isinstance(value, Number)}

@@ -1,21 +1,24 @@
-"""What RLlib would only find out later, or never: keys and values an algorithm cannot take."""
+"""Checks of an experiment's settings against its algorithm, of which RLlib makes some later, and some never."""
 
+import dataclasses
 import difflib
 import functools
 import importlib
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import atari, compatibility, never_read, ranges, recorded_data, searches
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
-from rllib_stpn.experiments.loading import Experiment, as_number, check_grids, unknown_key
+from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.values import as_number, unknown_key
 from rllib_stpn.ray_names import register_class
 
-#: Attributes that stand at None until set, and what they then are.
+_E = TypeVar("_E", bound=Experiment)
+#: Attributes whose default is None -> the kind of their values.
 _KINDS_BEHIND_NONE: dict[str, type] = {
     "evaluation_interval": int,
     "grad_clip": float,
@@ -26,7 +29,7 @@ _KINDS_BEHIND_NONE: dict[str, type] = {
     "train_batch_size": int,
     "train_batch_size_per_learner": int,
 }
-#: Numbers that may also be the word "auto".
+#: Attributes that may also be "auto" -> the kind of their other values.
 _AUTO: dict[str, type] = {
     "evaluation_duration": int,
     "num_cpus_per_learner": float,
@@ -34,7 +37,7 @@ _AUTO: dict[str, type] = {
     "symlog_obs": bool,
     "target_entropy": float,
 }
-#: CPUs and GPUs, of which a process may have a part.
+#: Numbers of CPUs and GPUs, which may be fractions.
 _FRACTIONS = {f"num_{kind}_per_{actor}" for kind in ("cpus", "gpus") for actor in ("env_runner", "learner")}
 _FRACTIONS |= {"num_gpus", "num_cpus_for_main_process"}
 _AT_LEAST_ONE = {
@@ -44,58 +47,61 @@ _AT_LEAST_ONE = {
     "minibatch_size",
 }
 _AT_LEAST_ONE |= {"num_epochs", "rollout_fragment_length", "evaluation_duration"}
-#: Numbers without which nothing is learned; others are switched off by None.
+#: Numbers that are needed to learn; others are switched off by None.
 _NEVER_NONE = {"lr", "gamma"}
 #: Attributes of an AlgorithmConfig that are no settings.
 _NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
 _MOST_POINTS_TO_BUILD = 64
 #: Settings that hold others whose keys RLlib does not check.
 _HANDED_ON = ("replay_buffer_config", "q_model_config", "policy_model_config")
-#: Settings that hold others, or have a check of their own.
+#: Settings with a check of their own.
 _BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module", *_HANDED_ON)
 
 
-def check(experiment: Experiment) -> list[str]:
+def check(experiment: _E) -> _E:
     """Checks an experiment's settings against its algorithm, and makes numbers of texts like ``1e-4``.
 
-    Every point of the grid (the first 64 of them) is built once, so that what RLlib itself refuses is told
-    before Ray starts. So are the settings that a scheduler may change them to.
+    The configuration of every point of the grid (the first 64 of them) is built once, and so are those that a scheduler
+    may change them to. An error that RLlib would raise in a trial is raised here, before Ray starts.
 
     Returns:
-        What the user should know of settings that are taken otherwise than they are written, or not at all.
+        The experiment as it is run; its notes also name the settings that are taken otherwise than they are written, or
+        not at all.
 
     Raises:
         UsageError: Naming the file, the key, what was given and what is allowed.
     """
     where = experiment.where
     if experiment.restore is not None and "://" not in experiment.restore:
-        experiment.restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.run)
-    if experiment.run in TRAINABLES:
+        restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.algorithm)
+        experiment = dataclasses.replace(experiment, restore=restore)
+    if experiment.algorithm in TRAINABLES:
         for point in itertools.islice(searches.points(experiment.config), _MOST_POINTS_TO_BUILD):
             try:
-                build_config(experiment.run, point)
+                build_config(experiment.algorithm, point)
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
-        return []
+        return experiment
     import rllib_stpn
 
     rllib_stpn.register()
     try:
-        defaults = default_config(experiment.run, experiment.base)
+        defaults = default_config(experiment.algorithm, experiment.base)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    experiment.config, notes = never_read.without_deprecated(f"{where}: config", experiment.config, experiment.run)
-    experiment.config = _checked(f"{where}: config", experiment.config, defaults, experiment.new_stack)
+    config, notes = never_read.without_deprecated(f"{where}: config", experiment.config, experiment.algorithm)
+    config = _checked(f"{where}: config", config, defaults, experiment.new_stack)
     if experiment.new_stack and experiment.base is None:
-        experiment.config, more = recorded_data.settle(f"{where}: config", experiment.config, experiment.run)
+        config, more = recorded_data.settle(f"{where}: config", config, experiment.algorithm)
         notes += more
+    experiment = dataclasses.replace(experiment, config=config)
     _check_goals(experiment, defaults)
     notes += _without_effect(experiment, defaults)
     mutations, more = _checked_mutations(experiment, defaults)
     notes += more
     begun = searches.merge(mutations, experiment.config)  # Tune draws what a trial has not
     if experiment.scheduler == "pb2":  # fractions, where the settings are whole numbers
-        experiment.config = begun
+        experiment = dataclasses.replace(experiment, config=begun)
     if mutations:
         changed = f"{where}: scheduler_config: {_mutations_key(experiment)}"
         for point in itertools.islice(searches.points(searches.merge(begun, mutations)), _MOST_POINTS_TO_BUILD):
@@ -110,12 +116,12 @@ def check(experiment: Experiment) -> list[str]:
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
         notes += [f"{where}: {note}" for note in more]
-    return list(dict.fromkeys(notes))
+    return experiment.replaced(note for note in dict.fromkeys(notes) if note not in experiment.notes)
 
 
 def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
     try:
-        config = build_config(experiment.run, point, experiment.base)
+        config = build_config(experiment.algorithm, point, experiment.base)
     except UsageError as error:
         raise UsageError(f"{experiment.where}: {error}") from None
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -133,14 +139,14 @@ def _mutations_key(experiment: Experiment) -> str:
 
 
 def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str, Any], list[str]]:
-    """The settings that a scheduler gives to trials, as searches, and what should be known of them."""
+    """The settings that a scheduler gives to trials, as searches, and a note for each without effect."""
     key = _mutations_key(experiment)
     given = experiment.scheduler_config.get(key)
     if experiment.scheduler not in ("pbt", "pb2") or not isinstance(given, dict):
         return {}, []
     where = f"{experiment.where}: scheduler_config: {key}"
     drawn = _as_searches(given, bounds=experiment.scheduler == "pb2")
-    check_grids(where, drawn)
+    searches.check(where, drawn)
     drawn = _checked(where, drawn, defaults, experiment.new_stack)
     sizes = sorted(set(drawn.get("model") or {}) - {"max_seq_len"})
     if sizes:
@@ -148,14 +154,14 @@ def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str,
             f"{where}: model: {sizes[0]}: a trial goes on with the weights of another, which fit no other model; "
             "a grid_search in config compares models"
         )
-    return drawn, never_read.notes(where, drawn, experiment.run) if experiment.new_stack else []
+    return drawn, never_read.notes(where, drawn, experiment.algorithm) if experiment.new_stack else []
 
 
 def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
-    """Mutations as searches: Tune takes lists of values, and of two bounds, without their kind."""
+    """Mutations as searches. Tune takes lists of values, and lists of two bounds, without a word for either."""
     drawn: dict[str, Any] = {}
     for name, value in mutations.items():
-        if isinstance(value, dict) and not searches.is_grid(value):
+        if isinstance(value, dict) and not searches.is_search(value):
             drawn[name] = _as_searches(value, bounds)
         elif isinstance(value, list) and bounds and len(value) == 2:
             low, high = (as_number(end) for end in value)
@@ -169,7 +175,7 @@ def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
 
 
 def _check_goals(experiment: Experiment, defaults: Any) -> None:
-    """Refuses stop criteria that are never met, as no result has them."""
+    """Refuses stop criteria whose metric no result has."""
     from ray.rllib.utils import metrics
 
     interval = experiment.config.get("evaluation_interval", defaults.evaluation_interval)
@@ -188,18 +194,18 @@ def _check_goals(experiment: Experiment, defaults: Any) -> None:
 
 
 def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
-    """The settings that nothing reads."""
+    """A note for each setting that nothing reads."""
     if not experiment.new_stack:
         return []
     where = f"{experiment.where}: config"
-    notes = never_read.notes(where, experiment.config, experiment.run)
+    notes = never_read.notes(where, experiment.config, experiment.algorithm)
     if experiment.base is not None:
         usual = vars(experiment.base.algo_class.get_default_config())
-        known = never_read.reasons(experiment.run)
+        known = never_read.reasons(experiment.algorithm)
         changed = [key for key in known if key in usual and getattr(defaults, key, usual[key]) != usual[key]]
-        notes += never_read.notes(where, changed, experiment.run)
+        notes += never_read.notes(where, changed, experiment.algorithm)
     for block in searches.choices(experiment.config.get("evaluation_config")):
-        notes += never_read.notes(f"{where}.evaluation_config", block or {}, experiment.run)
+        notes += never_read.notes(f"{where}.evaluation_config", block or {}, experiment.algorithm)
     for block in searches.choices(experiment.config.get("model")):
         notes += never_read.of_model(f"{where}.model", block or {})
     return notes
@@ -263,14 +269,14 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
 
 
 def _kind(key: str, default: Any) -> type:
-    """What a setting's values are."""
+    """The kind of a setting's values."""
     if key in _FRACTIONS:
         return float
     return _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
 
 
 def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
-    """The value, a number where it is a number's text; or an error where it cannot be the setting's."""
+    """The value, as a number if it is the text of one; raises if the setting cannot have it."""
     kind = _kind(key, default)
     where = f"{where}: {key}"
     if value is None:
@@ -333,8 +339,6 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
     if model.get("custom_model") and new_stack:
         return model  # The model's own check, when the settings are built, names keys and options.
     if new_stack:
-        import dataclasses
-
         from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
         known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
@@ -350,9 +354,9 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
 
 
 def _env(where: str, env: Any) -> str:
-    """The environment's id, if gymnasium or Tune knows it, as far as that can be told without making one.
+    """The environment's id, if gymnasium or Tune knows it; the environment is not made.
 
-    A class is registered by its path, since RLlib's new env runners take no paths.
+    The path of a class is registered as an id, since RLlib's new env runners take no paths.
     """
     import gymnasium
     import stpn_envs

@@ -1,4 +1,4 @@
-"""A YAML file, read safely, in which no key may stand twice with two values."""
+"""YAML files, read safely; a key that stands twice with two values is an error."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ def parse(path: Path, text: str) -> tuple[Any, list[str]]:
         text: Its text.
 
     Raises:
-        UsageError: It is no YAML, or a key stands twice with two values, of which YAML would take the last in silence.
+        UsageError: It is no YAML, or a key stands twice with two values; YAML would take the last without a word.
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -61,7 +61,7 @@ def _twice(path: Path, first: Any, second: Any) -> str:
 
 
 def _plain(node: yaml.Node) -> Any:
-    """A node as values that can be compared, whatever its quotes."""
+    """A node's values, which compare equal whatever their quotes."""
     if isinstance(node, yaml.MappingNode):
         return [(_plain(key), _plain(value)) for key, value in node.value]
     if isinstance(node, yaml.SequenceNode):

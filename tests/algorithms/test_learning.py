@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import rllib_stpn
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.experiments.loading import load
 
@@ -14,7 +15,8 @@ EXAMPLES = Path(__file__).parents[2] / "tuned_examples"
 def best_return(layer: str, seed: int) -> tuple[float, int]:
     """The best mean return of a run of at most a million steps, and the steps at which it stopped."""
     (experiment,) = load(EXAMPLES / f"stateless_cartpole_{layer}.yaml")
-    algo = build_config(experiment.run, {**experiment.config, "seed": seed}).build_algo()
+    rllib_stpn.register()
+    algo = build_config(experiment.algorithm, {**experiment.config, "seed": seed}).build_algo()
     best, steps = 0.0, 0
     try:
         while steps < 1_000_000 and best < 450:

@@ -7,13 +7,10 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-import torch
 from ray import cloudpickle, tune
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.folding import Room, fold
-from rllib_stpn.experiments.trial import trial_class
 from rllib_stpn.report.trials import at
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -120,12 +117,6 @@ def test_a_run_without_any_env_runner_left_ends_with_the_cause(capsys, tmp_path)
     )
 
 
-def test_a_trial_without_a_config_has_a_name():
-    """Ray asks a failed constructor's object for it, and tells nothing of the failure where that fails."""
-    trainable = trial_class("PPO")
-    assert repr(trainable.__new__(trainable)) == "PPO"
-
-
 def test_a_grid_is_run_point_by_point_and_settings_reach_the_trial(capsys, write, tmp_path):
     path = write("""
 sweep:
@@ -203,92 +194,3 @@ best:
     kept = sorted(int(each.name[-1]) for each in trial.parent.glob("checkpoint_*"))
     assert best(results) < 3, results  # so that the newest, which is kept, too, is another one
     assert kept == [best(results), 3]
-
-
-@pytest.mark.parametrize("runner", ["single_agent", "batched"])
-def test_evaluation_filters_observations_as_training_does(ray_session, runner):
-    settings = {
-        "env": "CartPole-v1",
-        "num_env_runners": 0,
-        "env_runner_cls": runner,
-        "observation_filter": "MeanStdFilter",
-        "train_batch_size": 200,
-        "minibatch_size": 100,
-        "num_epochs": 1,
-        "evaluation_interval": 1,
-        "evaluation_duration": 1,
-    }
-    trial = trial_class("PPO")(settings)
-    try:
-        trial.train()
-        runners = (trial.env_runner, trial.eval_env_runner)
-        seen = [r.get_state()["env_to_module_connector"]["MeanStdFilter"][None]["running_stats"] for r in runners]
-    finally:
-        trial.stop()
-    training, evaluation = (stats["num_pushes"] for (stats,) in seen)
-    assert evaluation > training >= 200  # what training has seen, then its own episode
-
-
-def test_rllibs_own_models_see_scaled_pixels_in_batched_rollouts(ray_session):
-    settings = {
-        "env": "stpn_envs:stpn/Pong-v0",
-        "num_env_runners": 0,
-        "num_envs_per_env_runner": 2,
-        "rollout_fragment_length": 4,
-        "model": {"conv_filters": [[4, 8, 8], [4, 8, 8]], "fcnet_hiddens": []},
-    }
-    trial = trial_class("A2C")(settings)
-    try:
-        assert trial.train()["num_env_steps_sampled_lifetime"] == 8
-        observations = trial.env_runner.sample()[0].columns["obs"]
-        assert observations.dtype == np.float32 and -1 <= observations.min() < 0
-    finally:
-        trial.stop()
-
-
-@pytest.mark.parametrize("run", ["A2C", "PPO"])
-def test_a_restored_trial_begins_with_its_own_rates(ray_session, tmp_path, run):
-    settings = {"env": "CartPole-v1", "num_env_runners": 0, "train_batch_size": 100, "lr": 0.1}
-    settings |= {"minibatch_size": 50, "num_epochs": 1} if run == "PPO" else {}
-    first = trial_class(run)(settings)
-    first.train()
-    first.save_checkpoint(str(tmp_path))
-    first.stop()
-    again = trial_class(run)(settings | {"lr": [[0, 0.5], [200, 0.3]], "entropy_coeff": [[0, 0.0], [200, 0.2]]})
-    try:
-        again.load_checkpoint(str(tmp_path))
-        steps = again.metrics.peek(("env_runners", "num_env_steps_sampled_lifetime"))
-        learner = again.learner_group._learner
-        (optimizer,) = learner._named_optimizers.values()
-        assert learner._get_optimizer_lr(optimizer) == pytest.approx(0.5 - steps / 1000)
-        name = "_entropy_coeffs" if run == "A2C" else "entropy_coeff_schedulers_per_module"
-        coefficient = getattr(learner, name)["default_policy"].get_current_value()
-        assert float(coefficient) == pytest.approx(steps / 1000)
-    finally:
-        again.stop()
-
-
-def _tell_threads(algorithm, metrics_logger, result):
-    result["torch_threads"] = torch.get_num_threads()
-    result["environments"] = algorithm.env_runner.num_envs
-    from rllib_stpn import kernels
-
-    if hasattr(kernels, "num_threads"):
-        result["kernel_threads"] = kernels.num_threads()
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
-    trainable = trial_class("PPO")
-    settings = {"env": "CartPole-v1", "num_env_runners": 6, "train_batch_size": 60, "minibatch_size": 60}
-    folded, _ = fold(settings, trainable.get_default_config(), Room([threads]))
-    folded["callbacks_on_train_result"] = _tell_threads
-    results = tune.Tuner(
-        trainable,
-        param_space=folded,
-        run_config=tune.RunConfig(storage_path=str(tmp_path), stop={"training_iteration": 1}, verbose=0),
-    ).fit()
-    metrics = results[0].metrics
-    assert metrics["torch_threads"] == threads
-    assert metrics.get("kernel_threads", threads) == threads
-    assert metrics["environments"] == 6

@@ -97,7 +97,7 @@ def test_a_criterion_of_supervised_training_is_none_of_an_algorithms(capsys, wri
 def test_progress_of_language_modelling_shows_perplexity(capsys):
     from types import SimpleNamespace
 
-    progress = Progress(terms=supervised("perplexity"))
+    progress = Progress(shown=supervised("perplexity"))
     result = {
         "training_iteration": 3,
         "num_sequences_trained_lifetime": 6000,

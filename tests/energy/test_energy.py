@@ -418,6 +418,7 @@ def test_results_of_training_and_evaluation_have_it(stack, ray_session):
     if stack == "old":
         settings |= {"enable_rl_module_and_learner": False, "enable_env_runner_and_connector_v2": False}
         settings |= {"min_time_s_per_iteration": 0, "minibatch_size": 100}
+    rllib_stpn.register()  # the old stack's models
     algorithm = build_config("A2C" if stack == "new" else "PPO", settings).build_algo()
     try:
         results = algorithm.train()

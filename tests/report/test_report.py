@@ -235,7 +235,7 @@ def test_settings_of_runs_without_a_recorded_command_train_again(runs):
     (file,) = re.findall(r"rllib train -f (.*stpnf.*)", markdown)
     (experiment,) = loading.load(Path(file))
     settings = json.loads((trials(runs, "stpnf")[0] / "params.json").read_text())
-    assert (experiment.name, experiment.run) == ("inverted_pendulum_stpnf", "PPO")
+    assert (experiment.name, experiment.algorithm) == ("inverted_pendulum_stpnf", "PPO")
     assert experiment.config == settings | {"seed": {"grid_search": [0, 1, 2]}}
     assert experiment.stop == {"training_iteration": max(len(results(t)) for t in trials(runs, "stpnf"))}
 

@@ -34,12 +34,13 @@ after Ctrl-C or SIGTERM, which end the run after the iteration under way, with a
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rllib_stpn.cli import gone_options
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.loading import SCHEDULERS
+from rllib_stpn.experiments.keys import SCHEDULERS
 
 HELP = "train an agent from a YAML or Python file, or from options alone"
 
@@ -147,6 +148,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Trains what the command line asks for and returns the exit code."""
     from rllib_stpn.experiments import loading
+    from rllib_stpn.experiments.overrides import Overrides
 
     for note in args.gone:
         print(f"note: {note}")
@@ -162,12 +164,13 @@ def run(args: argparse.Namespace) -> int:
     if name and len(loaded) > 1:
         names = ", ".join(experiment.name for experiment in loaded)
         raise UsageError(f"--experiment-name: {path} holds several experiments ({names})")
-    overrides = loading.Overrides(
+    overrides = Overrides(
         name=name,
         run=args.run,
         env=args.env,
         stop=args.stop,
-        config={**(args.config or {}), **({} if args.seed is None else {"seed": args.seed})},
+        config=args.config,
+        seed=args.seed,
         num_samples=args.num_samples,
         max_failures=args.max_failures,
         checkpoint_frequency=args.checkpoint_freq,
@@ -177,11 +180,11 @@ def run(args: argparse.Namespace) -> int:
         resume=args.resume,
         scheduler=args.scheduler,
         scheduler_config=args.scheduler_config,
+        options=True,
     )
-    loaded = [overrides.apply(experiment) for experiment in loaded]
-    for experiment in loaded:
-        for note in experiment.notes:
-            print(f"note: {note}")
+    overridden = [overrides.apply(experiment) for experiment in loaded]
+    for experiment in overridden:
+        _tell(experiment.notes)
 
     from rllib_stpn.cli import ray_session
 
@@ -190,14 +193,20 @@ def run(args: argparse.Namespace) -> int:
     from rllib_stpn.cli import running
     from rllib_stpn.experiments import validation
 
-    for experiment in loaded:
-        for note in validation.check(experiment):
-            print(f"note: {note}", flush=True)
+    checked = []
+    for experiment in overridden:
+        checked.append(validation.check(experiment))
+        _tell(checked[-1].notes[len(experiment.notes) :])
     return running.run(
-        loaded,
+        checked,
         ray_session.Machine(address=args.ray_address, num_cpus=args.ray_num_cpus, verbosity=args.verbose),
         strict_resources=args.strict_resources,
     )
+
+
+def _tell(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", flush=True)
 
 
 def _last(args: argparse.Namespace) -> Any:
@@ -206,13 +215,14 @@ def _last(args: argparse.Namespace) -> Any:
         from rllib_stpn.cli import ray_session
 
         ray_session.silence()
-    from rllib_stpn.experiments import loading, resuming
+    from rllib_stpn.experiments.experiment import Experiment
+    from rllib_stpn.experiments.resuming import recall
 
     for option in ("run", "env", "config", "seed", "num_samples", "max_failures", "restore"):
         if getattr(args, option) is not None:
             told = f"--{option.replace('_', '-')}"
             raise UsageError(f"{told}: --resume without a file goes on with the settings that the experiment has")
-    return resuming.recall(args.storage_path or loading.Experiment.storage_path, args.experiment_name)
+    return recall(args.storage_path or Experiment.storage_path, args.experiment_name)
 
 
 def _file(args: argparse.Namespace) -> Path | None:

@@ -60,9 +60,7 @@ def translate(where: str, config: dict[str, Any], new_stack: bool = True) -> tup
     return config, _notes(where, config, changes)
 
 
-def translate_renamed(
-    where: str, config: dict[str, Any], run: str, of_old: bool
-) -> tuple[dict[str, Any], list[str]]:
+def translate_renamed(where: str, config: dict[str, Any], run: str, of_old: bool) -> tuple[dict[str, Any], list[str]]:
     """The same for what depends on several settings, which have today's names already; of the new API stack.
 
     Args:
@@ -214,7 +212,7 @@ def _networks(config: dict[str, Any]) -> Iterator[str]:
 
 def _plain(block: Any) -> bool:
     """Whether it is a mapping without a search in it."""
-    return isinstance(block, dict) and not any(searches.grids(block))
+    return isinstance(block, dict) and not any(searches.find(block))
 
 
 def _whole_batches(config: dict[str, Any]) -> Iterator[str]:

@@ -8,12 +8,13 @@ import pytest
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.experiments.loading import from_flags, load
+from rllib_stpn.experiments.loading import load
 from rllib_stpn.experiments.searches import points
 from rllib_stpn.experiments.validation import check
 from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner
 from rllib_stpn.rollouts.observations import AsFloats
 from rllib_stpn.rollouts.preprocessing import ActionsForEnv
+from tests.experiments.of_settings import experiment_of
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 8}, "max_seq_len": 5}
 
@@ -103,7 +104,7 @@ def test_numbers_written_as_text_are_numbers_after_the_check(write):
             "entropy_coeff: [[0, 1e-2], [1e6, 0]], gamma: {grid_search: [9e-1, 0.99]}}}"
         )
     )
-    check(experiment)
+    experiment = check(experiment)
     first, second = points(experiment.config)
     assert (first["lr"], first["train_batch_size"], first["gamma"]) == (1e-4, 4000, 0.9)
     assert first["entropy_coeff"] == [[0, 0.01], [1_000_000, 0]]
@@ -134,10 +135,6 @@ def test_filtered_bytes_keep_their_fractions():
 
 
 def test_algorithms_with_several_rates_do_without_the_one():
-    experiment = from_flags("SAC", "Pendulum-v1")
-    experiment.config |= {"lr": None, "actor_lr": 0.001}
-    check(experiment)
-    experiment = from_flags("PPO", "CartPole-v1")
-    experiment.config |= {"lr": None}
+    check(experiment_of("SAC", "Pendulum-v1", lr=None, actor_lr=0.001))
     with pytest.raises(UsageError, match="lr: got None, allowed is a number"):
-        check(experiment)
+        check(experiment_of("PPO", "CartPole-v1", lr=None))

@@ -10,7 +10,8 @@ from ray.tune.trainable import trainable
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import schedulers
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.experiments.loading import Overrides, load
+from rllib_stpn.experiments.loading import load
+from rllib_stpn.experiments.overrides import Overrides
 from rllib_stpn.experiments.schedulers import make_scheduler
 from rllib_stpn.experiments.trial import trial_class
 from rllib_stpn.experiments.validation import check
@@ -55,7 +56,7 @@ def test_what_no_trial_can_run_with_is_refused(sweep, mutations, config, parts):
 def test_what_trials_can_run_with_is_taken(sweep):
     mutations = {"lr": [1e-3, "1e-4"], "num_sgd_iter": {"choice": [1, 3]}, "model": {"max_seq_len": [5, 10]}}
     experiment = sweep(mutations | {"minibatch_size": [20, 60]}, train_batch_size=60, model={"use_lstm": True})
-    assert check(experiment) == []
+    assert check(experiment).notes == experiment.notes
     found = make_scheduler(experiment)._hyperparam_mutations
     # a list moves to its neighbours, where Tune would multiply what a choice has drawn
     assert found == {
@@ -68,7 +69,7 @@ def test_what_trials_can_run_with_is_taken(sweep):
 
 def test_bounds_need_scikit_learn_and_are_settings(sweep, monkeypatch):
     experiment = sweep({"lr": [1e-4, 1e-3], "num_sgd_iter": [2, 9]}, scheduler="pb2", key="hyperparam_bounds")
-    check(experiment)
+    experiment = check(experiment)
     # whole numbers where Tune would begin with fractions
     assert experiment.config["num_epochs"] == {"randint": [2, 10]}
     assert experiment.scheduler_config == {"hyperparam_bounds": {"lr": [1e-4, 1e-3], "num_epochs": [2, 9]}}
@@ -114,7 +115,7 @@ def test_parts_of_cpus_and_gpus_are_taken(write):
     text = "x: {run: PPO, env: CartPole-v1, config: {num_workers: 2, num_gpus: %s, num_gpus_per_worker: 0.25, "
     text += "num_cpus_per_worker: 0.5, num_cpus_for_driver: 1.5}}"
     (experiment,) = load(write(text % "2e-1"))
-    check(experiment)
+    experiment = check(experiment)
     config = build_config("PPO", experiment.config)
     assert (config.num_gpus_per_learner, config.num_gpus_per_env_runner) == (0.2, 0.25)
     assert (config.num_cpus_per_env_runner, config.num_cpus_for_main_process) == (0.5, 1.5)

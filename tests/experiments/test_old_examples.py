@@ -54,11 +54,11 @@ def test_it_trains(capsys, tmp_path, ray_session, name):
     (experiment,) = load(FILES[name])
     (file,) = tmp_path.glob(f"{experiment.name}/*/result.json")
     first, second = (json.loads(line) for line in file.read_text().splitlines())
-    assert f"{experiment.run} on {second['config']['env']}: 2 iterations" in told.out
+    assert f"{experiment.algorithm} on {second['config']['env']}: 2 iterations" in told.out
     assert 0 < first["num_env_steps_sampled_lifetime"] < second["num_env_steps_sampled_lifetime"]
     assert second["learners"]["default_policy"]["num_module_steps_trained_lifetime"] > 0
     batch = SMALLER[name].get("train_batch_size") or experiment.config.get("train_batch_size")
-    if experiment.run in ("DQN", "SAC") and batch:
+    if experiment.algorithm in ("DQN", "SAC") and batch:
         assert second["learners"]["default_policy"]["module_train_batch_size_mean"] == batch
     assert second["config"]["env"] == experiment.config["env"]
     for key in ("env_config", "model"):

@@ -10,8 +10,10 @@ from rllib_stpn.agents.environments import make_env
 from rllib_stpn.cli.main import main
 from rllib_stpn.experiments import atari
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.experiments.loading import Overrides, from_flags, load
+from rllib_stpn.experiments.loading import load
+from rllib_stpn.experiments.overrides import Overrides
 from rllib_stpn.experiments.validation import check
+from tests.experiments.of_settings import experiment_of
 
 SMALL = "stpn_envs:stpn/Atari-v0"
 OWN_FILTERS = {"conv_filters": [[4, 8, 8]]}
@@ -83,8 +85,7 @@ def test_other_environments_stay():
     ],
 )
 def test_rewards_are_clipped_by_the_environment(settings, over, clips):
-    experiment = from_flags("PPO", "any")
-    experiment.config = settings
+    experiment = experiment_of("PPO", **settings)
     config = build_config("PPO", Overrides(config=over).apply(experiment).config)
     assert config.env_config.get("clip_rewards") is clips
 
@@ -105,7 +106,7 @@ def test_each_game_of_a_sweep_is_told_and_made(write):
     games = "[FreewayNoFrameskip-v4, ALE/Qbert-v5]"
     (experiment,) = load(write(f"x: {{run: PPO, env: {{grid_search: {games}}}, config: {{clip_rewards: true}}}}"))
     experiment = Overrides().apply(experiment)
-    told = "\n".join(check(experiment))
+    told = "\n".join(check(experiment).notes)
     assert f"FreewayNoFrameskip-v4 -> {SMALL}, freeway" in told
     assert f"ALE/Qbert-v5 -> {SMALL}, qbert" in told
     assert experiment.config["env"] == {"grid_search": ["FreewayNoFrameskip-v4", "ALE/Qbert-v5"]}

@@ -153,7 +153,7 @@ def test_what_cannot_go_on_is_told(capsys, tmp_path):
     assert main(["train", "--run", "A2C", *common, "--resume"]) == 2
     assert "was begun with PPO, and this is A2C" in capsys.readouterr().err
     first = cloudpickle.loads(before)
-    first.config["num_cpus_for_main_process"] = 99
+    first.folded["num_cpus_for_main_process"] = 99
     pickled.write_bytes(cloudpickle.dumps(first))
     assert main([*begin, "--stop", '{"training_iteration": 2}', "--resume"]) == 2
     assert "was begun with 99 CPUs a trial, there are" in capsys.readouterr().err

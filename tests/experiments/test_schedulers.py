@@ -6,7 +6,8 @@ import pytest
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.loading import Overrides, load
+from rllib_stpn.experiments.loading import load
+from rllib_stpn.experiments.overrides import Overrides
 from rllib_stpn.experiments.schedulers import make_scheduler
 
 FILE = "x: {{run: PPO, env: CartPole-v1, {}}}"

@@ -5,7 +5,7 @@ import yaml
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import loading
-from rllib_stpn.experiments.loading import Overrides
+from rllib_stpn.experiments.overrides import Overrides
 
 OLD_STACK = "{enable_rl_module_and_learner: false, enable_env_runner_and_connector_v2: false}"
 
@@ -17,11 +17,11 @@ def load_one(path):
 
 def test_a_file_of_todays_names_is_taken_as_it_is(cartpole):
     experiment = load_one(cartpole)
-    assert (experiment.name, experiment.run, experiment.num_samples) == ("cartpole", "PPO", 1)
+    assert (experiment.name, experiment.algorithm, experiment.num_samples) == ("cartpole", "PPO", 1)
     assert experiment.config["env"] == "CartPole-v1"
     assert experiment.config["model"] == {"fcnet_hiddens": [8]}
     assert experiment.stop == {"training_iteration": 50}
-    assert experiment.notes == []
+    assert experiment.notes == ()
 
 
 def test_several_experiments_of_a_file(write):

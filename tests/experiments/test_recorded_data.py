@@ -9,17 +9,15 @@ import pytest
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.experiments.loading import from_flags
 from rllib_stpn.experiments.recorded_data import OFFLINE
 from rllib_stpn.experiments.validation import check
+from tests.experiments.of_settings import experiment_of
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 5}
 
 
 def experiment(run, **config):
-    made = from_flags(run, "Pendulum-v1" if run in ("CQL", "IQL") else "CartPole-v1")
-    made.config |= config
-    return made
+    return experiment_of(run, "Pendulum-v1" if run in ("CQL", "IQL", "SAC") else "CartPole-v1", **config)
 
 
 @pytest.mark.parametrize("run", OFFLINE)
@@ -38,8 +36,8 @@ def test_the_recording_is_what_is_missing(run, tmp_path):
 def test_with_a_recording_nothing_else_has_to_be_given(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "episodes").mkdir()
-    made = experiment(run, input_="episodes")
-    assert check(made) == []
+    made = check(experiment(run, input_="episodes"))
+    assert made.notes == ()
     assert made.config["input_"] == str(tmp_path / "episodes")  # trials run in folders of their own
     config = build_config(run, made.config)
     assert (config.dataset_num_iters_per_learner, config.observation_space is not None) == (1, True)
@@ -49,10 +47,10 @@ def test_with_a_recording_nothing_else_has_to_be_given(run, tmp_path, monkeypatc
 
 def test_the_way_to_read_follows_from_the_files(tmp_path):
     (tmp_path / "a.json").touch()
-    made = experiment("BC", input_=str(tmp_path))
-    assert "input_read_method: read_json" in check(made)[0]
-    made = experiment("BC", input_="dataset", input_config={"format": "csv", "paths": [str(tmp_path)]})
-    (note,) = check(made)
+    assert "input_read_method: read_json" in check(experiment("BC", input_=str(tmp_path))).notes[0]
+    given = experiment("BC", input_="dataset", input_config={"format": "csv", "paths": [str(tmp_path)]})
+    made = check(given)
+    (note,) = made.notes
     assert "input: dataset -> input: " in note
     assert (made.config["input_read_method"], made.config["input_"]) == ("read_csv", [str(tmp_path)])
     assert "input_config" not in made.config
@@ -60,12 +58,9 @@ def test_the_way_to_read_follows_from_the_files(tmp_path):
 
 @pytest.mark.parametrize("run", ["DQN", "PPO", "SAC", "A2C"])
 def test_who_samples_reads_nothing(run, tmp_path):
-    made = from_flags(run, "Pendulum-v1" if run == "SAC" else "CartPole-v1")
-    made.config |= {"input_": {"choice": ["sampler", str(tmp_path)]}}
     with pytest.raises(UsageError, match=f"config: input: got .*, allowed is sampler: {run} learns from what it samp"):
-        check(made)
-    made.config |= {"input_": "sampler"}
-    assert check(made) == []
+        check(experiment(run, input_={"choice": ["sampler", str(tmp_path)]}))
+    assert check(experiment(run, input_="sampler")).notes == ()
 
 
 def test_recordings_that_would_not_be_written():
@@ -89,10 +84,8 @@ def test_what_records_samples_whole_episodes():
 
 
 def test_output_config_is_named():
-    told = check(experiment("PPO", output_config={"format": "json"}))
-    assert told == [
-        "command line: config: output_config has no effect: output_write_method and its like take its place"
-    ]
+    (told,) = check(experiment("PPO", output_config={"format": "json"})).notes
+    assert told == "command line: config: output_config has no effect: output_write_method and its like take its place"
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.experiments.folding import Room, fold
+from rllib_stpn.experiments.folding import fold
 from rllib_stpn.experiments.loading import load
+from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.searches import points
 from rllib_stpn.experiments.validation import check
 
@@ -19,8 +20,7 @@ FILES = sorted(DIRECTORY.glob("*.yaml"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_passes_the_checks_uses_todays_names_and_ends(path):
     for experiment in load(path):
-        check(experiment)
-        assert experiment.notes == []
+        assert check(experiment).notes == ()
         assert experiment.stop
     assert path.read_text().startswith("# ")
 
@@ -35,7 +35,7 @@ def test_every_file_passes_the_checks_uses_todays_names_and_ends(path):
 def test_pong_has_the_papers_settings(name, layer, options, lr):
     (experiment,) = load(DIRECTORY / f"{name}.yaml")
     (settings,) = points(experiment.config)
-    config = build_config(experiment.run, settings)
+    config = build_config(experiment.algorithm, settings)
     assert config.num_env_runners * config.num_envs_per_env_runner == 64
     assert (config.rollout_fragment_length, config.train_batch_size) == (50, 3200)
     assert (config.gamma, config.lambda_) == (0.99, 1.0)
@@ -56,7 +56,7 @@ def test_pong_has_the_papers_settings(name, layer, options, lr):
 def test_pong_has_as_many_parameters_as_the_papers(name, core):
     (experiment,) = load(DIRECTORY / f"{name}.yaml")
     (settings,) = points(experiment.config)
-    spec = build_config(experiment.run, settings).rl_module_spec
+    spec = build_config(experiment.algorithm, settings).rl_module_spec
     spec.observation_space = gymnasium.spaces.Box(0, 255, (84, 84, 1), np.uint8)
     spec.action_space = gymnasium.spaces.Discrete(6)
     module = spec.build()
@@ -68,7 +68,7 @@ def test_pong_has_as_many_parameters_as_the_papers(name, core):
 
 def test_pong_on_a_small_machine_keeps_its_batch():
     (experiment,) = load(DIRECTORY / "pong_stpn.yaml")
-    folded, _ = fold(experiment.config, build_config("A2C", {}), Room([2]))
+    folded, _ = fold(experiment.config, build_config("A2C", {}), Cluster([2]))
     config = build_config("A2C", folded)
     assert (config.num_env_runners, config.num_envs_per_env_runner) == (0, 64)
     assert 64 * config.rollout_fragment_length == config.train_batch_size_per_learner == 3200

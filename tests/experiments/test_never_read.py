@@ -13,9 +13,11 @@ import rllib_stpn
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import never_read
 from rllib_stpn.experiments.building import algorithm_class, build_config, default_config
-from rllib_stpn.experiments.loading import Overrides, from_flags, load
+from rllib_stpn.experiments.loading import load
 from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.overrides import Overrides
 from rllib_stpn.experiments.validation import check
+from tests.experiments.of_settings import experiment_of
 
 RLLIB = Path(ray.rllib.__file__).parent
 OURS = Path(rllib_stpn.__file__).parent
@@ -129,53 +131,46 @@ def test_what_nothing_reads_is_in_the_table_or_translated(run):
 
 
 def test_a_given_setting_without_effect_is_named_and_another_is_not():
-    experiment = from_flags("IMPALA", "CartPole-v1")
-    experiment.config |= {"opt_type": "rmsprop", "lr": 0.1, "evaluation_config": {"decay": 0.5}}
-    told = check(experiment)
-    assert told == [
+    settings = {"opt_type": "rmsprop", "lr": 0.1, "evaluation_config": {"decay": 0.5}}
+    assert check(experiment_of("IMPALA", "CartPole-v1", **settings)).notes == (
         "command line: config: opt_type has no effect: the optimiser is Adam, with lr",
         "command line: config.evaluation_config: decay has no effect: the optimiser is Adam, with lr",
-    ]
-    experiment = from_flags("DQN", "CartPole-v1")
-    experiment.config |= {"epsilon": [[0, 1.0], [100, 0.1]]}
-    assert check(experiment) == []
+    )
+    assert check(experiment_of("DQN", "CartPole-v1", epsilon=[[0, 1.0], [100, 0.1]])).notes == ()
 
 
 def test_it_is_named_in_mutations_and_python_files(write):
     text = "x: {run: PPO, env: CartPole-v1, scheduler: pbt, scheduler_config: {hyperparam_mutations: "
     (experiment,) = load(write(text + "{lr: [0.1, 0.2], policy_map_capacity: [1, 2]}}}"))
-    (told,) = check(Overrides().apply(experiment))
+    (told,) = check(Overrides().apply(experiment)).notes
     assert "hyperparam_mutations: policy_map_capacity has no effect" in told
     python = "from ray.rllib.algorithms.ppo import PPOConfig\nconfig = PPOConfig().environment('CartPole-v1')\n"
     (experiment,) = load(write(python + "config.sampler_perf_stats_ema_coef = 0.5", "mine.py"))
-    (told,) = check(experiment)
+    (told,) = check(experiment).notes
     assert "sampler_perf_stats_ema_coef has no effect" in told
 
 
 def test_the_old_stack_reads_it():
-    experiment = from_flags("IMPALA", "CartPole-v1")
-    experiment.config |= {**dict.fromkeys(old_names.SWITCHES, False), "opt_type": "rmsprop"}
-    assert check(experiment) == []
+    old_stack = dict.fromkeys(old_names.SWITCHES, False)
+    assert check(experiment_of("IMPALA", "CartPole-v1", **old_stack, opt_type="rmsprop")).notes == ()
 
 
 @pytest.mark.parametrize("key", sorted(MODEL_DEFAULTS))
 def test_each_key_of_the_old_model_is_taken_translated_or_told(key):
     value = True if key in old_names.MODEL_REFUSED else MODEL_DEFAULTS[key]
     model, notes = old_names.translate_config("x", {"model": {key: value}}, "PPO")
-    experiment = from_flags("PPO", "CartPole-v1")
-    experiment.config |= model
+    experiment = experiment_of("PPO", "CartPole-v1", **model)
     if key in old_names.MODEL_REFUSED:
         with pytest.raises(UsageError, match=f"config.model: {key}: got True: the new API stack"):
             check(experiment)
     elif key != "custom_action_dist":
-        told = check(experiment) + notes
+        told = [*check(experiment).notes, *notes]
         assert model["model"].keys() == {key} or told
 
 
 def test_what_an_lstm_alone_reads_is_told_without_one():
-    experiment = from_flags("PPO", "CartPole-v1")
-    experiment.config |= {"model": {"use_lstm": False, "lstm_cell_size": 8, "max_seq_len": 5}}
-    assert [told.split(": ")[2] for told in check(experiment)] == [
+    model = {"use_lstm": False, "lstm_cell_size": 8, "max_seq_len": 5}
+    assert [told.split(": ")[2] for told in check(experiment_of("PPO", "CartPole-v1", model=model)).notes] == [
         "lstm_cell_size has no effect without use_lstm",
         "max_seq_len has no effect without use_lstm",
     ]

@@ -6,10 +6,12 @@ from ray.rllib.algorithms.registry import ALGORITHMS
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import never_read, validation
 from rllib_stpn.experiments.building import algorithm_class, default_config
-from rllib_stpn.experiments.loading import Overrides, from_flags, load
+from rllib_stpn.experiments.loading import from_flags, load
 from rllib_stpn.experiments.old import keys as old_keys
 from rllib_stpn.experiments.old.names import translate_config
+from rllib_stpn.experiments.overrides import Overrides
 from rllib_stpn.experiments.validation import check
+from tests.experiments.of_settings import experiment_of
 
 
 def translated(run="DQN", **config):
@@ -41,9 +43,8 @@ def test_sacs_networks_are_the_model_where_they_are_alike():
     for other in ({"fcnet_hiddens": [9]}, {**alike, "conv_filters": [[8, 4, 2]]}, {"fcnet_hiddens": {"choice": [[8]]}}):
         config, _ = translated("SAC", q_model_config=alike, policy_model_config=other)
         assert "model" not in config
-        experiment = from_flags("SAC", "Pendulum-v1")
-        experiment.config |= config
-        assert [told.split(" has")[0].split(": ")[-1] for told in check(experiment)] == [
+        experiment = experiment_of("SAC", "Pendulum-v1", **config)
+        assert [told.split(" has")[0].split(": ")[-1] for told in check(experiment).notes] == [
             "q_model_config",
             "policy_model_config",
         ]
@@ -54,11 +55,9 @@ def test_fragments_that_make_no_train_batch_are_as_long_as_they_must_be():
     config, notes = translated("PPO", **sizes, rollout_fragment_length=200)
     assert config["rollout_fragment_length"] == "auto"
     assert notes[-1].startswith("rollout_fragment_length: 200 -> auto: fragments of 2 x 3 environments make no train")
-    experiment = from_flags("PPO", "CartPole-v1")
     for length in (80, 84, 150, 170, 180):  # those that RLlib takes stay
         config, _ = translated("PPO", **sizes, rollout_fragment_length=length)
-        experiment.config = {"env": "CartPole-v1", **config}
-        check(experiment)
+        check(experiment_of("PPO", "CartPole-v1", **config))
         assert (config["rollout_fragment_length"] == length) is (length in (84, 170, 180))
     assert translated("APPO", **sizes, rollout_fragment_length=200)[0]["rollout_fragment_length"] == 200
 
@@ -93,22 +92,17 @@ def test_a_default_of_auto_may_be_a_number_or_a_switch(run):
 
 
 def test_an_entropy_is_auto_or_a_number():
-    experiment = from_flags("SAC", "Pendulum-v1")
     for given, taken in (("auto", "auto"), (-1.5, -1.5), ("1e-1", 0.1), ({"grid_search": ["auto", 2]},) * 2):
-        experiment.config["target_entropy"] = given
-        check(experiment)
-        assert experiment.config["target_entropy"] == taken
-    experiment.config["target_entropy"] = "automatic"
+        checked = check(experiment_of("SAC", "Pendulum-v1", target_entropy=given))
+        assert checked.config["target_entropy"] == taken
     with pytest.raises(UsageError, match="target_entropy: got 'automatic', allowed is a number or auto"):
-        check(experiment)
+        check(experiment_of("SAC", "Pendulum-v1", target_entropy="automatic"))
 
 
 def test_hints_are_no_keys_that_are_gone():
     for key in ("buffer_sizes", "monitors", "prioritized_repla", "env_task_fun"):
-        experiment = from_flags("PPO", "CartPole-v1")
-        experiment.config[key] = 1
         with pytest.raises(UsageError, match=f"unknown key '{key}'") as error:
-            check(experiment)
+            check(experiment_of("PPO", "CartPole-v1", **{key: 1}))
         hints = set(str(error.value).partition("did you mean ")[2].rstrip("?").split(" or "))
         assert not hints & never_read.deprecated(default_config("PPO"))
 

@@ -1,0 +1,209 @@
+"""Running an experiment with Tune: prepared, fitted to the machines, and its results."""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ray import tune
+
+import rllib_stpn
+from rllib_stpn import provenance
+from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.building import default_config
+from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.folding import fold
+from rllib_stpn.experiments.resources import Cluster, TrialResources, refuse_what_never_comes
+from rllib_stpn.experiments.resuming import Bookkeeping, as_begun, can_go_on, remember
+from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
+from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
+from rllib_stpn.experiments.trial import trial_class
+
+_E = TypeVar("_E", bound=Experiment)
+_TUNES_VARIABLES = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's tables: a caller shows progress by callbacks of its own.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Relative paths in env_config start where the user stands.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Schedulers wait for the first episode that ends.
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended.
+
+    Attributes:
+        settings: Its settings; empty where it failed before Tune had written them.
+        metrics: Its last result, nested as RLlib makes it; empty where there was none.
+        path: Its directory, or URI.
+        checkpoint: Its last checkpoint's directory, or URI; None without one.
+        stopped: Why it ended, such as ``"training_iteration 5 reached 5"``; None where it failed or had no result.
+        error: What it failed with, None where it did not fail.
+    """
+
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    path: str
+    checkpoint: str | None
+    stopped: str | None
+    error: Exception | None
+
+
+def prepare(experiment: _E) -> tuple[_E, list[str]]:
+    """Makes the storage path, and gives an experiment that is resumed the settings that it was begun with.
+
+    Args:
+        experiment: A checked one, see :func:`rllib_stpn.experiments.validation.check`.
+
+    Returns:
+        The experiment, and what the user should know.
+
+    Raises:
+        UsageError: The scheduler does not take its arguments, the storage path cannot be written to, or the experiment
+            was begun with another algorithm.
+    """
+    make_scheduler(experiment)
+    experiment = dataclasses.replace(experiment, storage_path=_storage(experiment.storage_path))
+    if not experiment.resume or "://" in experiment.storage_path or not can_go_on(experiment):
+        return experiment, []
+    experiment, changed = as_begun(experiment)
+    notes = [f"--resume: goes on as begun, not with what is now given for {', '.join(changed)}"] if changed else []
+    return experiment, notes
+
+
+def fit(
+    experiment: _E, cluster: Cluster, strict: bool = False, may_grow: bool = False, whole: bool = False
+) -> tuple[_E, list[str]]:
+    """Fits an experiment's settings to the machines.
+
+    Args:
+        experiment: A prepared one. One that goes on keeps the settings of its first run, which have to fit.
+        cluster: The machines.
+        strict: Refuse what does not fit, in place of changing it.
+        may_grow: Whether other machines may join, so that what is not there yet may be waited for.
+        whole: Whether the machines are this experiment's alone: a single trial then takes every CPU.
+
+    Returns:
+        The experiment with ``folded`` settings, and a note for each change.
+
+    Raises:
+        UsageError: It does not fit.
+    """
+    defaults = default_config(experiment.algorithm, experiment.base)
+    if experiment.folded is not None:
+        if beyond := TrialResources(experiment.folded, defaults).too_much(cluster):
+            raise UsageError(f"--resume: {experiment.name} was begun with {beyond[0]} a trial, {beyond[1]}")
+        return experiment, []
+    try:
+        folded, notes = fold(
+            experiment.config, defaults, cluster, strict=strict, alone=whole and experiment.num_trials == 1
+        )
+    except UsageError as error:
+        raise UsageError(f"{experiment.where}: {error}") from None
+    experiment = dataclasses.replace(experiment, folded=folded)
+    if not may_grow:
+        refuse_what_never_comes(experiment, cluster)
+    return experiment, notes
+
+
+def make_tuner(
+    experiment: Experiment, interruption: Interruption | None = None, callbacks: Sequence[tune.Callback] = ()
+) -> tune.Tuner:
+    """The Tuner of an experiment that is fitted to the machines.
+
+    Args:
+        experiment: The experiment; with ``resume`` it goes on, where there is something to go on with.
+        interruption: Ends every trial after its iteration under way, with a checkpoint.
+        callbacks: Tune's callbacks, such as one that shows progress.
+    """
+    return _tuner(experiment, _scheduler(experiment, interruption), callbacks)
+
+
+def _scheduler(experiment: Experiment, interruption: Interruption | None) -> StoppingScheduler:
+    return StoppingScheduler(make_scheduler(experiment), experiment.stop, interruption or Interruption())
+
+
+def _tuner(experiment: Experiment, scheduler: StoppingScheduler, callbacks: Sequence[tune.Callback]) -> tune.Tuner:
+    for name, value in _TUNES_VARIABLES.items():
+        os.environ.setdefault(name, value)
+    rllib_stpn.register()
+    return tune.Tuner(
+        trial_class(experiment.algorithm, experiment.base),
+        param_space=tune_space(experiment.folded),
+        tune_config=tune.TuneConfig(num_samples=experiment.num_samples, scheduler=scheduler),
+        run_config=tune.RunConfig(
+            name=experiment.name,
+            storage_path=experiment.storage_path,
+            checkpoint_config=tune.CheckpointConfig(**{"checkpoint_at_end": True, **experiment.checkpoint}),
+            failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
+            callbacks=[Bookkeeping(scheduler), *callbacks],
+            verbose=0,
+        ),
+        _tuner_kwargs=_beginning(experiment),
+    )
+
+
+def run(
+    experiment: Experiment, interruption: Interruption | None = None, callbacks: Sequence[tune.Callback] = ()
+) -> list[TrialResult]:
+    """Runs an experiment that is fitted to the machines, and leaves in its directory what :mod:`resuming` needs.
+
+    Args:
+        experiment: The experiment.
+        interruption: Ends every trial after its iteration under way, with a checkpoint.
+        callbacks: Tune's callbacks, such as one that shows progress.
+
+    Returns:
+        How each trial ended; a failed one raises nothing.
+    """
+    if "://" not in experiment.storage_path:
+        provenance.record(Path(experiment.storage_path) / experiment.name)
+        remember(experiment)
+    scheduler = _scheduler(experiment, interruption)
+    results = _tuner(experiment, scheduler, callbacks).fit()
+    return [_trial_result(result, scheduler.reasons) for result in results]
+
+
+def _storage(path: str) -> str:
+    """The storage path, absolute; a local one is made, and tried."""
+    if "://" in path:
+        return path
+    directory = Path(path).expanduser().absolute()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"storage path {directory}: cannot be made: {error.strerror}") from error
+    if not os.access(directory, os.W_OK):
+        raise UsageError(f"storage path {directory}: cannot be written to")
+    return str(directory)
+
+
+def _beginning(experiment: Experiment) -> dict[str, Any]:
+    """Where the trials begin, as arguments of ``ray.tune.run``."""
+    if experiment.resume and can_go_on(experiment):
+        every = tune.ResumeConfig.ResumeType.RESUME  # the scheduler leaves out those that are finished
+        return {"resume_config": tune.ResumeConfig(finished=every, unfinished=every, errored=every)}
+    return {} if experiment.resume or experiment.restore is None else {"restore": experiment.restore}
+
+
+def _trial_result(result: Any, reasons: Mapping[str, str]) -> TrialResult:
+    metrics = result.metrics or {}
+    return TrialResult(
+        settings=_settings(result),
+        metrics=metrics,
+        path=result.path,
+        checkpoint=result.checkpoint.path if result.checkpoint else None,
+        stopped=reasons.get(metrics.get("trial_id", "")) if result.error is None else None,
+        error=result.error,
+    )
+
+
+def _settings(result: Any) -> dict[str, Any]:
+    """A trial's settings, also where it failed before its first result."""
+    if result.config:
+        return result.config
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads((Path(result.path) / "params.json").read_text())
+    return {}

@@ -1,0 +1,13 @@
+"""Experiments made of settings alone, for tests."""
+
+import dataclasses
+from typing import Any
+
+from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.loading import from_flags
+
+
+def experiment_of(run: str, env: str, **config: Any) -> Experiment:
+    """An experiment as options alone make it, with settings under today's names, not checked."""
+    experiment = from_flags(run, env)
+    return dataclasses.replace(experiment, config=experiment.config | config)
