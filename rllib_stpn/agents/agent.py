@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +24,7 @@ from rllib_stpn.agents.environments import make_env
 from rllib_stpn.energy.spent import acting_layers, energies_of
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import LayerEncoder, encoders
+from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, largest, to_arrays
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
 
 State = dict[str, Any]
@@ -171,20 +174,14 @@ class Agent:
         for transform in self._observation_transforms:
             observations = transform(observations)
         _check_finite(observations)
-        batch = {Columns.OBS: convert_to_torch_tensor(observations)}
-        if self.module.is_stateful():
-            batch[Columns.OBS] = tree.map_structure(lambda o: o[:, None], batch[Columns.OBS])
-            batch[Columns.STATE_IN] = self._started(state, first)
-        outputs = dict(self._forward(batch, explore))
-        state = outputs.pop(Columns.STATE_OUT, {})
-        if self.module.is_stateful():
-            outputs = tree.map_structure(lambda value: value[:, 0], outputs)
+        state = self._started(state, first) if self.module.is_stateful() else None
+        outputs = forward_one_step(functools.partial(self._forward, explore=explore), observations, state)
         if Columns.ACTIONS not in outputs:
-            outputs[Columns.ACTIONS] = self._choose(outputs[Columns.ACTION_DIST_INPUTS], explore)
-        actions = convert_to_numpy(outputs[Columns.ACTIONS])
+            outputs[Columns.ACTIONS] = action_distribution(self.module, outputs, explore).sample()
+        actions = to_arrays(outputs[Columns.ACTIONS])
         for transform in self._action_transforms:
             actions = transform(actions)
-        return actions, state
+        return actions, outputs.get(Columns.STATE_OUT, {})
 
     def _started(self, state: State | None, first: np.ndarray) -> State:
         """The state before this step, reset where an episode begins."""
@@ -200,11 +197,6 @@ class Agent:
         return tree.map_structure(
             lambda new, old: torch.where(mask.view(-1, *[1] * new.dim()), new, old), self._start, state
         )
-
-    def _choose(self, inputs: torch.Tensor, explore: bool) -> Any:
-        if explore:
-            return self.module.get_exploration_action_dist_cls().from_logits(inputs).sample()
-        return self.module.get_inference_action_dist_cls().from_logits(inputs).to_deterministic().sample()
 
     # --- RLlib's episode objects --------------------------------------------------------------------------------
 
@@ -267,14 +259,12 @@ class Agent:
 
 
 def _check_finite(observations: Any) -> None:
-    for leaf in tree.flatten(observations):
-        leaf = np.asarray(leaf)
-        if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
-            row = int(np.flatnonzero(~np.isfinite(leaf.reshape(len(leaf), -1)).all(axis=1))[0])
-            raise UsageError(
-                f"agent: observation {row} of the batch is not finite once it has passed the connectors: "
-                f"{np.array2string(leaf[row].ravel(), threshold=8)} (connectors that read rewards need `rewards`)"
-            )
+    row, size, observation = largest(observations)
+    if not math.isfinite(size):
+        raise UsageError(
+            f"agent: observation {row} of the batch is not finite once it has passed the connectors: "
+            f"{np.array2string(observation.ravel(), threshold=8)} (connectors that read rewards need `rewards`)"
+        )
 
 
 @contextlib.contextmanager

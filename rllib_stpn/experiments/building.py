@@ -162,11 +162,6 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
         records = config.is_multi_agent or config.output  # RLlib has classes of its own
         config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
-    thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
-    if thin:
-        from rllib_stpn.rollouts import thin_states
-
-        config.env_runners(module_to_env_connector=thin_states)
     filtered = observation_filter == "MeanStdFilter"
     prepared = base is None and not config.is_multi_agent  # A Python file brings the connectors that it needs.
     if prepared or filtered:
@@ -175,8 +170,13 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
         config.env_runners(
             env_to_module_connector=observations.connectors(prepared, layer=bool(layer), filtered=filtered)
         )
+    thin = bool(layer) and runner != "batched" and run != "A2C"  # so has this
     if prepared:
         _prepare_actions(config, thin)
+    elif thin:
+        from rllib_stpn.rollouts import thin_states
+
+        config.env_runners(module_to_env_connector=thin_states)
     from rllib_stpn.learners import keeping_what_it_adapts
 
     config.learners(learner_class=keeping_what_it_adapts(config.learner_class))

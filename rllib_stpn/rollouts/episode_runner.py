@@ -21,9 +21,10 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 
 from rllib_stpn.errors import NonFiniteError, NonFiniteObservationError, RolloutError, UsageError
+from rllib_stpn.rollouts.acting import largest
 from rllib_stpn.rollouts.copies import OwnArrays
 from rllib_stpn.rollouts.failure import Failure, as_error, leave, raise_if_failed
-from rllib_stpn.rollouts.vector import batch_misfit, failed, is_number, largest, make_vector_env, unfit_observation
+from rllib_stpn.rollouts.vector import batch_misfit, failed, is_number, make_vector_env, unfit_observation
 
 SURVIVED = "num_failures_survived"
 """The metric, among those of env runners, that counts what RLlib's fault settings let a run survive."""

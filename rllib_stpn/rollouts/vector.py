@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tree
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
 from ray.rllib.env.env_context import EnvContext
@@ -213,23 +211,3 @@ def batch_misfit(env: VectorEnv, observations: Any) -> str | None:
         shape = getattr(observations, "shape", None)
         return None if shape == spaces.shape else f"of the shape {shape}, where its space has {spaces.shape}"
     return None
-
-
-def largest(values: Any) -> tuple[int, float, Any]:
-    """The largest absolute value among the floats of ``[B, ...]``; NaN counts as infinite.
-
-    Returns:
-        Its row, the value, and that row of the leaf it is in.
-    """
-    row, size, found = 0, 0.0, None
-    for leaf in (values,) if isinstance(values, np.ndarray) else tree.flatten(values):
-        leaf = np.asarray(leaf)
-        if leaf.dtype.kind != "f" or not leaf.size:
-            continue
-        high, low = float(leaf.max()), float(leaf.min())  # both NaN if any is
-        of_leaf = max(high, -low) if high == high else math.inf
-        if of_leaf > size:
-            rows = np.abs(leaf.reshape(len(leaf), -1)).max(axis=1)
-            row = int(np.argmax(np.where(np.isnan(rows), math.inf, rows)))
-            size, found = of_leaf, leaf[row]
-    return row, size, found
