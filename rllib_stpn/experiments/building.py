@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, in_one_line, one_of
-from rllib_stpn.experiments import atari, recorded_data
+from rllib_stpn.experiments import atari, previous, recorded_data
 from rllib_stpn.experiments.loading import unknown_key
 from rllib_stpn.experiments.old import names as old_names
 
@@ -72,7 +72,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     The settings are attributes of the algorithm's ``AlgorithmConfig``, but for these:
 
     - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
-      its keys are those of RLlib's ``DefaultModelConfig``. On the old API stack it stays as it is.
+      its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``, ``lstm_use_prev_reward`` and
+      ``lstm_use_prev_action_reward`` have the environments show these. On the old API stack it stays as it is.
     - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
       samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
@@ -129,7 +130,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if not new_stack:
         return config.update_from_dict(settings)
 
-    model = settings.pop("model", None) or {}
+    asked = settings.pop("model", None) or {}
+    model = previous.without(asked)
     layer = model.get("custom_model")
     runner = settings.pop("env_runner_cls", None)
     observation_filter = settings.pop("observation_filter", None)
@@ -162,6 +164,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
         records = config.is_multi_agent or config.output  # RLlib has classes of its own
         config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
+    previous.show(config, asked)
     filtered = observation_filter == "MeanStdFilter"
     prepared = base is None and not config.is_multi_agent  # A Python file brings the connectors that it needs.
     if prepared or filtered:

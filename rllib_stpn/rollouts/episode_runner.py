@@ -141,8 +141,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             return ENV_STEP_FAILURE
         self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=1)
         observations, rewards, *ends = results
+        checked = self._checked_rewards(rewards)  # first: the observations may show them
         self._check_raw(observations)
-        return (observations, self._checked_rewards(rewards), *ends)
+        return (observations, checked, *ends)
 
     def _environment_failed(self, error: Exception, when: str) -> None:
         """Makes the environments anew, or raises, as the fault settings say."""
