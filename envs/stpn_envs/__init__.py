@@ -15,9 +15,10 @@ from typing import Any
 
 import gymnasium
 
+from stpn_envs.previous import PreviousActionReward, PreviousActionRewardVector
 from stpn_envs.trials import TrialsEnv as Trials
 
-__all__ = ["ENV_IDS", "Trials", "register"]
+__all__ = ["ENV_IDS", "PreviousActionReward", "PreviousActionRewardVector", "Trials", "register"]
 
 # id: (module:name, in which the classes nameEnv and nameVectorEnv are found; keyword arguments fixed by the id)
 _ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {

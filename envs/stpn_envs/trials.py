@@ -10,9 +10,9 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
-from gymnasium.vector.utils import iterate
 
 from stpn_envs.arguments import integer
+from stpn_envs.flat import bounds, flat
 from stpn_envs.task import TaskEnv, TaskVectorEnv
 
 __all__ = ["TrialsEnv", "TrialsVectorEnv"]
@@ -142,7 +142,7 @@ class TrialsVectorEnv(TaskVectorEnv):
         observation, action = self._inner.single_observation_space, self._inner.single_action_space
         if not isinstance(action, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
             raise ValueError(f"env has actions {action}; trials need Discrete, MultiDiscrete, MultiBinary or Box ones")
-        (low, high), (first, last) = _bounds(observation), _bounds(action)
+        (low, high), (first, last) = _finite(observation), _finite(action)
         self._obs_size = len(low)
         # the previous action is zeros at the start, whatever the bounds
         low = np.concatenate([low, np.minimum(first, 0), [-_LARGEST, 0]]).astype(np.float32)
@@ -175,8 +175,8 @@ class TrialsVectorEnv(TaskVectorEnv):
         over = terminations | truncations
         self.ended += over
         self.steps += 1
-        self._shown[:, : self._obs_size] = _flat(self._inner.single_observation_space, observations)
-        self._shown[:, self._obs_size : -2] = _flat(self.single_action_space, wanted)
+        self._shown[:, : self._obs_size] = flat(self._inner.single_observation_space, observations, (self.num_envs,))
+        self._shown[:, self._obs_size : -2] = flat(self.single_action_space, wanted, (self.num_envs,))
         self._shown[:, -2] = rewards
         self._shown[:, -1] = over
         last = over & (self.ended == self._episodes)
@@ -199,7 +199,8 @@ class TrialsVectorEnv(TaskVectorEnv):
         if same_task:
             options["same_task"] = True
         observations, _ = self._inner.reset(seed=seeds, options=options)  # type: ignore[arg-type]
-        self._shown[rows, : self._obs_size] = _flat(self._inner.single_observation_space, observations)[rows]
+        first = flat(self._inner.single_observation_space, observations, (self.num_envs,))
+        self._shown[rows, : self._obs_size] = first[rows]
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the wrapped environments."""
@@ -231,26 +232,6 @@ def _itself(env: gymnasium.Env) -> gymnasium.Env:
     return env
 
 
-def _bounds(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
-    flat = spaces.flatten_space(space)
-    if not isinstance(flat, spaces.Box):
-        raise ValueError(f"env has observations {space}, which have no fixed size when flat")
-    return np.maximum(flat.low, -_LARGEST).astype(np.float64), np.minimum(flat.high, _LARGEST).astype(np.float64)
-
-
-def _flat(space: spaces.Space, values: Any) -> np.ndarray:
-    """Return a batch of values of a space, each flat: ``[n, size]``."""
-    if isinstance(space, spaces.Box):
-        return values.reshape(len(values), -1)
-    if isinstance(space, spaces.Discrete):
-        return np.arange(int(space.n)) == (values - space.start)[:, None]
-    batch = gymnasium.vector.utils.batch_space(space, len(values) if isinstance(values, np.ndarray) else _count(values))
-    flat: list[Any] = [spaces.flatten(space, value) for value in iterate(batch, values)]
-    return np.stack(flat)
-
-
-def _count(values: Any) -> int:
-    """Return how many values of a Tuple or Dict space are batched."""
-    while not isinstance(values, np.ndarray):
-        values = next(iter(values.values() if isinstance(values, dict) else values))
-    return len(values)
+def _finite(space: spaces.Space) -> tuple[np.ndarray, np.ndarray]:
+    low, high = bounds(space)
+    return np.maximum(low, -_LARGEST), np.minimum(high, _LARGEST)

@@ -26,6 +26,7 @@ from rllib_stpn.errors import UsageError
 from rllib_stpn.models import LayerEncoder, encoders
 from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, to_arrays
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
+from rllib_stpn.rollouts.previous import previous_inputs
 from rllib_stpn.rollouts.values import largest
 
 State = dict[str, Any]
@@ -54,7 +55,11 @@ def load(checkpoint: Any) -> Agent:
         UsageError: There is no checkpoint that can be loaded; the message says what was found.
     """
     path = find_checkpoint(checkpoint)
-    return Agent(read_checkpoint(path, lambda config: make_env(config.env, config.env_config, num_envs=1)))
+    return Agent(
+        read_checkpoint(
+            path, lambda config: make_env(config.env, config.env_config, num_envs=1, previous=previous_inputs(config))
+        )
+    )
 
 
 class Agent:
@@ -64,7 +69,8 @@ class Agent:
 
     Attributes:
         module: RLlib's RLModule.
-        observation_space: The environment's, before any connector.
+        observation_space: The environment's, before any connector, with the previous action and reward where the
+            `model` block asked for them: ``make_env`` shows them.
         action_space: The environment's; ``step`` returns its actions, unsquashed and clipped as in training.
         env_id: The environment as the training's config named it.
         env_config: Its arguments.
@@ -80,6 +86,7 @@ class Agent:
         self.action_space = checkpoint.action_space
         self.env_id = checkpoint.config.env
         self.env_config = dict(checkpoint.config.env_config)
+        self._previous_inputs = previous_inputs(checkpoint.config)
         self._env_steps = checkpoint.env_steps
         self._env_to_module = checkpoint.env_to_module
         self._module_to_env = checkpoint.module_to_env
@@ -103,7 +110,7 @@ class Agent:
         Raises:
             UsageError: An environment that is not known in this process, or that cannot render as ``render_mode``.
         """
-        return make_env(self.env_id, self.env_config, num_envs, render_mode)
+        return make_env(self.env_id, self.env_config, num_envs, render_mode, self._previous_inputs)
 
     def initial_state(self, batch_size: int) -> State:
         """The state before an episode's first step: tensors ``[batch_size, ...]``; empty for memoryless modules."""

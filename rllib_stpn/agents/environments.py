@@ -15,7 +15,11 @@ from rllib_stpn.ray_names import register_class, register_environments
 
 
 def make_env(
-    env: Any, env_config: Mapping[str, Any], num_envs: int | None = None, render_mode: str | None = None
+    env: Any,
+    env_config: Mapping[str, Any],
+    num_envs: int | None = None,
+    render_mode: str | None = None,
+    previous: tuple[str, ...] = (),
 ) -> gym.Env | VectorEnv:
     """Makes an environment by what RLlib's ``config.environment(env, env_config=...)`` takes.
 
@@ -27,10 +31,19 @@ def make_env(
         num_envs: None for one environment, else the size of a vector environment. It resets in the step that ends an
             episode (same-step autoreset) and each of its environments by a seed of its own.
         render_mode: For example ``"rgb_array"``.
+        previous: What it shows beside its observations (:func:`rllib_stpn.rollouts.previous.previous_inputs`).
 
     Raises:
         UsageError: The environment is unknown, refuses its arguments or cannot render that way.
     """
+    from rllib_stpn.rollouts.previous import with_previous
+
+    return with_previous(_plain(env, env_config, num_envs, render_mode), previous)
+
+
+def _plain(
+    env: Any, env_config: Mapping[str, Any], num_envs: int | None, render_mode: str | None
+) -> gym.Env | VectorEnv:
     register_environments()
     arguments = {**env_config} if render_mode is None else {**env_config, "render_mode": render_mode}
     try:

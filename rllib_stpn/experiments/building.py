@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, in_one_line, one_of
-from rllib_stpn.experiments import atari, recorded_data
+from rllib_stpn.experiments import atari, previous, recorded_data
 from rllib_stpn.experiments.old import names as old_names
 from rllib_stpn.experiments.values import unknown_key
 
@@ -72,7 +72,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     The settings are attributes of the algorithm's ``AlgorithmConfig``, but for these:
 
     - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
-      its keys are those of RLlib's ``DefaultModelConfig``. On the old API stack it stays as it is.
+      its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``, ``lstm_use_prev_reward`` and
+      ``lstm_use_prev_action_reward`` have the environments show these. On the old API stack it stays as it is.
     - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
       samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
@@ -107,7 +108,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if not new_stack:
         return config.update_from_dict(settings)
 
-    model = settings.pop("model", None) or {}
+    asked = settings.pop("model", None) or {}
+    model = previous.without(asked)
     runner = settings.pop("env_runner_cls", None)
     observation_filter = settings.pop("observation_filter", None)
     bootstrap = None if hasattr(config, "bootstrap_truncated") else settings.pop("bootstrap_truncated", None)
@@ -118,6 +120,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if runner is None and run == "PPO" and _has_layer(model) and not config.is_multi_agent:
         runner = "batched"
     _set_env_runner(config, runner, bootstrap)
+    previous.show(config, asked)
     # Batched sampling keeps the states that learning needs, and A2C's own config sees to it with RLlib's env runners.
     thin = _has_layer(model) and runner != "batched" and not _is_a2c(config)
     # A Python file, and several agents, bring the connectors that they need.

@@ -74,21 +74,23 @@ def _is_actor_critic(config: "AlgorithmConfig") -> bool:
 
 
 def _spaces(config: "AlgorithmConfig", known: Spaces) -> "tuple[Space, Space] | None":
-    """The environment's own spaces; None where it cannot be made here: the run itself says why."""
+    """The spaces that the environment shows; None where it cannot be made here: the run itself says why."""
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
     from rllib_stpn.agents.environments import make_env
+    from rllib_stpn.rollouts.previous import previous_inputs, with_previous
 
     if not config.env:
         return None
-    key = (config.env, repr(config.env_config))
+    key = (config.env, repr(config.env_config), previous_inputs(config))
     if key not in known:
         try:
             env: Any = make_env(config.env, config.env_config)
         except UsageError:
             known[key] = None
             return None
-        known[key] = (env.observation_space, env.action_space)
+        shown: Any = env if isinstance(env, MultiAgentEnv) else with_previous(env, previous_inputs(config))
+        known[key] = (shown.observation_space, shown.action_space)
         with contextlib.suppress(Exception):  # whatever the user's own environment raises
             env.close()
         if isinstance(env, MultiAgentEnv):

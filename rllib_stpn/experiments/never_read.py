@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rllib_stpn.experiments import searches
+from rllib_stpn.experiments.previous import PREVIOUS_INPUTS
 
 _OLD_STACK = "only the old API stack reads it"
 _ADAM = "the optimiser is Adam, with lr"
@@ -163,5 +164,5 @@ def of_model(where: str, model: dict) -> list[str]:
     return [
         f"{where}: {key} has no effect without use_lstm: true"
         for key, value in model.items()
-        if key == "max_seq_len" or (key.startswith("lstm_") and value)
+        if key not in PREVIOUS_INPUTS and (key == "max_seq_len" or (key.startswith("lstm_") and value))
     ]

@@ -14,6 +14,7 @@ from rllib_stpn.experiments import atari, compatibility, never_read, ranges, rec
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.previous import PREVIOUS_INPUTS
 from rllib_stpn.experiments.values import as_number, unknown_key
 from rllib_stpn.ray_names import register_class
 
@@ -336,13 +337,17 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
     refused = [key for key in model if new_stack and key in old_names.MODEL_REFUSED and model[key]]
     if refused:
         raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
+    for key in PREVIOUS_INPUTS if new_stack else ():
+        for value in searches.choices(model.get(key, False)):
+            if value not in (True, False, None):
+                raise _wrong(f"{where}: {key}", value, bool)
     if model.get("custom_model") and new_stack:
         return model  # The model's own check, when the settings are built, names keys and options.
     if new_stack:
         from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
         known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
-        known |= {"custom_model", "custom_model_config"}
+        known |= {"custom_model", "custom_model_config", *PREVIOUS_INPUTS}
     else:
         from ray.rllib.models.catalog import MODEL_DEFAULTS
 

@@ -24,6 +24,7 @@ _MODEL_KEYS = {
 } | {"custom_action_dist"}
 
 _SIZES = ("hidden_size", "num_parameters")
+_PREVIOUS = "lstm_use_prev_"
 
 
 def recurrent_spec(
@@ -61,6 +62,11 @@ def recurrent_spec(
     if isinstance(max_seq_len, bool) or not isinstance(max_seq_len, int) or max_seq_len < 1:
         raise UsageError(f"{name}: max_seq_len: got {max_seq_len!r}, allowed are whole numbers from 1")
     of_layer = {key: options.pop(key) for key in list(options) if key in layer_options(name)}
+    if previous := [key for key in options if key.startswith(_PREVIOUS)]:
+        raise UsageError(
+            f"{name}: {previous[0]}: a key of a file's model block; in Python, stpn_envs.PreviousActionReward around "
+            "the environment shows the model the previous action and reward"
+        )
     unknown = [key for key in options if key not in _MODEL_KEYS]
     if unknown:
         allowed = sorted({*layer_options(name), *_SIZES, "max_seq_len", *_MODEL_KEYS})
@@ -111,7 +117,7 @@ def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:
             f"model: custom_model_config of {name}: hidden_size is missing, allowed are whole numbers from 1 "
             "(or num_parameters in its place)"
         )
-    unknown = [key for key in model if key not in _MODEL_KEYS | {"max_seq_len"}]
+    unknown = [key for key in model if key not in _MODEL_KEYS | {"max_seq_len"} and not key.startswith(_PREVIOUS)]
     if unknown:
         allowed = sorted({*_MODEL_KEYS, "max_seq_len", "custom_model", "custom_model_config"})
         close = difflib.get_close_matches(unknown[0], allowed, n=3) or allowed

@@ -144,8 +144,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             self._environment_failed(error, "at a step of its episode")
             return ENV_STEP_FAILURE
         observations, rewards, *ends = results
+        checked = self._checked_rewards(rewards)  # first: the observations may show them
         self._check_raw(observations)
-        return (observations, self._checked_rewards(rewards), *ends)
+        return (observations, checked, *ends)
 
     def _environment_failed(self, error: Exception, when: str) -> None:
         """Makes the environments again, or raises, as the fault settings say."""

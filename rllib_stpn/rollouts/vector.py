@@ -14,6 +14,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_stpn.errors import RolloutError, UsageError
 from rllib_stpn.rollouts.failure import name_of, rollout_error
+from rllib_stpn.rollouts.previous import previous_inputs, with_previous
 from rllib_stpn.rollouts.values import is_number, misfit
 
 _ID = "rllib-single-agent-env-v0"  # what RLlib calls an environment that a creator makes
@@ -41,6 +42,8 @@ def context_of(config: Any, env_config: dict[str, Any], worker_index: int, index
 def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[VectorEnv, EnvContext]:
     """Makes the environments of ``config.env``, in gymnasium's own vector form or the environment's.
 
+    They show the previous action and reward where the config asks for these (:func:`previous_inputs`).
+
     Args:
         config: RLlib's ``AlgorithmConfig``.
         worker_index: That of the env runner, 0 for the local one.
@@ -60,7 +63,8 @@ def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[V
         creator = _global_registry.get(ENV_CREATOR, creator) if known else None
     if mode is gym.VectorizeMode.VECTOR_ENTRY_POINT:
         try:
-            return _own_vector_form(config, creator, context(index=0), num_envs), context(index=0)
+            own = _own_vector_form(config, creator, context(index=0), num_envs)
+            return with_previous(own, previous_inputs(config)), context(index=0)
         except UsageError:
             raise
         except Exception as error:
@@ -80,7 +84,7 @@ def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[V
 
     kind = SyncVectorEnv if mode is gym.VectorizeMode.SYNC else AsyncVectorEnv
     env = kind([functools.partial(one, index) for index in range(num_envs)])
-    return env, context(index=0)
+    return with_previous(env, previous_inputs(config)), context(index=0)
 
 
 def _own_vector_form(config: Any, creator: Any, context: EnvContext, num_envs: int) -> VectorEnv:

@@ -121,6 +121,7 @@ ACCEPTED_LINES = {
     "train -f pong-impala-fast.yaml --no-ray-ui --ray-num-gpus 1": "note: --no-ray-ui",
     "train --run PPO --env CartPole-v0 --ray-memory 1000000000 --ray-redis-max-memory 1000000": "note: --ray-memory",
     "train --run PPO --env CartPole-v0 --max-failures 3": "",
+    'train --run PPO --env CartPole-v0 --config \'{"model": {"use_lstm": true, "lstm_use_prev_action": true}}\'': "",
     "train --run PPO --env Pong-ram-v4": "",
     "train --run PPO --env CartPole-v0 --scheduler AsyncHyperBand": "AsyncHyperBand -> asha",
 }
@@ -130,6 +131,9 @@ REFUSED_LINES = {
     ),
     "train --run ES --env Humanoid-v4": "unknown algorithm 'ES': RLlib has dropped it",
     "train --env CartPole-v0": "both --run and --env",
+    'train --run IMPALA --env Pong-v0 --config \'{"model": {"use_lstm": true, "lstm_use_prev_action": true}}\'': (
+        "lstm_use_prev_action: got images of the shape"
+    ),
     "train --run PPO --env CartPole-v0 --stop 100": "--stop: expected a JSON object",
     "train --run PPO --env CartPole-v0 --config \"{'lr': 0.1}\"": "--config: not JSON",
     "train --run PPO --env gym_cartpole_bt:CartPole-BT-v0": "module 'gym_cartpole_bt' cannot be imported",

@@ -184,12 +184,8 @@ MODEL_DROPPED = {
 _ONLY_OLD_STACK = (
     "allowed is the old API stack (enable_rl_module_and_learner: false, enable_env_runner_and_connector_v2: false)"
 )
-_NO_PREVIOUS = f"the new API stack feeds no previous action or reward to the LSTM; {_ONLY_OLD_STACK}"
 #: What the model would have to have, and on the new API stack has not.
 MODEL_REFUSED = {
-    "lstm_use_prev_action": _NO_PREVIOUS,
-    "lstm_use_prev_reward": _NO_PREVIOUS,
-    "lstm_use_prev_action_reward": _NO_PREVIOUS,
     "use_attention": f"the new API stack has no attention net; {_ONLY_OLD_STACK}, or a custom_model with memory",
 }
 _PER_MODULE = "algorithm_config_overrides_per_module"
