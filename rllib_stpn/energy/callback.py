@@ -20,7 +20,7 @@ _RETURN = "return_per_episode"
 
 
 class EnergyMetricsCallback(RLlibCallback):
-    """Measures the energy of choosing actions (:func:`rllib_stpn.kernels.energy`) where environments are stepped.
+    """Measures the energy of choosing actions where environments are stepped.
 
     ::
 

@@ -12,7 +12,7 @@ import torch
 
 from rllib_stpn.energy.spent import acting_layers, energies_of, rows_of
 from rllib_stpn.errors import UsageError
-from rllib_stpn.kernels.energy import only_sums
+from rllib_stpn.kernels.synaptic_energy import only_sums
 from rllib_stpn.layers import Layer
 
 _SHARE_STEPS, _SHARE_PARTS = 8, 4

@@ -3,13 +3,15 @@
 import torch
 from torch.nn import functional
 
-from rllib_stpn.kernels import Plasticity, overwriting_states
-from rllib_stpn.kernels import energy as synaptic_energy
 from rllib_stpn.kernels.batched import add_outer, matvec
-from rllib_stpn.layers.layer import Layer, check_number, check_size, uniform
+from rllib_stpn.kernels.plastic import Plasticity
+from rllib_stpn.kernels.states import overwriting_states
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
+from rllib_stpn.layers.layer import check_number, check_size, uniform
+from rllib_stpn.layers.plastic_layer import PlasticLayer
 
 
-class FastWeights(Layer):
+class FastWeights(PlasticLayer):
     """Fast weights: an outer-product memory of the hidden states, which an inner loop at every step attends to.
 
     Ba, Hinton, Mnih, Leibo, Ionescu, "Using Fast Weights to Attend to the Recent Past" (NIPS 2016), equations 1 and 2

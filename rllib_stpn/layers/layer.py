@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 
-from rllib_stpn import kernels
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels.recomputed import run_in_chunks
+from rllib_stpn.kernels.states import overwriting_states
 
 State = dict[str, torch.Tensor]
 
@@ -30,14 +30,13 @@ class Layer(torch.nn.Module):
       None stands for zeros. The state given is never changed.
     - ``is_first`` ``[B, T]`` bool: the state is zero before that step, whatever it was, and no gradient passes.
     - ``energy`` ``[B, T, units]`` is the energy of each step's synaptic operations
-      (:func:`rllib_stpn.kernels.energy`), without gradient.
+      (:func:`~rllib_stpn.kernels.synaptic_energy.synaptic_energy`), without gradient.
     - T steps at once equal T single steps with the state handed over.
     - Layers can be pickled and deep-copied; parameter names and shapes are public.
 
     A new layer sets ``name``, defines ``state_shapes``, ``step`` and, for what all steps' inputs give at once,
     ``drive`` (or ``run``, where it knows something faster than a loop over steps), and names and describes its options
-    in the constructor and in the class docstring's ``Args``. One whose ``step`` the fused loops know says so in
-    ``plasticity``.
+    in the constructor and in the class docstring's ``Args``.
 
     Args:
         input_size: Features per step.
@@ -81,28 +80,11 @@ class Layer(torch.nn.Module):
         """
         raise NotImplementedError
 
-    def plasticity(self) -> kernels.Plasticity | None:
-        """What ``step`` does in the terms of the fused loops, None where they cannot do it."""
-        return None
-
     def run(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
     ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
-        """The sequence, for checked arguments; energy may be None unless asked for.
-
-        By the fused loops where ``plasticity`` and the tensors allow it, else by ``run_steps``.
-        """
-        plasticity = self.plasticity()
-        leaves: dict = dict.fromkeys(self.state_shapes()) | (state or {})
-        if plasticity is None or not kernels.plastic_fits(inputs, *leaves.values(), plasticity.weight):
-            return self.run_steps(inputs, state, is_first, return_energy)
-        keys = [key for key in leaves if key != "h"]
-        matrices = [leaves[key] for key in keys]
-        outputs, matrices, energy = kernels.plastic(
-            plasticity, inputs, leaves.get("h"), matrices, is_first, return_energy
-        )
-        after = {"h": outputs.select(1, -1)} if "h" in leaves else {}
-        return outputs, after | dict(zip(keys, matrices, strict=True)), energy
+        """The sequence, for checked arguments; energy may be None unless asked for."""
+        return self.run_steps(inputs, state, is_first, return_energy)
 
     def run_steps(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
@@ -170,7 +152,7 @@ class Layer(torch.nn.Module):
         """
         silent = inputs.clone()
         silent[..., slice(None) if columns is None else list(columns)] = 0
-        with torch.no_grad(), kernels.overwriting_states(False):
+        with torch.no_grad(), overwriting_states(False):
             spent = self.run(silent, state, None, True)[2]
         assert spent is not None
         return spent

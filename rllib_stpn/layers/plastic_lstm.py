@@ -3,8 +3,9 @@
 import torch
 
 from rllib_stpn.errors import one_of
-from rllib_stpn.kernels import energy as synaptic_energy
-from rllib_stpn.kernels.batched import add_outer, matvec
+from rllib_stpn.kernels.batched import matvec
+from rllib_stpn.kernels.plastic.reference import additive, retroactive
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers.layer import Layer, linear, uniform
 
 MODULATIONS = ("simple", "retroactive", None)
@@ -99,13 +100,10 @@ class PlasticLSTM(Layer):
     def _update(self, state, g, output):
         Hebb, pre = state["Hebb"], state["h"]
         if self.modulation is None:
-            return {"Hebb": add_outer(Hebb, self.eta * g, pre).clamp(-2.0, 2.0)}
+            return {"Hebb": additive(Hebb, g, pre, self.eta, clamp=2.0)}
         M = torch.tanh(torch.nn.functional.linear(output, self.weight_m, self.bias_m))  # [B, 1]
         rates = torch.nn.functional.linear(M, self.weight_fan, self.bias_fan)  # [B, H]
         if self.modulation == "simple":
-            return {"Hebb": add_outer(Hebb, rates * g, pre).clamp(-2.0, 2.0)}
-        E = state["E"]
-        return {
-            "Hebb": torch.addcmul(Hebb, rates[:, :, None], E).clamp(-2.0, 2.0),
-            "E": add_outer((1 - self.eta) * E, self.eta * g, pre),
-        }
+            return {"Hebb": additive(Hebb, g, pre, rates, clamp=2.0)}
+        Hebb, E = retroactive(Hebb, state["E"], g, pre, rates, rate=self.eta, keep=1 - self.eta, clamp=2.0)
+        return {"Hebb": Hebb, "E": E}

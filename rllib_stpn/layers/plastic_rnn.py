@@ -3,7 +3,7 @@
 import torch
 
 from rllib_stpn.errors import one_of
-from rllib_stpn.kernels.batched import add_outer
+from rllib_stpn.kernels.plastic.reference import additive, decaying, oja
 from rllib_stpn.layers.plastic_recurrence import PlasticRecurrence
 
 RULES = ("additive", "decaying", "oja")
@@ -53,8 +53,7 @@ class PlasticRNN(PlasticRecurrence):
 
     def update(self, state, output):
         """The rule's equation."""
-        Hebb, post, pre = state["Hebb"], self.eta * output, state["h"]
+        synapses = state["Hebb"], output, state["h"], self.eta
         if self.rule == "additive":
-            return {"Hebb": add_outer(Hebb, post, pre).clamp(-1.0, 1.0)}
-        kept = 1 - self.eta if self.rule == "decaying" else 1 - (post * output)[:, :, None]
-        return {"Hebb": add_outer(kept * Hebb, post, pre)}
+            return {"Hebb": additive(*synapses)}
+        return {"Hebb": decaying(*synapses, keep=1 - self.eta) if self.rule == "decaying" else oja(*synapses)}

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from rllib_stpn.kernels import overwriting_states
+from rllib_stpn.kernels.states import overwriting_states
 from rllib_stpn.layers.layer import Layer, State, check_flag, check_size
 
 

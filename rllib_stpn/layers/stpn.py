@@ -2,9 +2,8 @@
 
 import torch
 
-from rllib_stpn import kernels
 from rllib_stpn.errors import one_of
-from rllib_stpn.kernels.dispatch import IMPLEMENTATIONS, NORMALIZATIONS
+from rllib_stpn.kernels.stpn import IMPLEMENTATIONS, NORMALIZATIONS, stpn
 from rllib_stpn.layers.layer import Layer, check_flag, check_number, uniform
 
 
@@ -95,7 +94,7 @@ class STPN(Layer):
     def run(self, inputs, state, is_first, return_energy):
         """The sequence, by the kernel."""
         state = state or {}
-        outputs, h, F, energy = kernels.stpn(
+        outputs, h, F, energy = stpn(
             inputs,
             state.get("h"),
             state.get("F"),

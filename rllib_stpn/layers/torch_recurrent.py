@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 
 from rllib_stpn.errors import one_of
-from rllib_stpn.kernels import energy as synaptic_energy
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers.layer import Layer, reset, uniform
 
 BIASES = ("double", "single")

@@ -22,7 +22,7 @@ from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
 from torch import nn
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.kernels import overwriting_states
+from rllib_stpn.kernels.states import overwriting_states
 from rllib_stpn.layers import make_layer
 from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS, SeveralActions
 from rllib_stpn.models.spaces import flat_action_space

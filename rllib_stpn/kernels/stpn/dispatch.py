@@ -1,15 +1,15 @@
 """The STPN op: one signature, several implementations."""
 
 import functools
-import warnings
 from collections.abc import Callable
 
 import torch
 
 from rllib_stpn.errors import UsageError, one_of
-from rllib_stpn.kernels.reference import stpn_reference
+from rllib_stpn.kernels.availability import numba_is_installed
+from rllib_stpn.kernels.stpn.reference import stpn_reference
+from rllib_stpn.kernels.stpn.rules import NORMALIZATIONS
 
-NORMALIZATIONS = ("pre", "post", None)
 IMPLEMENTATIONS = ("auto", "fused", "reference")
 
 
@@ -56,7 +56,8 @@ def stpn(
         clamp: Bound of the absolute value of F, or None.
         recurrent: Whether the neurons see their own previous outputs.
         is_first: ``[B, T]`` bool: h and F are zero before that step.
-        return_energy: Whether to measure the energy (no gradient), see :func:`rllib_stpn.kernels.energy`.
+        return_energy: Whether to measure the energy, without gradient:
+            :func:`~rllib_stpn.kernels.synaptic_energy.synaptic_energy`.
         implementation: "reference" is plain torch, for any device and float type; "fused" is the CPU float32
             kernel; "auto" is "fused" wherever it can run.
 
@@ -74,16 +75,14 @@ def stpn(
     _check_shapes(inputs, h, F, weight, bias, weight_lambda, weight_gamma, recurrent, is_first)
     tensors = [t for t in (inputs, h, F, weight, bias, weight_lambda, weight_gamma) if t is not None]
     fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+    if implementation == "fused" and not fits:
+        raise UsageError(
+            f"stpn: implementation: got 'fused' for {inputs.dtype} on {inputs.device}, which is for "
+            "torch.float32 on the CPU; allowed here are 'auto', 'reference'"
+        )
     run: Callable = stpn_reference
-    if implementation == "fused":
-        if not fits:
-            raise UsageError(
-                f"stpn: implementation: got 'fused' for {inputs.dtype} on {inputs.device}, which is for "
-                "torch.float32 on the CPU; allowed here are 'auto', 'reference'"
-            )
-        run = _fused(required=True)
-    elif implementation == "auto" and fits:
-        run = _fused(required=False)
+    if implementation == "fused" or (implementation == "auto" and fits and numba_is_installed()):
+        run = _fused()
     return run(
         inputs,
         h,
@@ -101,17 +100,11 @@ def stpn(
 
 
 @functools.cache
-def _fused(required: bool) -> Callable:
-    """The fused kernel, or the reference where numba cannot be imported; numba is imported here and not before."""
+def _fused() -> Callable:
     try:
-        from rllib_stpn.kernels.fused import stpn_fused
+        from rllib_stpn.kernels.stpn.fused import stpn_fused
     except ImportError as error:
-        if required:
-            raise UsageError(f"stpn: implementation: got 'fused', which needs numba ({error})") from error
-        warnings.warn(
-            f"numba cannot be imported ({error}): STPN runs in plain torch, ten times slower or more", stacklevel=3
-        )
-        return stpn_reference
+        raise UsageError(f"stpn: implementation: got 'fused', which needs numba ({error})") from error
     return stpn_fused
 
 
