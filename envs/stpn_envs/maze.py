@@ -217,7 +217,7 @@ class MazeVectorEnv(TaskVectorEnv):
     ):
         refuse(type(self), unknown)
         if integer("size", size, minimum=5) % 2 == 0:
-            raise ValueError(f"size is {size!r}; it has to be odd, so that there is a centre")
+            raise ValueError(f"size: got {size!r}, allowed is an odd number, so that there is a centre")
         self._length = integer("episode_length", episode_length, minimum=1)
         self._reward = number("reward", reward, minimum=0)
         self._wall_penalty = number("wall_penalty", wall_penalty, minimum=0)

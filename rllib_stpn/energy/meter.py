@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from rllib_stpn import checks
 from rllib_stpn.energy.spent import acting_layers, energies_of, rows_of
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels.synaptic_energy import only_sums
@@ -61,14 +62,10 @@ class Meter:
     """
 
     def __init__(self, ignore_inputs: Sequence[int], every_n_steps: int) -> None:
-        if isinstance(every_n_steps, bool) or not isinstance(every_n_steps, int) or every_n_steps < 1:
-            raise UsageError(f"energy: every_n_steps: got {every_n_steps!r}, allowed are whole numbers from 1")
-        if not isinstance(ignore_inputs, (list, tuple)) or not all(
-            isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in ignore_inputs
-        ):
-            raise UsageError(f"energy: ignore_inputs: got {ignore_inputs!r}, allowed is a list of indices from 0")
-        self.ignore_inputs = list(ignore_inputs)
-        self.every_n_steps = every_n_steps
+        if not isinstance(ignore_inputs, (list, tuple)):
+            raise UsageError(f"energy: ignore_inputs: got {ignore_inputs!r}, allowed is a list of indices")
+        self.ignore_inputs = [checks.integer("energy: ignore_inputs", index, at_least=0) for index in ignore_inputs]
+        self.every_n_steps = checks.integer("energy: every_n_steps", every_n_steps, at_least=1)
         self.reading: Reading | None = None
         self._module: Any = None
         self._random = random.Random(0)  # of its own: measuring must not change what is sampled

@@ -3,11 +3,12 @@
 import torch
 from torch.nn import functional
 
+from rllib_stpn import checks
 from rllib_stpn.kernels.batched import add_outer, matvec
 from rllib_stpn.kernels.plastic import Plasticity
 from rllib_stpn.kernels.states import overwriting_states
 from rllib_stpn.kernels.synaptic_energy import synaptic_energy
-from rllib_stpn.layers.layer import check_number, check_size, uniform
+from rllib_stpn.layers.layer import uniform
 from rllib_stpn.layers.plastic_layer import PlasticLayer
 
 
@@ -49,9 +50,9 @@ class FastWeights(PlasticLayer):
         self, input_size: int, hidden_size: int, *, inner_steps: int = 1, decay: float = 0.9, rate: float = 0.5
     ):
         super().__init__(input_size, hidden_size)
-        check_size("fast_weights: inner_steps", inner_steps)
-        check_number("fast_weights: decay", decay, above=0)
-        check_number("fast_weights: rate", rate, above=0)
+        checks.integer("fast_weights: inner_steps", inner_steps, at_least=1)
+        checks.number("fast_weights: decay", decay, above=0)
+        checks.number("fast_weights: rate", rate, above=0)
         self.inner_steps = inner_steps
         self.decay = decay
         self.rate = rate

@@ -1,12 +1,12 @@
 """What every layer promises, and what they share."""
 
 import inspect
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels.recomputed import run_in_chunks
 from rllib_stpn.kernels.states import overwriting_states
@@ -53,8 +53,8 @@ class Layer(torch.nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
-        check_size(f"{self.name}: input_size", input_size)
-        check_size(f"{self.name}: hidden_size", hidden_size)
+        checks.integer(f"{self.name}: input_size", input_size, at_least=1)
+        checks.integer(f"{self.name}: hidden_size", hidden_size, at_least=1)
         self.input_size = input_size
         self.hidden_size = hidden_size
 
@@ -199,22 +199,3 @@ def uniform(bound: float, *shape: int) -> torch.nn.Parameter:
 def linear(inputs: int, outputs: int) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
     """Weight ``[outputs, inputs]`` and bias ``[outputs]`` from U(±1/sqrt(inputs)), as in ``torch.nn.Linear``."""
     return uniform(inputs**-0.5, outputs, inputs), uniform(inputs**-0.5, outputs)
-
-
-def check_size(where: str, value: object) -> None:
-    """Refuses what is not a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{where}: got {value!r}, allowed is an integer of at least 1")
-
-
-def check_flag(where: str, value: object) -> None:
-    """Refuses what is not True or False, such as the text "false"."""
-    if not isinstance(value, bool):
-        raise UsageError(f"{where}: got {value!r}, allowed are True, False")
-
-
-def check_number(where: str, value: object, above: float) -> None:
-    """Refuses what is not a finite number greater than ``above``."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not above < value < math.inf:  # type: ignore[operator]
-        raise UsageError(f"{where}: got {value!r}, allowed is a number greater than {above:g}")

@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_stpn.errors import one_of
+from rllib_stpn import checks
 from rllib_stpn.kernels.batched import matvec
 from rllib_stpn.kernels.plastic.reference import additive, retroactive
 from rllib_stpn.kernels.synaptic_energy import synaptic_energy
@@ -56,12 +56,8 @@ class PlasticLSTM(Layer):
 
     def __init__(self, input_size: int, hidden_size: int, *, modulation: str | None = "simple", alpha: str = "synapse"):
         super().__init__(input_size, hidden_size)
-        if modulation not in MODULATIONS:
-            raise one_of("plastic_lstm: modulation", modulation, MODULATIONS)
-        if alpha not in ALPHAS:
-            raise one_of("plastic_lstm: alpha", alpha, ALPHAS)
-        self.modulation = modulation
-        self.alpha = alpha
+        self.modulation = checks.choice("plastic_lstm: modulation", modulation, MODULATIONS)
+        self.alpha = checks.choice("plastic_lstm: alpha", alpha, ALPHAS)
         k = hidden_size**-0.5
         self.weight_x = uniform(k, 4 * hidden_size, input_size)
         self.weight_h = uniform(k, 4 * hidden_size, hidden_size)

@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_stpn.errors import one_of
+from rllib_stpn import checks
 from rllib_stpn.kernels.plastic.reference import additive, decaying, oja
 from rllib_stpn.layers.plastic_recurrence import PlasticRecurrence
 
@@ -42,9 +42,7 @@ class PlasticRNN(PlasticRecurrence):
 
     def __init__(self, input_size: int, hidden_size: int, *, rule: str = "additive"):
         super().__init__(input_size, hidden_size)
-        if rule not in RULES:
-            raise one_of("plastic_rnn: rule", rule, RULES)
-        self.rule = rule
+        self.rule = checks.choice("plastic_rnn: rule", rule, RULES)
         self.eta = torch.nn.Parameter(torch.tensor([0.01]))
 
     def plasticity(self):

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
+from rllib_stpn import checks
 from rllib_stpn.kernels.states import overwriting_states
-from rllib_stpn.layers.layer import Layer, State, check_flag, check_size
+from rllib_stpn.layers.layer import Layer, State
 
 
 class Stack(Layer):
@@ -51,10 +52,9 @@ class Stack(Layer):
     ):
         self.name = kind.name
         super().__init__(input_size, hidden_size)
-        check_size(f"{self.name}: num_layers", num_layers)
-        if input_projection is not None:
-            check_size(f"{self.name}: input_projection", input_projection)
-        check_flag(f"{self.name}: layer_norm", layer_norm)
+        checks.integer(f"{self.name}: num_layers", num_layers, at_least=1)
+        checks.integer(f"{self.name}: input_projection", input_projection, at_least=1, or_none=True)
+        checks.flag(f"{self.name}: layer_norm", layer_norm)
         self.num_layers = num_layers
         self.input_projection = input_projection
         self.projection = None if input_projection is None else torch.nn.Linear(input_size, input_projection)

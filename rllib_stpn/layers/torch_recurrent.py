@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 
-from rllib_stpn.errors import one_of
+from rllib_stpn import checks
 from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers.layer import Layer, reset, uniform
 
@@ -36,9 +36,7 @@ class TorchRecurrent(Layer):
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: str = "double"):
         super().__init__(input_size, hidden_size)
-        if bias not in BIASES:
-            raise one_of(f"{self.name}: bias", bias, BIASES)
-        self.bias = bias
+        self.bias = checks.choice(f"{self.name}: bias", bias, BIASES)
         rows, k = self.gates * hidden_size, hidden_size**-0.5
         self.weight_ih = uniform(k, rows, input_size)
         self.weight_hh = uniform(k, rows, hidden_size)

@@ -14,6 +14,7 @@ from ray.rllib.core.models.configs import ModelConfig, RecurrentEncoderConfig
 from ray.rllib.core.models.torch.base import TorchModel
 from torch import nn
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels.states import overwriting_states
 from rllib_stpn.layers import make_layer
@@ -35,8 +36,7 @@ class _LayerEncoderFields:
         return (self.layer_output_size,)
 
     def build(self, framework: str = "torch") -> LayerEncoder:
-        if framework != "torch":
-            raise UsageError(f"model: got framework {framework!r}, allowed is 'torch'")
+        checks.choice("model: framework", framework, ["torch"])
         return LayerEncoder(self)
 
 
@@ -106,7 +106,7 @@ class LayerEncoder(TorchModel, Encoder):
     def _state(self, inputs: dict) -> dict[str, torch.Tensor]:
         if Columns.STATE_IN not in inputs:
             shapes = {name: ("B", *shape) for name, shape in self.layer.state_shapes().items()}
-            raise UsageError(f"model {self.layer.name}: {Columns.STATE_IN} is missing, allowed is a dict of {shapes}")
+            raise UsageError(f"model {self.layer.name}: got no {Columns.STATE_IN}, allowed is a dict of {shapes}")
         return inputs[Columns.STATE_IN]
 
     def _forward_padded(self, inputs: dict, spans: torch.Tensor) -> dict:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, one_of
 from rllib_stpn.kernels.availability import numba_is_installed
 from rllib_stpn.kernels.stpn.reference import stpn_reference
@@ -68,17 +69,15 @@ def stpn(
     Raises:
         UsageError: An unknown option, shapes that do not fit, or "fused" where it cannot run.
     """
-    if normalize not in NORMALIZATIONS:
-        raise one_of("stpn: normalize", normalize, NORMALIZATIONS)
-    if implementation not in IMPLEMENTATIONS:
-        raise one_of("stpn: implementation", implementation, IMPLEMENTATIONS)
+    checks.choice("stpn: normalize", normalize, NORMALIZATIONS)
+    checks.choice("stpn: implementation", implementation, IMPLEMENTATIONS)
     _check_shapes(inputs, h, F, weight, bias, weight_lambda, weight_gamma, recurrent, is_first)
     tensors = [t for t in (inputs, h, F, weight, bias, weight_lambda, weight_gamma) if t is not None]
     fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
     if implementation == "fused" and not fits:
         raise UsageError(
-            f"stpn: implementation: got 'fused' for {inputs.dtype} on {inputs.device}, which is for "
-            "torch.float32 on the CPU; allowed here are 'auto', 'reference'"
+            f"stpn: implementation: got 'fused' for {inputs.dtype} on {inputs.device}, allowed are 'auto', "
+            "'reference': 'fused' is for torch.float32 on the CPU"
         )
     run: Callable = stpn_reference
     if implementation == "fused" or (implementation == "auto" and fits and numba_is_installed()):
@@ -104,7 +103,9 @@ def _fused() -> Callable:
     try:
         from rllib_stpn.kernels.stpn.fused import stpn_fused
     except ImportError as error:
-        raise UsageError(f"stpn: implementation: got 'fused', which needs numba ({error})") from error
+        raise UsageError(
+            f"stpn: implementation: got 'fused' without numba ({error}), allowed are 'auto', 'reference'"
+        ) from error
     return stpn_fused
 
 
@@ -127,6 +128,6 @@ def _check_shapes(inputs, h, F, weight, bias, weight_lambda, weight_gamma, recur
         if tensor is not None and tuple(tensor.shape) not in allowed:
             raise one_of(f"stpn: shape of {name}", tuple(tensor.shape), allowed)
     if h is not None and not recurrent:
-        raise UsageError("stpn: h: got a tensor, allowed without recurrence is None")
+        raise UsageError("stpn: h: got a tensor without recurrence, allowed is None")
     if is_first is not None and is_first.dtype != torch.bool:
         raise one_of("stpn: dtype of is_first", is_first.dtype, (torch.bool,))
