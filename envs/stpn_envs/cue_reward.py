@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from stpn_envs.arguments import integer, refuse
 from stpn_envs.sampling import distinct
-from stpn_envs.task import TaskEnv, TaskVectorEnv
+from stpn_envs.task_env import TaskEnv, TaskVectorEnv
 
 __all__ = ["CueRewardEnv", "CueRewardVectorEnv"]
 

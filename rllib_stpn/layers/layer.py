@@ -1,7 +1,7 @@
 """What every layer promises, and what they share."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -50,6 +50,9 @@ class Layer(torch.nn.Module):
 
     graph_tensors: ClassVar[int] = 4
     """Copies of the state that autograd keeps for one ``step``, measured; of no use to a layer with its own ``run``."""
+
+    measured_by: Callable[..., tuple[torch.Tensor, State]] | None = None
+    """Runs calls in place of ``run`` while :func:`rllib_stpn.energy.spent.energies_of` measures them."""
 
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
@@ -134,6 +137,8 @@ class Layer(torch.nn.Module):
     ):
         """Runs the sequence; the class docstring is the contract."""
         self._check(inputs, state, is_first)
+        if self.measured_by is not None and not return_energy:
+            return self.measured_by(inputs, state, is_first)
         outputs, state, energy = self.run(inputs, state, is_first, return_energy)
         return (outputs, state, energy) if return_energy else (outputs, state)
 

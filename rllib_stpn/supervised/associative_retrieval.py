@@ -5,8 +5,8 @@ from stpn_envs.associative_retrieval import VOCABULARY, sample_sequences
 
 from rllib_stpn import checks
 from rllib_stpn.layers import Layer
-from rllib_stpn.supervised.module import LastStep, OneHot, SequenceModule
 from rllib_stpn.supervised.sampled import SampledTask
+from rllib_stpn.supervised.sequence_module import LastStep, OneHot, SequenceModule
 
 MOST_PAIRS = 26
 

@@ -7,8 +7,8 @@ from torch.nn import functional
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import Layer
-from rllib_stpn.supervised.module import EveryStep, Float, MeanUnit, SequenceModule
 from rllib_stpn.supervised.sampled import SampledTask
+from rllib_stpn.supervised.sequence_module import EveryStep, Float, MeanUnit, SequenceModule
 
 READOUTS = ("linear", "mean")
 

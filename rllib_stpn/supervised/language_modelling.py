@@ -11,7 +11,7 @@ from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import Layer
 from rllib_stpn.supervised.corpora import UNKNOWN, make_vocabulary, python_topics, read_words
-from rllib_stpn.supervised.module import SequenceModule
+from rllib_stpn.supervised.sequence_module import SequenceModule
 from rllib_stpn.supervised.task import SPLITS, Task
 
 _LARGEST_LOSS = math.log(sys.float_info.max)  # 709.8; the exponential of more is no float

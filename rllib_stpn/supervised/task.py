@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from rllib_stpn.layers import Layer
-from rllib_stpn.supervised.module import SequenceModule
+from rllib_stpn.supervised.sequence_module import SequenceModule
 
 SPLITS = ("train", "validation", "test")
 

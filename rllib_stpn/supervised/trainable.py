@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.supervised.module import SequenceModule
+from rllib_stpn.supervised.sequence_module import SequenceModule
 from rllib_stpn.supervised.settings import SupervisedConfig
 from rllib_stpn.supervised.task import SPLITS, Task, Totals, evaluate
 
