@@ -17,8 +17,8 @@ from rllib_stpn.kernels.synaptic_energy import only_sums
 from rllib_stpn.layers import Layer
 
 _SHARE_STEPS, _SHARE_PARTS = 8, 4
-"""One of so many steps, or each measured one if these are fewer, has its recurrent synapses told apart, in one of so
-many parts of the environments, which takes another pass."""
+"""What recurrent synapses spend is measured at one of ``_SHARE_STEPS`` steps (at every measured step, where fewer are
+measured), in one of ``_SHARE_PARTS`` parts of the environments: it takes another pass of the layers."""
 
 
 class Reading(NamedTuple):
@@ -27,8 +27,8 @@ class Reading(NamedTuple):
     Attributes:
         names: Of the layers.
         layers: ``[layers, B]``, summed over units.
-        share: ``[2, B]``, of all layers: what recurrent synapses spent, and what all did; zeros where they were not
-            told apart, None if nowhere.
+        share: ``[2, B]``, of all layers: what recurrent synapses spent, and what all synapses did; zeros for
+            environments in which this was not measured, None if it was not measured at all.
     """
 
     names: list[str]
@@ -37,7 +37,10 @@ class Reading(NamedTuple):
 
 
 class _OneOf:
-    """True once in each so many calls; which one is drawn, or episodes of one length would be met at the same steps."""
+    """True at one of each ``calls`` calls, drawn at random.
+
+    At a fixed one, episodes of equal length would always be measured at the same steps.
+    """
 
     def __init__(self, calls: int, drawn: random.Random) -> None:
         self._calls, self._random, self._left = calls, drawn, 0
@@ -54,11 +57,11 @@ class Meter:
 
     Attributes:
         ignore_inputs: Inputs of the first layer whose synapses are left out.
-        every_n_steps: One of how many passes is measured.
+        every_n_steps: One of so many passes is measured.
         reading: Of the last pass; None if it was not measured.
 
     Raises:
-        UsageError: An option that cannot be.
+        UsageError: A wrong option.
     """
 
     def __init__(self, ignore_inputs: Sequence[int], every_n_steps: int) -> None:
@@ -68,13 +71,13 @@ class Meter:
         self.every_n_steps = checks.integer("energy: every_n_steps", every_n_steps, at_least=1)
         self.reading: Reading | None = None
         self._module: Any = None
-        self._random = random.Random(0)  # of its own: measuring must not change what is sampled
+        self._random = random.Random(0)  # its own generator: measuring must not change what is sampled
         self._measures = _OneOf(every_n_steps, self._random)
         self._tells_apart = _OneOf(max(1, _SHARE_STEPS // every_n_steps), self._random)
 
     @contextlib.contextmanager
     def measuring(self, module: Any) -> Iterator[None]:
-        """Around one forward pass of a module; leaves the reading.
+        """Measures one forward pass of a module, which is made within, and leaves the result in ``reading``.
 
         Raises:
             UsageError: A module without layers of this package, or inputs to ignore that it does not have.

@@ -20,7 +20,7 @@ class Spent(NamedTuple):
 
     Attributes:
         total: ``[N, T, units]``.
-        recurrent: Recurrent synapses' part of it, ``[rows, T, units]``, in the part of the batch asked for, or None.
+        recurrent: What recurrent synapses spent of it, ``[rows, T, units]``, in one part of the batch, or None.
     """
 
     total: torch.Tensor
@@ -61,8 +61,8 @@ def energies_of(
     Args:
         layers: Layers of any module.
         ignore_inputs: Inputs whose synapses are left out of the sums. Costs another pass of the layer.
-        recurrent: ``(k, n)`` tells recurrent synapses apart in the k-th of n parts of the batch (:func:`rows_of`).
-            Costs another pass for these rows.
+        recurrent: ``(k, n)`` also measures recurrent synapses alone, in the k-th of n parts of the batch
+            (:func:`rows_of`). Costs another pass for these rows.
     """
     spent: list[Spent] = []
 

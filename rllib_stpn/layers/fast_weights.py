@@ -92,7 +92,7 @@ class FastWeights(PlasticLayer):
         return s, {"h": s, "A": A}, sum(spent) if return_energy else None
 
     def energy_without(self, inputs, state, columns=None):
-        """The difference: what the inner steps spend depends on the inputs."""
+        """The energy of the whole step less that of the ignored inputs: without them the inner steps would differ."""
         columns = slice(None) if columns is None else list(columns)
         with torch.no_grad(), overwriting_states(False):
             _, _, spent = self.forward(inputs, state, return_energy=True)

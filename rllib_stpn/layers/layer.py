@@ -1,4 +1,4 @@
-"""What every layer promises, and what they share."""
+"""The contract of all layers, and what they share."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -34,9 +34,9 @@ class Layer(torch.nn.Module):
     - T steps at once equal T single steps with the state handed over.
     - Layers can be pickled and deep-copied; parameter names and shapes are public.
 
-    A new layer sets ``name``, defines ``state_shapes``, ``step`` and, for what all steps' inputs give at once,
-    ``drive`` (or ``run``, where it knows something faster than a loop over steps), and names and describes its options
-    in the constructor and in the class docstring's ``Args``.
+    A new layer sets ``name`` and defines ``state_shapes`` and ``step``. What depends on the inputs alone can be
+    computed for all steps at once, in ``drive``; a layer with something faster than a loop over steps defines ``run``
+    instead. The constructor names the options, and the class docstring describes them under ``Args``.
 
     Args:
         input_size: Features per step.
@@ -71,7 +71,7 @@ class Layer(torch.nn.Module):
         raise NotImplementedError
 
     def drive(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What ``inputs`` ``[B, T, I]`` give to each ``step``, for all steps at once: ``[B, T, ...]``."""
+        """What depends on the inputs alone, for all steps at once: ``[B, T, I]`` to ``[B, T, ...]``."""
         return inputs
 
     def step(
@@ -145,15 +145,15 @@ class Layer(torch.nn.Module):
     def energy_without(
         self, inputs: torch.Tensor, state: State | None, columns: Sequence[int] | None = None
     ) -> torch.Tensor:
-        """Energy ``[B, T, units]`` of a step, T = 1, less what the synapses of some inputs spend.
+        """Energy ``[B, T, units]`` of a step, T = 1, without what the synapses of some inputs spend.
 
         That is the energy of a step with these inputs at zero, as long as the efficacies of a step do not depend on its
-        own inputs. A layer where they do has to say otherwise.
+        own inputs. A layer where they do overrides this.
 
         Args:
             inputs: ``[B, 1, I]``.
             state: The state before the step.
-            columns: Indices of inputs; None for all, which leaves what recurrent synapses spend.
+            columns: Indices of the inputs to leave out; None for all, so that only recurrent synapses count.
         """
         silent = inputs.clone()
         silent[..., slice(None) if columns is None else list(columns)] = 0

@@ -1,4 +1,4 @@
-"""What may stand around any layer: more of its kind, a linear layer in front, a normalisation of the outputs."""
+"""Options that every layer has: several layers in a row, a linear layer in front, normalised outputs."""
 
 from typing import Any
 
@@ -90,7 +90,7 @@ class Stack(Layer):
         return outputs, after, torch.cat(energies, 2) if return_energy else None
 
     def energy_without(self, inputs, state, columns=None):
-        """Columns are of the first layer's inputs; None leaves the recurrent synapses of every layer."""
+        """As in ``Layer``; ``columns`` are inputs of the first layer, and None leaves out those of every layer."""
         energies: list = []
         with torch.no_grad(), overwriting_states(False):
             outputs = inputs if self.projection is None else self.projection(inputs)

@@ -59,7 +59,8 @@ class LayerEncoder(TorchModel, Encoder):
     the new state over the given one.
 
     RLlib's own learner connectors pad sequences to one length (``seq_lens`` ``[B]``), and their extra step for the
-    bootstrap value makes many a sequence of a single step. Outputs in the padding mean nothing and are mostly spared.
+    bootstrap value makes many a sequence of a single step. Outputs in the padding have no meaning, and
+    most of them are not computed.
 
     Raises:
         UsageError: ``state_in`` is missing or does not fit.

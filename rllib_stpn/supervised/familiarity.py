@@ -14,7 +14,7 @@ READOUTS = ("linear", "mean")
 
 
 class Familiarity(SampledTask):
-    """Random vectors of ±1, some of which come again ``delay`` steps later; the answer at every step is whether.
+    """Random vectors of ±1, some of which come again ``delay`` steps later; at every step: does this one?
 
     Tyulmankov, Yang, Abbott, "Meta-learning synaptic plasticity and memory addressing for continual familiarity
     detection" (Neuron 2022). From step ``delay`` on, a vector is with probability 1/2 that of ``delay`` steps before,

@@ -22,7 +22,7 @@ _SIZES = ("hidden_size", "num_parameters")
 
 @dataclasses.dataclass(frozen=True)
 class SupervisedConfig:
-    """Settings of supervised training; the names are RLlib's where RLlib has the thing.
+    """Settings of supervised training, named as in RLlib where RLlib has the same.
 
     Attributes:
         task: One of ``TASKS``.

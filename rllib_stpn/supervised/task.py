@@ -1,4 +1,4 @@
-"""What a supervised task has to bring, and how it is evaluated."""
+"""What a supervised task defines, and how it is evaluated."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ class Task:
 
     Attributes:
         name: What configuration files call it.
-        metric: The metric that tells how good a module is; the best epoch is told by it.
+        metric: The metric that tells how good a module is, and which epoch was the best.
         carries_state: Whether a batch goes on from the state at the end of the one before.
     """
 

@@ -41,7 +41,7 @@ class Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dout):
         """Gradients of all arguments but the mask."""
-        x, first, weight, _, _, out = ctx.saved_tensors  # which also looks that none has changed
+        x, first, weight, _, _, out = ctx.saved_tensors  # this access also checks that none was changed in place
         dx, ddrive = torch.empty_like(x), torch.empty_like(out)
         ages = ctx.rate * ctx.powers
         arrays = flat(x, first, ages, out, dout, dx, ddrive)

@@ -7,7 +7,7 @@ import torch
 from rllib_stpn.kernels.hebbff.lags import lags
 from rllib_stpn.kernels.states import overwriting
 
-# Steps of a chunk: the work for attention grows with their square, that for A is shared by them.
+# Steps of a chunk: the work for attention grows with their square, the work for A is done once per chunk.
 CHUNK = 16
 
 
@@ -22,8 +22,8 @@ def hebbff(
 ):
     """``h_t = sigmoid((W + A_t) x_t + b)``, ``A_{t+1} = keep A_t + rate h_t x_tᵀ``, on the CPU in float32.
 
-    From the start of a chunk, ``A_t = keep^t A_0 + rate Σ_{s<t} keep^(t-1-s) h_s x_sᵀ``, and the steps need of it but
-    ``A_t x_t``: attention to ``h_s`` with the weights ``rate keep^(t-1-s) x_s·x_t`` (Ba, Hinton, Mnih, Leibo, Ionescu,
+    From the start of a chunk, ``A_t = keep^t A_0 + rate Σ_{s<t} keep^(t-1-s) h_s x_sᵀ``. A step needs only ``A_t x_t``,
+    which is attention to ``h_s`` with the weights ``rate keep^(t-1-s) x_s·x_t`` (Ba, Hinton, Mnih, Leibo, Ionescu,
     "Using Fast Weights to Attend to the Recent Past", NIPS 2016, section 4).
 
     Args:

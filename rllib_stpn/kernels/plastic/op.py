@@ -8,7 +8,7 @@ from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 
 
 class Plasticity(NamedTuple):
-    """What the loops need to know of a layer whose recurrent weights have a Hebbian part.
+    """The rule and the parameters of a layer whose recurrent weights have a Hebbian part.
 
     With ``d = weight_x x + bias`` and ``h'`` the new output, a step is one of::
 

@@ -29,7 +29,7 @@ from rllib_stpn.kernels.stpn.rules import NORM_OFFSET, POST, PRE
 
 @inline
 def _measure_row(weights, row, E, at, there, u, now, n, sums, to, stride, add, post, measure):
-    # Adds up what the coming step needs to know of one row of G = W + E, of which `there` columns are there.
+    # Adds up the sums over one row of G = W + E, of `there` columns, that the next step needs.
     gg, gu, wg, wu, spent = splat(0.0), splat(0.0), splat(0.0), splat(0.0), splat(0.0)
     if add:
         gg, gu, wg, wu = load_sums(sums, to, stride)
@@ -61,7 +61,7 @@ def _update_vector(vectors, e, u, before, now, scalars, bound, totals, post):
 
 
 def _update(pair, post):
-    # Compiled for itself for each choice, as all that follows: among many inlined loops it came out at half the speed.
+    # Compiled on its own for each choice, as are the loops below: inlined among others it ran at half the speed.
     @compiled_part
     def update(
         weights, E, at, D, u, before, now, width, start, n, row_values, k_at, h_at, sums, sums_at, rows, padded, bound
@@ -235,7 +235,7 @@ def run(
                 if t < steps:
                     copy(out, (b * steps + t) * H, row_values, h_at + s * rows, H)
                 if t < steps and measure:
-                    for i in range(0 if fresh else H):  # a fresh row's was added up with its other sums
+                    for i in range(0 if fresh else H):  # of a fresh row it was added up with the other sums
                         q = splat(row_values[q_at + s * rows + i])
                         total = splat(0.0)
                         for j in range(0, width, LANES):

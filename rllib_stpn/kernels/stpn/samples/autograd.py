@@ -52,7 +52,7 @@ class SamplesSTPN(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, dout, dF):
         """Gradients of all tensors."""
-        x, _, h0, F0, *_ = ctx.saved_tensors  # which also looks that none has changed
+        x, _, h0, F0, *_ = ctx.saved_tensors  # this access also checks that none was changed in place
         batch, steps, _, hidden_size, D, *_ = ctx.sizes
         area = hidden_size * D
         dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout

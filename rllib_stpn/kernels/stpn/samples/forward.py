@@ -19,8 +19,8 @@ from rllib_stpn.kernels.stpn.rules import NORM_OFFSET, POST, PRE
 
 
 def _update(post, plain):
-    # Compiled for itself for each choice, as all that follows: among many inlined loops it would be slower. `plain` is
-    # without clamp and without episodes that begin in the sequence.
+    # Compiled on its own for each choice, as are the loops in backward.py: inlined among others it would be slower.
+    # `plain` is without clamp and without episodes that begin in the sequence.
     @compiled_part
     def update(W, L, M, scratch, before, now, h_at, k_at, sums_at, began_at, H, D, t, bound):
         # E := clamp(L k E + M h u_before), and the sums over the result for the coming step.
