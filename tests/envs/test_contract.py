@@ -285,7 +285,7 @@ def test_actions_outside_the_space_are_refused(envs, vec):
     env.reset()
     vec.reset()
     for action in (-1, env.action_space.n, 0.5, "up", None):
-        with pytest.raises(ValueError, match="action is "):
+        with pytest.raises(ValueError, match="action: got "):
             env.unwrapped.step(action)
     for actions, message in [
         ([0, -1, 0], "action of environment 1 is -1"),

@@ -220,13 +220,13 @@ def test_cues_of_an_episode_differ_and_are_new_in_the_next():
 @pytest.mark.parametrize(
     ("env_id", "arguments", "message"),
     [
-        ("AssociativeRetrieval", {"num_pairs": 0}, "num_pairs is 0; .* at least 1 and at most 26"),
+        ("AssociativeRetrieval", {"num_pairs": 0}, "num_pairs: got 0, .* from 1 to 26"),
         ("Familiarity", {"delay": 1.5}, "delay: got 1.5, allowed is a whole number"),
         ("Familiarity", {"dim": 0}, "dim: got 0, allowed is a whole number of at least 1"),
         ("Familiarity", {"episode_length": True}, "episode_length: got True, allowed is a whole number"),
         ("CueReward", {"num_cues": 3}, "num_cues: got 3, allowed is an even number"),
         ("CueReward", {"num_cues": 0}, "num_cues: got 0, allowed is a whole number of at least 2"),
-        ("CueReward", {"num_cues": 8, "cue_bits": 2}, "cue_bits is 2; .* at least 3 and at most 32"),
+        ("CueReward", {"num_cues": 8, "cue_bits": 2}, "cue_bits: got 2, .* from 3 to 32"),
         ("CueReward", {"episode_length": 0}, "episode_length: got 0, allowed is a whole number of at least 1"),
     ],
 )
