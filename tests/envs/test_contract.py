@@ -288,7 +288,7 @@ def test_actions_outside_the_space_are_refused(envs, vec):
         with pytest.raises(ValueError, match="action: got "):
             env.unwrapped.step(action)
     for actions, message in [
-        ([0, -1, 0], "action of environment 1 is -1"),
+        ([0, -1, 0], "action of environment 1: got -1"),
         ([0, 0, env.action_space.n], "action of environment 2"),
         ([0, 0], r"shape \(2,\)"),
         ([0.0, 0.0, 0.0], "float64"),
