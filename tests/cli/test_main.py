@@ -178,7 +178,7 @@ def test_mistakes_in_the_config_option_are_found_too(capsys, cartpole):
     ("model", "parts"),
     [
         ("{custom_model: sptn, custom_model_config: {hidden_size: 8}}", ["custom_model", "'sptn'", "'stpn'"]),
-        ("{custom_model: stpn}", ["hidden_size is missing"]),
+        ("{custom_model: stpn}", ["got no hidden_size"]),
         ("{custom_model: stpn, custom_model_config: {hidden_size: 0}}", ["hidden_size", "0"]),
         (
             "{custom_model: stpn, custom_model_config: {hidden_size: 8, normalize: sideways}}",
