@@ -25,8 +25,9 @@ from pathlib import Path
 
 import torch
 
-from rllib_stpn.kernels import num_threads, stpn
-from rllib_stpn.kernels.reference import stpn_step
+from rllib_stpn.kernels import num_threads
+from rllib_stpn.kernels.stpn import stpn
+from rllib_stpn.kernels.stpn.reference import stpn_step
 
 MIB = 2**20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sysconfig
 import textwrap
@@ -54,7 +55,7 @@ class RemoteTraceback(Exception):
         return f"\n{textwrap.indent(self.text, '  ')}"
 
 
-def one_of(where: str, given: object, allowed) -> UsageError:
+def one_of(where: str, given: object, allowed: Iterable[object]) -> UsageError:
     """Returns the error for a value that is not among the allowed ones.
 
     Args:
@@ -62,7 +63,45 @@ def one_of(where: str, given: object, allowed) -> UsageError:
         given: The value.
         allowed: The values that would have been right.
     """
-    return UsageError(f"{where}: got {given!r}, allowed are {', '.join(repr(a) for a in allowed)}")
+    allowed = list(allowed)
+    return UsageError(f"{where}: got {given!r}, allowed are {_listed(allowed)}{did_you_mean(given, allowed)}")
+
+
+def unknown(where: str, noun: str, given: object, allowed: Iterable[object], whose: str | None = None) -> UsageError:
+    """Returns the error for a name that does not exist, such as that of a setting.
+
+    Args:
+        where: What holds it, e.g. ``"maze.yaml: config"``.
+        noun: What it names, e.g. ``"key"``.
+        given: The name.
+        allowed: The names that exist.
+        whose: Whose names these are, e.g. ``"RLlib"``, in place of a list that is too long to read.
+    """
+    allowed = list(allowed)
+    those = f"those of {whose}" if whose else _listed(allowed)
+    return UsageError(f"{where}: got the unknown {noun} {given!r}, allowed are {those}{did_you_mean(given, allowed)}")
+
+
+def did_you_mean(given: object, allowed: Iterable[object], most: int = 3, likeness: float = 0.6) -> str:
+    """The end of a message: ``"; did you mean X or Y?"`` with the names that the given one may stand for, or nothing.
+
+    Args:
+        given: The name as given; case does not count.
+        allowed: The names that exist.
+        most: How many are offered at most.
+        likeness: From 0 to 1, how much of a name has to agree; a longer name that begins as the given one always does.
+    """
+    names = {name.lower(): name for name in allowed if isinstance(name, str)}
+    if not isinstance(given, str) or given in names.values():
+        return ""
+    beginning = given.lower()
+    close = [low for low in names if len(beginning) > 2 and low.startswith(beginning)]
+    close = close or difflib.get_close_matches(beginning, names, n=most, cutoff=likeness)
+    return f"; did you mean {' or '.join(names[low] for low in close[:most])}?" if close else ""
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(repr(value) for value in values)
 
 
 def in_words(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Checks of constructor arguments: the value back if it is right, else the `ValueError` that says what it has to be."""
+"""Checks of arguments: what is right comes back, what is not is a `ValueError` "NAME: got X, allowed are Y"."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import inspect
 import math
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,48 @@ def integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> 
     """Return `value` as an int if it is an integer in the range (both ends included)."""
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_integer or value < minimum or (maximum is not None and value > maximum):
-        limit = "" if maximum is None else f" and at most {maximum}"
-        raise ValueError(f"{name} is {value!r}; it has to be an integer of at least {minimum}{limit}")
+        bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise ValueError(f"{name}: got {value!r}, allowed is a whole number {bounds}")
     return int(value)
 
 
-def number(name: str, value: Any, minimum: float) -> float:
-    """Return `value` as a float if it is a finite number of at least `minimum`."""
+def number(name: str, value: Any, minimum: float, maximum: float = math.inf) -> float:
+    """Return `value` as a float if it is a finite number in the range (both ends included)."""
     is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value < minimum:
-        raise ValueError(f"{name} is {value!r}; it has to be a finite number of at least {minimum:g}")
+    if not is_number or not math.isfinite(value) or not minimum <= value <= maximum:
+        bounds = f"of at least {minimum:g}" if maximum == math.inf else f"from {minimum:g} to {maximum:g}"
+        raise ValueError(f"{name}: got {value!r}, allowed is a finite number {bounds}")
     return float(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool if it is True or False, of Python or of numpy."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name}: got {value!r}, allowed is true or false")
+    return bool(value)
+
+
+def choice(name: str, value: Any, allowed: Iterable[Any]) -> Any:
+    """Return `value` if it is one of those allowed."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name}: got {value!r}, allowed are {', '.join(map(repr, allowed))}")
+    return value
+
+
+def did_you_mean(given: Any, names: Iterable[str], most: int = 3) -> str:
+    """Return the end of a message with the names that the given one may stand for, or nothing."""
+    close = difflib.get_close_matches(str(given), list(names), n=most)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def reset_mask(mask: Any, num_envs: int) -> np.ndarray:
+    """Return the rows that a reset's mask chooses, at least one."""
+    if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (num_envs,)):
+        raise ValueError(f"reset_mask: got {mask!r}, allowed is a bool array of shape ({num_envs},)")
+    if not mask.any():
+        raise ValueError("reset_mask: got no environment, allowed is at least one")
+    return np.flatnonzero(mask)
 
 
 def autoreset(value: AutoresetMode | str, *modes: AutoresetMode) -> AutoresetMode:
@@ -36,18 +68,18 @@ def autoreset(value: AutoresetMode | str, *modes: AutoresetMode) -> AutoresetMod
     for mode in allowed:
         if value in (mode, mode.value):
             return mode
-    raise ValueError(f"autoreset_mode is {value!r}; it can be {' or '.join(repr(mode.value) for mode in allowed)}")
+    raise ValueError(f"autoreset_mode: got {value!r}, allowed are {', '.join(repr(mode.value) for mode in allowed)}")
 
 
 def action_in(space: spaces.Space, value: Any) -> np.ndarray:
-    """Return one action as an array, int64 or float64, if it is in the space; a Box's bounds are not looked at."""
+    """Return one action as an array, int64 or float64, if it is in the space; the bounds of a Box are not checked."""
     try:
         action = np.asarray(operator.index(value) if isinstance(space, spaces.Discrete) else value)
         wrong = action.shape != space.shape or action.dtype.kind not in _kinds(space) or _outside(space, action).any()
     except (TypeError, ValueError):  # not an integer; a ragged list
         wrong = True
     if wrong:
-        raise ValueError(f"action is {value!r}; it has to be {_wanted(space)}")
+        raise ValueError(f"action: got {value!r}, allowed is {_wanted(space)}")
     return action.astype(_TYPES[_kinds(space)], copy=False)
 
 
@@ -57,13 +89,13 @@ def actions_in(space: spaces.Space, values: Any, count: int) -> np.ndarray:
     shape = (count, *(space.shape or ()))
     if actions.shape != shape or actions.dtype.kind not in kinds:
         raise ValueError(
-            f"actions have shape {actions.shape} and type {actions.dtype}; "
-            f"they have to be {'integers' if kinds == _INTEGERS else 'numbers'} of shape {shape}"
+            f"actions: got {actions.dtype} of shape {actions.shape}, "
+            f"allowed are {'integers' if kinds == _INTEGERS else 'numbers'} of shape {shape}"
         )
     outside = _outside(space, actions)
     if outside.any():
         index = int(outside.reshape(count, -1).any(axis=1).argmax())
-        raise ValueError(f"action of environment {index} is {actions[index]}; it has to be {_wanted(space)}")
+        raise ValueError(f"action of environment {index}: got {actions[index]}, allowed is {_wanted(space)}")
     return actions.astype(_TYPES[kinds], copy=False)
 
 
@@ -105,6 +137,5 @@ def refuse(cls: type, unknown: dict[str, Any]) -> None:
         parameters = inspect.signature(cls).parameters.values()
         names = [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
         given = next(iter(unknown))
-        meant = difflib.get_close_matches(given, names, n=1)
-        hint = f", did you mean {meant[0]!r}?" if meant else "."
-        raise ValueError(f"{cls.__name__} has no argument {given!r}{hint} It has {', '.join(names)}")
+        hint = did_you_mean(given, names, most=1)
+        raise ValueError(f"{cls.__name__}: got the unknown argument {given!r}, allowed are {', '.join(names)}{hint}")

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 
 from stpn_envs.arguments import integer, refuse
 from stpn_envs.sampling import Draw, distinct
-from stpn_envs.task import TaskEnv, TaskVectorEnv
+from stpn_envs.task_env import TaskEnv, TaskVectorEnv
 
 __all__ = ["VOCABULARY", "AssociativeRetrievalEnv", "AssociativeRetrievalVectorEnv", "decode", "sample_sequences"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import operator
 import re
@@ -19,7 +18,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from stpn_envs.arguments import autoreset, integer, refuse
+from stpn_envs.arguments import autoreset, choice, did_you_mean, flag, integer, number, refuse, reset_mask
 
 if TYPE_CHECKING:
     import ale_py
@@ -155,9 +154,7 @@ class AtariEnv(gymnasium.Env[np.ndarray, int]):
             game, frame_skip, repeat_action_probability, noop_max, fire_on_reset, episodic_life, clip_rewards,
             full_action_space, max_frames,
         )  # fmt: skip
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode is {render_mode!r}; it can be None, 'rgb_array' or 'human'")
-        self.render_mode = render_mode
+        self.render_mode = choice("render_mode", render_mode, (None, *self.metadata["render_modes"]))
         self._arguments = {**settings.arguments(), "render_mode": render_mode}
         # render_fps is per call of render, that is per step
         self.metadata = {
@@ -227,7 +224,7 @@ class AtariEnv(gymnasium.Env[np.ndarray, int]):
         except TypeError:
             index = -1
         if not 0 <= index < len(self._action_names):
-            raise ValueError(f"action is {action!r}; it has to be an integer, 0 to {len(self._action_names) - 1}")
+            raise ValueError(f"action: got {action!r}, allowed is an integer, 0 to {len(self._action_names) - 1}")
         ale.send(np.array([index]), self._strength)
         observation, rewards, terminations, truncations, raw = ale.recv()
         terminated, truncated = bool(terminations[0]), bool(truncations[0])
@@ -371,13 +368,11 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """Start an episode in every sub-environment, or in those chosen by a mask.
 
         Args:
-            seed: An integer s seeds sub-environment i with s + i; a sequence ``[num_envs]`` gives each its
-            own. None,
+            seed: An integer s seeds sub-environment i with s + i; a sequence ``[num_envs]`` gives each its own. None,
                 alone or in the sequence, goes on with the generators there are (random ones at first).
-            options: ``{"reset_mask": mask}`` with a bool array ``[num_envs]`` resets only where it is True;
-            the others
-                stay where they are and return what they returned last. The first reset has to be of all.
-                Needs ale-py 0.12.1 (otherwise NotImplementedError).
+            options: ``{"reset_mask": mask}`` with a bool array ``[num_envs]`` resets only where it is True; the others
+                stay where they are and return what they returned last. The first reset has to be of all. Needs ale-py
+                0.12.1 (otherwise NotImplementedError).
 
         Returns:
             Observations, uint8 ``[num_envs, 84, 84, 1]``, and the info.
@@ -386,11 +381,7 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         chosen = np.arange(self.num_envs)
         mask = (options or {}).get("reset_mask")
         if mask is not None:
-            if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,)):
-                raise ValueError(f"reset_mask is {mask!r}; it has to be a bool array of shape ({self.num_envs},)")
-            if not mask.any():
-                raise ValueError("reset_mask chooses no environment")
-            chosen = chosen[mask]
+            chosen = reset_mask(mask, self.num_envs)
         if len(chosen) < self.num_envs:
             if not self._started:
                 raise ResetNeeded("reset all environments before resetting some with a reset_mask")
@@ -419,13 +410,13 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         checked = np.asarray(actions)
         if checked.shape != (self.num_envs,) or checked.dtype.kind not in "iu":
             raise ValueError(
-                f"actions have shape {checked.shape} and type {checked.dtype}; "
-                f"they have to be integers of shape ({self.num_envs},)"
+                f"actions: got {checked.dtype} of shape {checked.shape}, "
+                f"allowed are integers of shape ({self.num_envs},)"
             )
         if checked.min() < 0 or checked.max() >= self._num_actions:
             index = int(np.argmax((checked < 0) | (checked >= self._num_actions)))
             raise ValueError(
-                f"action of environment {index} is {checked[index]}; it can be 0 to {self._num_actions - 1}"
+                f"action of environment {index}: got {checked[index]}, allowed are 0 to {self._num_actions - 1}"
             )
         ale.send(checked.astype(np.int64, copy=False), self._strength)
         observations, rewards, terminations, truncations, raw = ale.recv()
@@ -451,7 +442,7 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             return (int(seed) % _SEEDS + np.arange(self.num_envs)) % _SEEDS
         given = [None] * self.num_envs if seed is None else list(seed)  # type: ignore[arg-type]
         if len(given) != self.num_envs:
-            raise ValueError(f"seed has {len(given)} entries for {self.num_envs} environments")
+            raise ValueError(f"seed: got {len(given)} entries, allowed is one for each of {self.num_envs} environments")
         seeds = np.full(self.num_envs, _KEEP_GENERATOR)
         if not self._started:
             seeds[:] = self.np_random.integers(_SEEDS, size=self.num_envs)
@@ -499,14 +490,9 @@ class _Settings:
         self.noop_max = integer("noop_max", self.noop_max, minimum=0, maximum=_LARGEST_INT)
         self.max_frames = integer("max_frames", self.max_frames, minimum=1, maximum=_LARGEST_INT)
         for name in ("fire_on_reset", "episodic_life", "clip_rewards", "full_action_space"):
-            if not isinstance(value := getattr(self, name), (bool, np.bool_)):
-                raise ValueError(f"{name} is {value!r}; it has to be True or False")
-            setattr(self, name, bool(value))
-        probability = self.repeat_action_probability
-        is_number = isinstance(probability, (int, float, np.number)) and not isinstance(probability, bool)
-        if not is_number or not 0 <= probability <= 1:
-            raise ValueError(f"repeat_action_probability is {probability!r}; it has to be a number from 0 to 1")
-        self.repeat_action_probability = float(probability)
+            setattr(self, name, flag(name, getattr(self, name)))
+        name = "repeat_action_probability"
+        setattr(self, name, number(name, getattr(self, name), minimum=0, maximum=1))
         self.rom_path = _rom_path(self.game)
 
     def arguments(self) -> dict[str, Any]:
@@ -550,7 +536,7 @@ class _Screen:
         import ale_py
 
         if window and not ale_py.SDL_SUPPORT:
-            raise ValueError("render_mode 'human' needs an ale-py built with SDL; use 'rgb_array'")
+            raise ValueError("render_mode: got 'human' with an ale-py built without SDL, allowed is 'rgb_array'")
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self._ale = ale_py.ALEInterface()
         self._ale.setFloat("repeat_action_probability", settings.repeat_action_probability)
@@ -596,13 +582,11 @@ def _rom_path(game: str) -> Path:
         # "ALE/MsPacman-v5" and "MsPacmanNoFrameskip-v4" mean ms_pacman
         name = re.sub(r"(NoFrameskip|Deterministic)?-v\d+$", "", str(game).split("/")[-1])
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
-        close = [name] if name in games else difflib.get_close_matches(name, games)
-        meant = " or ".join(map(repr, close))
-        hint = f"did you mean {meant}?" if meant else "ale_py.roms.get_all_rom_ids() lists the games"
-        raise ValueError(f"unknown game {game!r}; {hint}")
+        hint = did_you_mean(name, [name] if name in games else games)
+        raise ValueError(f"game: got {game!r}, allowed are those of ale_py.roms.get_all_rom_ids(){hint}")
     path = roms.get_rom_path(game)
     if path is None or not ale_py.ALEInterface.isSupportedROM(path):  # loading it would end the process
-        raise ValueError(f"game {game!r} cannot be played by one agent")
+        raise ValueError(f"game: got {game!r}, allowed are games that one agent can play")
     return path
 
 

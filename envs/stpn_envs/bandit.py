@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from stpn_envs.arguments import integer, refuse
-from stpn_envs.task import TaskEnv, TaskVectorEnv
+from stpn_envs.task_env import TaskEnv, TaskVectorEnv
 
 __all__ = ["BanditEnv", "BanditVectorEnv"]
 

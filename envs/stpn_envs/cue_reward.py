@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from stpn_envs.arguments import integer, refuse
 from stpn_envs.sampling import distinct
-from stpn_envs.task import TaskEnv, TaskVectorEnv
+from stpn_envs.task_env import TaskEnv, TaskVectorEnv
 
 __all__ = ["CueRewardEnv", "CueRewardVectorEnv"]
 
@@ -145,7 +145,7 @@ class CueRewardVectorEnv(TaskVectorEnv):
         refuse(type(self), unknown)
         self._num_cues = integer("num_cues", num_cues, minimum=2)
         if self._num_cues % 2:
-            raise ValueError(f"num_cues is {num_cues!r}; it has to be even, since a trial shows half of the cues")
+            raise ValueError(f"num_cues: got {num_cues!r}, allowed is an even number: a trial shows half of the cues")
         # as many bits as tell the cues apart, and no more than a draw has
         self._bits = integer("cue_bits", cue_bits, minimum=(self._num_cues - 1).bit_length(), maximum=32)
         self._length = integer("episode_length", episode_length, minimum=1)

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from stpn_envs.arguments import integer, number, refuse
-from stpn_envs.task import TaskEnv, TaskVectorEnv
+from stpn_envs.task_env import TaskEnv, TaskVectorEnv
 
 __all__ = ["MazeEnv", "MazeVectorEnv"]
 
@@ -217,7 +217,7 @@ class MazeVectorEnv(TaskVectorEnv):
     ):
         refuse(type(self), unknown)
         if integer("size", size, minimum=5) % 2 == 0:
-            raise ValueError(f"size is {size!r}; it has to be odd, so that there is a centre")
+            raise ValueError(f"size: got {size!r}, allowed is an odd number, so that there is a centre")
         self._length = integer("episode_length", episode_length, minimum=1)
         self._reward = number("reward", reward, minimum=0)
         self._wall_penalty = number("wall_penalty", wall_penalty, minimum=0)

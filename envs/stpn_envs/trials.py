@@ -11,9 +11,9 @@ from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from stpn_envs.arguments import integer
+from stpn_envs.arguments import flag, integer
 from stpn_envs.flat import bounds, flat
-from stpn_envs.task import TaskEnv, TaskVectorEnv
+from stpn_envs.task_env import TaskEnv, TaskVectorEnv
 
 __all__ = ["TrialsEnv", "TrialsVectorEnv"]
 
@@ -133,15 +133,13 @@ class TrialsVectorEnv(TaskVectorEnv):
         **arguments: Any,
     ):
         if autoreset_mode in (AutoresetMode.NEXT_STEP, "NextStep"):
-            raise ValueError("autoreset_mode is 'NextStep'; of trials it can be 'SameStep' or 'Disabled'")
+            raise ValueError("autoreset_mode: got 'NextStep', allowed are 'SameStep', 'Disabled'")
         self._episodes = integer("episodes", episodes, minimum=1)
-        if not isinstance(same_seed, bool):
-            raise ValueError(f"same_seed is {same_seed!r}; it has to be true or false")
-        self._same_seed = same_seed
+        self._same_seed = flag("same_seed", same_seed)
         self._inner = _wrapped(env, integer("num_envs", num_envs, minimum=1), arguments)
         observation, action = self._inner.single_observation_space, self._inner.single_action_space
         if not isinstance(action, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
-            raise ValueError(f"env has actions {action}; trials need Discrete, MultiDiscrete, MultiBinary or Box ones")
+            raise ValueError(f"env: got actions {action}, allowed are Discrete, MultiDiscrete, MultiBinary and Box")
         (low, high), (first, last) = _finite(observation), _finite(action)
         self._obs_size = len(low)
         # the previous action is zeros at the start, whatever the bounds
@@ -212,13 +210,15 @@ def _wrapped(env: str | gymnasium.Env, num_envs: int, arguments: dict[str, Any])
     """Return the wrapped environments without autoreset: as arrays where they are a task of this package."""
     if isinstance(env, gymnasium.Env):
         if arguments:
-            raise ValueError(f"env is there already and takes no arguments, but {next(iter(arguments))!r} was given")
+            raise ValueError(f"{next(iter(arguments))}: got an argument for an environment, allowed is one for an id")
         if num_envs != 1:
-            raise ValueError("env is one environment; for a batch it has to be an id")
+            raise ValueError(
+                f"num_envs: got {num_envs} for one environment, allowed is 1, and any number for an id"
+            )
         makers: list[Any] = [functools.partial(_itself, env)]
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
     if not isinstance(env, str):
-        raise ValueError(f"env is {env!r}; it has to be an environment's id, such as 'stpn/MazeSmall-v0'")
+        raise ValueError(f"env: got {env!r}, allowed is the id of an environment, such as 'stpn/MazeSmall-v0'")
     spec = gymnasium.registry.get(env.removeprefix("stpn_envs:"))
     if spec is not None and str(spec.vector_entry_point).startswith("stpn_envs."):
         batch: Any = load_env_creator(spec.vector_entry_point)  # type: ignore[arg-type]

@@ -140,7 +140,7 @@ class Agent:
             generator: Source of the random numbers for ``explore``, torch's global one by default.
             rewards: ``[N]`` of the previous step, for connectors that show them to the module.
             return_energy: Whether to measure the energy of the layers' synaptic operations
-                (:func:`rllib_stpn.kernels.energy`).
+                (:func:`~rllib_stpn.kernels.synaptic_energy.synaptic_energy`).
 
         Returns:
             Actions ``[N, ...]`` for a vector environment, the next state and, with ``return_energy``, the energy

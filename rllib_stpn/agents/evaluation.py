@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import tree
 
+from rllib_stpn import checks
 from rllib_stpn.agents.agent import Agent, load
 from rllib_stpn.agents.episode import Episode
-from rllib_stpn.errors import UsageError
 
 if TYPE_CHECKING:
     from rllib_stpn.agents.video import Recorder
@@ -82,8 +82,7 @@ def evaluate(
         UsageError: A number out of its range; a checkpoint or an environment that cannot be used.
     """
     for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UsageError(f"evaluate: {name}: got {value!r}, allowed is a whole number of at least {least}")
+        checks.integer(f"evaluate: {name}", value, least)
     agent = agent if isinstance(agent, Agent) else load(agent)
     played = play(agent, episodes=episodes, seed=seed, explore=explore, num_envs=num_envs, energy=energy)
     return Evaluation(

@@ -23,6 +23,7 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.rllib.utils.schedules.scheduler import Scheduler
 from ray.rllib.utils.torch_utils import explained_variance
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.learners.lean import LeanLearner, masked_mean
 from rllib_stpn.models import MemoryRLModule, spec_from_model_dict
@@ -196,16 +197,10 @@ class A2CConfig(AlgorithmConfig):
         if self.num_learners > 1:
             raise UsageError(f"A2C: num_learners: got {self.num_learners}, allowed are 0 and 1")
         for name in ("vf_loss_coeff", "policy_concentration_coeff"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-                raise UsageError(f"A2C: {name}: got {value!r}, allowed are numbers from 0")
+            checks.number(f"A2C: {name}", getattr(self, name), at_least=0)
         for name in ("gamma", "lambda_"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise UsageError(f"A2C: {name}: got {value!r}, allowed are numbers from 0 to 1")
-        micro = self.micro_batch_size
-        if micro is not None and (isinstance(micro, bool) or not isinstance(micro, int) or micro < 1):
-            raise UsageError(f"A2C: micro_batch_size: got {micro!r}, allowed are whole numbers from 1 and None")
+            checks.number(f"A2C: {name}", getattr(self, name), at_least=0, at_most=1)
+        checks.integer("A2C: micro_batch_size", self.micro_batch_size, at_least=1, or_none=True)
         Scheduler.validate(
             fixed_value_or_schedule=self.entropy_coeff,
             setting_name="entropy_coeff",

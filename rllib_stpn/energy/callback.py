@@ -20,7 +20,7 @@ _RETURN = "return_per_episode"
 
 
 class EnergyMetricsCallback(RLlibCallback):
-    """Measures the energy of choosing actions (:func:`rllib_stpn.kernels.energy`) where environments are stepped.
+    """Measures the energy of choosing actions where environments are stepped.
 
     ::
 
@@ -36,13 +36,14 @@ class EnergyMetricsCallback(RLlibCallback):
     - ``per_episode``: mean over the episodes that ended last, in training ``metrics_num_episodes_for_smoothing``;
     - ``per_reward``: that by their mean return; left out where this is not above 0;
     - ``recurrent_share``: the part of the energy that recurrent synapses spend, the rest being that of input synapses;
-      from one of 32 steps of each environment, or one of four measured ones if these are fewer, drawn at random;
+      measured at one of 32 steps of each environment (one of four measured steps, where fewer are measured), drawn at
+      random;
     - ``layers/<name>``: ``per_step`` of each layer.
 
     On the old stack all of them are of those episodes, since it knows no other metrics; on the new one ``per_step`` and
-    what follows from it is of the steps of the iteration. Metrics without a value, as of episodes where none ended, are
-    missing or NaN. Left out are biases, encoders in front of the layers, read-outs, and the value function, unless it
-    shares the layers. Steps are not changed in any way.
+    what follows from it is of the steps of the iteration. A metric without a value, such as ``per_episode`` where no
+    episode ended, is missing or NaN. Left out are biases, encoders in front of the layers, read-outs, and the value
+    function, unless it shares the layers. The steps themselves do not change.
 
     Args:
         ignore_inputs: Inputs of the first layer, by index, whose synapses are left out of the energy (not of the
@@ -52,8 +53,8 @@ class EnergyMetricsCallback(RLlibCallback):
             that of its measured steps, which is right in the mean over episodes.
 
     Raises:
-        UsageError: An option that cannot be; where environments are stepped: a model without layers of this package,
-            several agents, the Atari wrappers of the old API stack.
+        UsageError: A wrong option; where environments are stepped, a model without layers of this package, several
+            agents, or the Atari wrappers of the old API stack.
     """
 
     def __init__(self, *, ignore_inputs: Sequence[int] = (), every_n_steps: int = 1) -> None:

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from rllib_stpn import checks
 from rllib_stpn.energy.spent import acting_layers, energies_of, rows_of
 from rllib_stpn.errors import UsageError
-from rllib_stpn.kernels.energy import only_sums
+from rllib_stpn.kernels.synaptic_energy import only_sums
 from rllib_stpn.layers import Layer
 
 _SHARE_STEPS, _SHARE_PARTS = 8, 4
-"""One of so many steps, or each measured one if these are fewer, has its recurrent synapses told apart, in one of so
-many parts of the environments, which takes another pass."""
+"""What recurrent synapses spend is measured at one of ``_SHARE_STEPS`` steps (at every measured step, where fewer are
+measured), in one of ``_SHARE_PARTS`` parts of the environments: it takes another pass of the layers."""
 
 
 class Reading(NamedTuple):
@@ -26,8 +27,8 @@ class Reading(NamedTuple):
     Attributes:
         names: Of the layers.
         layers: ``[layers, B]``, summed over units.
-        share: ``[2, B]``, of all layers: what recurrent synapses spent, and what all did; zeros where they were not
-            told apart, None if nowhere.
+        share: ``[2, B]``, of all layers: what recurrent synapses spent, and what all synapses did; zeros for
+            environments in which this was not measured, None if it was not measured at all.
     """
 
     names: list[str]
@@ -36,7 +37,10 @@ class Reading(NamedTuple):
 
 
 class _OneOf:
-    """True once in each so many calls; which one is drawn, or episodes of one length would be met at the same steps."""
+    """True at one of each ``calls`` calls, drawn at random.
+
+    At a fixed one, episodes of equal length would always be measured at the same steps.
+    """
 
     def __init__(self, calls: int, drawn: random.Random) -> None:
         self._calls, self._random, self._left = calls, drawn, 0
@@ -53,31 +57,27 @@ class Meter:
 
     Attributes:
         ignore_inputs: Inputs of the first layer whose synapses are left out.
-        every_n_steps: One of how many passes is measured.
+        every_n_steps: One of so many passes is measured.
         reading: Of the last pass; None if it was not measured.
 
     Raises:
-        UsageError: An option that cannot be.
+        UsageError: A wrong option.
     """
 
     def __init__(self, ignore_inputs: Sequence[int], every_n_steps: int) -> None:
-        if isinstance(every_n_steps, bool) or not isinstance(every_n_steps, int) or every_n_steps < 1:
-            raise UsageError(f"energy: every_n_steps: got {every_n_steps!r}, allowed are whole numbers from 1")
-        if not isinstance(ignore_inputs, (list, tuple)) or not all(
-            isinstance(index, int) and not isinstance(index, bool) and index >= 0 for index in ignore_inputs
-        ):
-            raise UsageError(f"energy: ignore_inputs: got {ignore_inputs!r}, allowed is a list of indices from 0")
-        self.ignore_inputs = list(ignore_inputs)
-        self.every_n_steps = every_n_steps
+        if not isinstance(ignore_inputs, (list, tuple)):
+            raise UsageError(f"energy: ignore_inputs: got {ignore_inputs!r}, allowed is a list of indices")
+        self.ignore_inputs = [checks.integer("energy: ignore_inputs", index, at_least=0) for index in ignore_inputs]
+        self.every_n_steps = checks.integer("energy: every_n_steps", every_n_steps, at_least=1)
         self.reading: Reading | None = None
         self._module: Any = None
-        self._random = random.Random(0)  # of its own: measuring must not change what is sampled
+        self._random = random.Random(0)  # its own generator: measuring must not change what is sampled
         self._measures = _OneOf(every_n_steps, self._random)
         self._tells_apart = _OneOf(max(1, _SHARE_STEPS // every_n_steps), self._random)
 
     @contextlib.contextmanager
     def measuring(self, module: Any) -> Iterator[None]:
-        """Around one forward pass of a module; leaves the reading.
+        """Measures one forward pass of a module, which is made within, and leaves the result in ``reading``.
 
         Raises:
             UsageError: A module without layers of this package, or inputs to ignore that it does not have.

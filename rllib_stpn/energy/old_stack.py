@@ -1,4 +1,4 @@
-"""Energy on RLlib's old API stack: along with its episodes, which carry it to the results."""
+"""Energy on RLlib's old API stack, whose episodes carry it to the results."""
 
 from __future__ import annotations
 

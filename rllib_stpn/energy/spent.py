@@ -20,7 +20,7 @@ class Spent(NamedTuple):
 
     Attributes:
         total: ``[N, T, units]``.
-        recurrent: Recurrent synapses' part of it, ``[rows, T, units]``, in the part of the batch asked for, or None.
+        recurrent: What recurrent synapses spent of it, ``[rows, T, units]``, in one part of the batch, or None.
     """
 
     total: torch.Tensor
@@ -61,14 +61,12 @@ def energies_of(
     Args:
         layers: Layers of any module.
         ignore_inputs: Inputs whose synapses are left out of the sums. Costs another pass of the layer.
-        recurrent: ``(k, n)`` tells recurrent synapses apart in the k-th of n parts of the batch (:func:`rows_of`).
-            Costs another pass for these rows.
+        recurrent: ``(k, n)`` also measures recurrent synapses alone, in the k-th of n parts of the batch
+            (:func:`rows_of`). Costs another pass for these rows.
     """
     spent: list[Spent] = []
 
-    def measured(layer, forward, inputs, state=None, is_first=None, return_energy=False):
-        if return_energy:  # by the layer itself, for energy_without
-            return forward(inputs, state, is_first, True)
+    def measured(layer, inputs, state, is_first):
         part = None
         if recurrent is not None:
             rows = rows_of(len(inputs), recurrent)
@@ -76,16 +74,16 @@ def energies_of(
             part = layer.energy_without(inputs[rows], own) if rows.start < rows.stop else inputs.new_zeros(0, 1, 1)
         if ignore_inputs:
             energy = layer.energy_without(inputs, state, ignore_inputs)
-            outputs, state = forward(inputs, state, is_first)
+            outputs, state, _ = layer.run(inputs, state, is_first, False)
         else:
-            outputs, state, energy = forward(inputs, state, is_first, return_energy=True)
+            outputs, state, energy = layer.run(inputs, state, is_first, True)
         spent.append(Spent(energy, part))
         return outputs, state
 
     for layer in layers:  # not by torch's hooks, which take longer to come and go than a small layer's step
-        vars(layer)["forward"] = functools.partial(measured, layer, layer.forward)
+        layer.measured_by = functools.partial(measured, layer)
     try:
         yield spent
     finally:
         for layer in layers:
-            del vars(layer)["forward"]
+            layer.measured_by = None

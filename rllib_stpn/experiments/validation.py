@@ -1,7 +1,6 @@
 """Checks of an experiment's settings against its algorithm, of which RLlib makes some later, and some never."""
 
 import dataclasses
-import difflib
 import functools
 import importlib
 import itertools
@@ -9,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, did_you_mean
 from rllib_stpn.experiments import atari, compatibility, never_read, ranges, recorded_data, searches
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.experiments.experiment import Experiment
@@ -301,9 +300,9 @@ def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
             number = int(number)
             least = 1 if key in _AT_LEAST_ONE else 0
             if number < least and (key.startswith("num_") or key in _AT_LEAST_ONE or key == "seed"):
-                raise UsageError(f"{where}: got {value}, the least is {least}")
+                raise UsageError(f"{where}: got {value}, allowed is a whole number of at least {least}")
         if key in _FRACTIONS and (number < 0 or ("gpus" in key and number > 1 and number != int(number))):
-            allowed = "a whole number, or a part of 1" if "gpus" in key else "a number from 0"
+            allowed = "a whole number, or a part of 1" if "gpus" in key else "a number of at least 0"
             raise UsageError(f"{where}: got {value}, allowed is {allowed}")
         return number
     if kind is dict and not isinstance(value, dict) and key != "policies":
@@ -315,7 +314,7 @@ def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
 
 def _pair(where: str, pair: Any) -> list:
     if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise UsageError(f"{where}: expected a number or a schedule [[step, value], ...], got {pair!r} in the list")
+        raise UsageError(f"{where}: got {pair!r} in the list, allowed is a number or a schedule [[step, value], ...]")
     return list(pair)
 
 
@@ -368,7 +367,7 @@ def _env(where: str, env: Any) -> str:
     from ray.tune.registry import ENV_CREATOR, _global_registry
 
     if not isinstance(env, str) or not env:
-        raise UsageError(f"{where}: expected the id of an environment, got {env!r}")
+        raise UsageError(f"{where}: got {env!r}, allowed is the id of an environment")
     if _global_registry.contains(ENV_CREATOR, env):
         return env
     try:
@@ -390,7 +389,6 @@ def _env(where: str, env: Any) -> str:
         known = {*gymnasium.registry, *stpn_envs.ENV_IDS, "StatelessCartPole"}
         of_version = (gymnasium.error.VersionNotFound, gymnasium.error.DeprecatedEnv)
         told = isinstance(error, of_version) or "Did you mean" in str(error)
-        close = [] if told else difflib.get_close_matches(env_id, sorted(known), n=3, cutoff=0.6)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = "" if told else did_you_mean(env_id, sorted(known))
         raise UsageError(f"{where}: {env!r}: {error}{hint}") from None
     return env

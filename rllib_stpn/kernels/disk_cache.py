@@ -1,7 +1,7 @@
 """Where compiled kernels are kept, so that only the first process compiles them.
 
-numba looks at the file of the compiled function alone to tell whether what it kept is still right, and kernels call
-helpers of other files. Hence a directory for each state of all the sources, of numba and of llvmlite.
+numba compiles a function anew when its own file has changed, but kernels also call helpers of other files. Hence one
+directory per version of all the sources, of numba and of llvmlite.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _lock = threading.Lock()
 
 
 def version() -> str:
-    """The hash of what compiled code depends on, beside the CPU and Python's version, which numba looks at itself."""
+    """A hash of all that compiled code depends on, except the CPU and Python's version, which numba checks itself."""
     hashed = hashlib.sha256()
     for file in sorted(_SOURCES.rglob("*.py")):
         hashed.update(file.relative_to(_SOURCES).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
@@ -36,12 +36,12 @@ def version() -> str:
 
 @functools.cache
 def directory() -> Path | None:
-    """Where this process keeps compiled kernels; None where that is nowhere.
+    """Where this process keeps compiled kernels; None if it can keep them nowhere.
 
-    It is the first that can be written of ``NUMBA_CACHE_DIR`` (or, where that is not set, the package's own directory),
-    the user's cache directory, and a directory of this user's own among the temporary files. The last is said in a
-    warning when it is made, and nowhere is said by every process. Kernels of other versions that nobody used for 30
-    days are removed.
+    It is the first of these that can be written: ``NUMBA_CACHE_DIR`` (or the package's own directory, if that is not
+    set), the user's cache directory, and a directory of this user among the temporary files. A warning tells when the
+    last one is made, and each process warns if there is none. Kernels of other versions are removed when nobody has
+    used them for 30 days.
     """
     given = os.environ.get("NUMBA_CACHE_DIR")
     places = [Path(given)] if given else [_SOURCES / "__pycache__"]
@@ -77,7 +77,7 @@ def used_by_numba(place: Path) -> Iterator[None]:
 
 
 def give_up(place: Path, error: Exception) -> None:
-    """Says that kernels could not be kept there, or not be read, and makes room for the next process's."""
+    """Warns that kernels could not be written or read there, and removes them; the next process writes its own."""
     warnings.warn(f"compiled kernels in {place}: {type(error).__name__}: {error}; compiled anew", stacklevel=4)
     shutil.rmtree(place, ignore_errors=True)
 
@@ -100,10 +100,10 @@ def _prepared(place: Path) -> Path:
 
 
 def _temporary() -> tuple[Path, bool]:
-    """This user's directory among the temporary files, the same for all processes, and whether it was made just now.
+    """This user's directory among the temporary files, the same for all processes, and whether it is new.
 
     Raises:
-        OSError: It cannot be made; or somebody else could write to it, and so have us run code of theirs.
+        OSError: It cannot be made, or other users could write to it: this process would then run their code.
     """
     user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
     place = Path(tempfile.gettempdir()) / f"rllib-stpn-{user}"

@@ -1,4 +1,4 @@
-"""Memory for kernels: flat arrays that outlive calls, so that each need not take fresh pages from the system."""
+"""Scratch memory that outlives calls, so that a call need not ask the system for fresh pages."""
 
 import collections
 import contextlib
@@ -44,9 +44,9 @@ def workspace(slot: int, size: int) -> np.ndarray:
 
 
 class Lease:
-    """``size`` uninitialised floats that outlive a call; dropped, they serve the next lease of about that size.
+    """``size`` uninitialised floats for what forward keeps for backward.
 
-    For what forward keeps for backward.
+    When a lease is dropped, the next one of about its size takes over its memory.
     """
 
     _free: collections.deque[np.ndarray] = collections.deque(maxlen=2)

@@ -51,8 +51,8 @@ class Recomputed(torch.autograd.Function):
     ``apply(loop, mask, measure, count, *tensors)`` returns what ``loop(mask, measure, *tensors[:count])`` does; the
     tensors after these are the parameters.
 
-    In place of ``torch.utils.checkpoint``, which runs forward in gradient mode. There the heap kept most of what each
-    step set free (seen with glibc); ``tests/layers/test_memory.py`` holds the peak of this one.
+    ``torch.utils.checkpoint`` runs forward in gradient mode, where the heap (glibc's) kept most of the memory that each
+    step freed. ``tests/layers/test_memory.py`` bounds the peak of this one.
     """
 
     @staticmethod

@@ -3,13 +3,16 @@
 import torch
 from torch.nn import functional
 
-from rllib_stpn.kernels import Plasticity, overwriting_states
-from rllib_stpn.kernels import energy as synaptic_energy
+from rllib_stpn import checks
 from rllib_stpn.kernels.batched import add_outer, matvec
-from rllib_stpn.layers.layer import Layer, check_number, check_size, uniform
+from rllib_stpn.kernels.plastic import Plasticity
+from rllib_stpn.kernels.states import overwriting_states
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
+from rllib_stpn.layers.layer import uniform
+from rllib_stpn.layers.plastic_layer import PlasticLayer
 
 
-class FastWeights(Layer):
+class FastWeights(PlasticLayer):
     """Fast weights: an outer-product memory of the hidden states, which an inner loop at every step attends to.
 
     Ba, Hinton, Mnih, Leibo, Ionescu, "Using Fast Weights to Attend to the Recent Past" (NIPS 2016), equations 1 and 2
@@ -47,9 +50,9 @@ class FastWeights(Layer):
         self, input_size: int, hidden_size: int, *, inner_steps: int = 1, decay: float = 0.9, rate: float = 0.5
     ):
         super().__init__(input_size, hidden_size)
-        check_size("fast_weights: inner_steps", inner_steps)
-        check_number("fast_weights: decay", decay, above=0)
-        check_number("fast_weights: rate", rate, above=0)
+        checks.integer("fast_weights: inner_steps", inner_steps, at_least=1)
+        checks.number("fast_weights: decay", decay, above=0)
+        checks.number("fast_weights: rate", rate, above=0)
         self.inner_steps = inner_steps
         self.decay = decay
         self.rate = rate
@@ -89,7 +92,7 @@ class FastWeights(Layer):
         return s, {"h": s, "A": A}, sum(spent) if return_energy else None
 
     def energy_without(self, inputs, state, columns=None):
-        """The difference: what the inner steps spend depends on the inputs."""
+        """The energy of the whole step less that of the ignored inputs: without them the inner steps would differ."""
         columns = slice(None) if columns is None else list(columns)
         with torch.no_grad(), overwriting_states(False):
             _, _, spent = self.forward(inputs, state, return_energy=True)

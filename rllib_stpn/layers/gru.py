@@ -6,7 +6,7 @@ from rllib_stpn.layers.torch_recurrent import TorchRecurrent
 
 
 class GRU(TorchRecurrent):
-    """Gated recurrent units (Cho et al., 2014), torch's own, in the form all layers here have.
+    """Gated recurrent units (Cho et al., 2014), torch's own, with the interface of the layers here.
 
     ::
 

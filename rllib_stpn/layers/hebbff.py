@@ -4,11 +4,10 @@ import math
 
 import torch
 
-from rllib_stpn import kernels
-from rllib_stpn.kernels import energy as synaptic_energy
-from rllib_stpn.kernels.batched import add_outer, matvec
-from rllib_stpn.kernels.hebbff import CHUNK
+from rllib_stpn.kernels.availability import can_run_fused
+from rllib_stpn.kernels.hebbff import CHUNK, hebbff, hebbff_step
 from rllib_stpn.kernels.recomputed import run_in_chunks
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers.layer import Layer, linear
 
 
@@ -54,7 +53,7 @@ class HebbFF(Layer):
     def run(self, inputs, state, is_first, return_energy):
         """The fused form where no energy is asked for and the tensors allow it, else ``run_steps``."""
         leaves: tuple[torch.Tensor, ...] = () if state is None else (state["A"],)
-        if return_energy or not kernels.plastic_fits(inputs, *leaves, self.weight):
+        if return_energy or not can_run_fused(inputs, *leaves, self.weight):
             return self.run_steps(inputs, state, is_first, return_energy)
         if not leaves and inputs.shape[1] > CHUNK:
             leaves = tuple(self.initial_state(len(inputs)).values())
@@ -63,7 +62,7 @@ class HebbFF(Layer):
 
     def _fused(self, is_first, measure, inputs, A=None):
         keep, rate = self._rates()
-        outputs, A = kernels.hebbff(inputs, self.weight, self.bias, A, keep, rate, is_first)
+        outputs, A = hebbff(inputs, self.weight, self.bias, A, keep, rate, is_first)
         return outputs, None, A
 
     def _rates(self):
@@ -71,8 +70,6 @@ class HebbFF(Layer):
 
     def step(self, x, drive, state, return_energy):
         """The two equations."""
-        A = state["A"]
-        h = torch.sigmoid(drive + matvec(A, x))
-        energy = synaptic_energy(self.weight + A, x) if return_energy else None
-        keep, rate = self._rates()
-        return h, {"A": add_outer(keep * A, rate * h, x)}, energy
+        energy = synaptic_energy(self.weight + state["A"], x) if return_energy else None
+        h, A = hebbff_step(x, drive, state["A"], *self._rates())
+        return h, {"A": A}, energy

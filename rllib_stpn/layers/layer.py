@@ -1,15 +1,15 @@
-"""What every layer promises, and what they share."""
+"""The contract of all layers, and what they share."""
 
 import inspect
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
 
-from rllib_stpn import kernels
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels.recomputed import run_in_chunks
+from rllib_stpn.kernels.states import overwriting_states
 
 State = dict[str, torch.Tensor]
 
@@ -30,14 +30,13 @@ class Layer(torch.nn.Module):
       None stands for zeros. The state given is never changed.
     - ``is_first`` ``[B, T]`` bool: the state is zero before that step, whatever it was, and no gradient passes.
     - ``energy`` ``[B, T, units]`` is the energy of each step's synaptic operations
-      (:func:`rllib_stpn.kernels.energy`), without gradient.
+      (:func:`~rllib_stpn.kernels.synaptic_energy.synaptic_energy`), without gradient.
     - T steps at once equal T single steps with the state handed over.
     - Layers can be pickled and deep-copied; parameter names and shapes are public.
 
-    A new layer sets ``name``, defines ``state_shapes``, ``step`` and, for what all steps' inputs give at once,
-    ``drive`` (or ``run``, where it knows something faster than a loop over steps), and names and describes its options
-    in the constructor and in the class docstring's ``Args``. One whose ``step`` the fused loops know says so in
-    ``plasticity``.
+    A new layer sets ``name`` and defines ``state_shapes`` and ``step``. What depends on the inputs alone can be
+    computed for all steps at once, in ``drive``; a layer with something faster than a loop over steps defines ``run``
+    instead. The constructor names the options, and the class docstring describes them under ``Args``.
 
     Args:
         input_size: Features per step.
@@ -52,10 +51,13 @@ class Layer(torch.nn.Module):
     graph_tensors: ClassVar[int] = 4
     """Copies of the state that autograd keeps for one ``step``, measured; of no use to a layer with its own ``run``."""
 
+    measured_by: Callable[..., tuple[torch.Tensor, State]] | None = None
+    """Runs calls in place of ``run`` while :func:`rllib_stpn.energy.spent.energies_of` measures them."""
+
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
-        check_size(f"{self.name}: input_size", input_size)
-        check_size(f"{self.name}: hidden_size", hidden_size)
+        checks.integer(f"{self.name}: input_size", input_size, at_least=1)
+        checks.integer(f"{self.name}: hidden_size", hidden_size, at_least=1)
         self.input_size = input_size
         self.hidden_size = hidden_size
 
@@ -69,7 +71,7 @@ class Layer(torch.nn.Module):
         raise NotImplementedError
 
     def drive(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What ``inputs`` ``[B, T, I]`` give to each ``step``, for all steps at once: ``[B, T, ...]``."""
+        """What depends on the inputs alone, for all steps at once: ``[B, T, I]`` to ``[B, T, ...]``."""
         return inputs
 
     def step(
@@ -81,28 +83,11 @@ class Layer(torch.nn.Module):
         """
         raise NotImplementedError
 
-    def plasticity(self) -> kernels.Plasticity | None:
-        """What ``step`` does in the terms of the fused loops, None where they cannot do it."""
-        return None
-
     def run(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
     ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
-        """The sequence, for checked arguments; energy may be None unless asked for.
-
-        By the fused loops where ``plasticity`` and the tensors allow it, else by ``run_steps``.
-        """
-        plasticity = self.plasticity()
-        leaves: dict = dict.fromkeys(self.state_shapes()) | (state or {})
-        if plasticity is None or not kernels.plastic_fits(inputs, *leaves.values(), plasticity.weight):
-            return self.run_steps(inputs, state, is_first, return_energy)
-        keys = [key for key in leaves if key != "h"]
-        matrices = [leaves[key] for key in keys]
-        outputs, matrices, energy = kernels.plastic(
-            plasticity, inputs, leaves.get("h"), matrices, is_first, return_energy
-        )
-        after = {"h": outputs.select(1, -1)} if "h" in leaves else {}
-        return outputs, after | dict(zip(keys, matrices, strict=True)), energy
+        """The sequence, for checked arguments; energy may be None unless asked for."""
+        return self.run_steps(inputs, state, is_first, return_energy)
 
     def run_steps(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
@@ -152,25 +137,27 @@ class Layer(torch.nn.Module):
     ):
         """Runs the sequence; the class docstring is the contract."""
         self._check(inputs, state, is_first)
+        if self.measured_by is not None and not return_energy:
+            return self.measured_by(inputs, state, is_first)
         outputs, state, energy = self.run(inputs, state, is_first, return_energy)
         return (outputs, state, energy) if return_energy else (outputs, state)
 
     def energy_without(
         self, inputs: torch.Tensor, state: State | None, columns: Sequence[int] | None = None
     ) -> torch.Tensor:
-        """Energy ``[B, T, units]`` of a step, T = 1, less what the synapses of some inputs spend.
+        """Energy ``[B, T, units]`` of a step, T = 1, without what the synapses of some inputs spend.
 
         That is the energy of a step with these inputs at zero, as long as the efficacies of a step do not depend on its
-        own inputs. A layer where they do has to say otherwise.
+        own inputs. A layer where they do overrides this.
 
         Args:
             inputs: ``[B, 1, I]``.
             state: The state before the step.
-            columns: Indices of inputs; None for all, which leaves what recurrent synapses spend.
+            columns: Indices of the inputs to leave out; None for all, so that only recurrent synapses count.
         """
         silent = inputs.clone()
         silent[..., slice(None) if columns is None else list(columns)] = 0
-        with torch.no_grad(), kernels.overwriting_states(False):
+        with torch.no_grad(), overwriting_states(False):
             spent = self.run(silent, state, None, True)[2]
         assert spent is not None
         return spent
@@ -217,22 +204,3 @@ def uniform(bound: float, *shape: int) -> torch.nn.Parameter:
 def linear(inputs: int, outputs: int) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
     """Weight ``[outputs, inputs]`` and bias ``[outputs]`` from U(±1/sqrt(inputs)), as in ``torch.nn.Linear``."""
     return uniform(inputs**-0.5, outputs, inputs), uniform(inputs**-0.5, outputs)
-
-
-def check_size(where: str, value: object) -> None:
-    """Refuses what is not a positive integer."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{where}: got {value!r}, allowed is an integer of at least 1")
-
-
-def check_flag(where: str, value: object) -> None:
-    """Refuses what is not True or False, such as the text "false"."""
-    if not isinstance(value, bool):
-        raise UsageError(f"{where}: got {value!r}, allowed are True, False")
-
-
-def check_number(where: str, value: object, above: float) -> None:
-    """Refuses what is not a finite number greater than ``above``."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not above < value < math.inf:  # type: ignore[operator]
-        raise UsageError(f"{where}: got {value!r}, allowed is a number greater than {above:g}")

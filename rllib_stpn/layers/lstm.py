@@ -6,7 +6,7 @@ from rllib_stpn.layers.torch_recurrent import TorchRecurrent
 
 
 class LSTM(TorchRecurrent):
-    """Long short-term memory (Hochreiter & Schmidhuber, 1997), torch's own, in the form all layers here have.
+    """Long short-term memory (Hochreiter & Schmidhuber, 1997), torch's own, with the interface of the layers here.
 
     ::
 

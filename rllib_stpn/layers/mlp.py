@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_stpn.kernels import energy as synaptic_energy
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers.layer import Layer, uniform
 
 

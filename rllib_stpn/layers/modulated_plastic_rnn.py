@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_stpn.kernels.batched import add_outer
+from rllib_stpn.kernels.plastic.reference import additive
 from rllib_stpn.layers.layer import linear
 from rllib_stpn.layers.plastic_recurrence import PlasticRecurrence
 
@@ -44,5 +44,4 @@ class ModulatedPlasticRNN(PlasticRecurrence):
     def update(self, state, output):
         """Hebb moves by M times the outer product."""
         M = torch.tanh(torch.nn.functional.linear(output, self.weight_m, self.bias_m))  # [B, 1]
-        Hebb = add_outer(state["Hebb"], M * output, state["h"])
-        return {"Hebb": Hebb.clamp(-1.0, 1.0)}
+        return {"Hebb": additive(state["Hebb"], output, state["h"], rate=M)}

@@ -2,9 +2,10 @@
 
 import torch
 
-from rllib_stpn.errors import one_of
-from rllib_stpn.kernels import energy as synaptic_energy
-from rllib_stpn.kernels.batched import add_outer, matvec
+from rllib_stpn import checks
+from rllib_stpn.kernels.batched import matvec
+from rllib_stpn.kernels.plastic.reference import additive, retroactive
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers.layer import Layer, linear, uniform
 
 MODULATIONS = ("simple", "retroactive", None)
@@ -55,12 +56,8 @@ class PlasticLSTM(Layer):
 
     def __init__(self, input_size: int, hidden_size: int, *, modulation: str | None = "simple", alpha: str = "synapse"):
         super().__init__(input_size, hidden_size)
-        if modulation not in MODULATIONS:
-            raise one_of("plastic_lstm: modulation", modulation, MODULATIONS)
-        if alpha not in ALPHAS:
-            raise one_of("plastic_lstm: alpha", alpha, ALPHAS)
-        self.modulation = modulation
-        self.alpha = alpha
+        self.modulation = checks.choice("plastic_lstm: modulation", modulation, MODULATIONS)
+        self.alpha = checks.choice("plastic_lstm: alpha", alpha, ALPHAS)
         k = hidden_size**-0.5
         self.weight_x = uniform(k, 4 * hidden_size, input_size)
         self.weight_h = uniform(k, 4 * hidden_size, hidden_size)
@@ -99,13 +96,10 @@ class PlasticLSTM(Layer):
     def _update(self, state, g, output):
         Hebb, pre = state["Hebb"], state["h"]
         if self.modulation is None:
-            return {"Hebb": add_outer(Hebb, self.eta * g, pre).clamp(-2.0, 2.0)}
+            return {"Hebb": additive(Hebb, g, pre, self.eta, clamp=2.0)}
         M = torch.tanh(torch.nn.functional.linear(output, self.weight_m, self.bias_m))  # [B, 1]
         rates = torch.nn.functional.linear(M, self.weight_fan, self.bias_fan)  # [B, H]
         if self.modulation == "simple":
-            return {"Hebb": add_outer(Hebb, rates * g, pre).clamp(-2.0, 2.0)}
-        E = state["E"]
-        return {
-            "Hebb": torch.addcmul(Hebb, rates[:, :, None], E).clamp(-2.0, 2.0),
-            "E": add_outer((1 - self.eta) * E, self.eta * g, pre),
-        }
+            return {"Hebb": additive(Hebb, g, pre, rates, clamp=2.0)}
+        Hebb, E = retroactive(Hebb, state["E"], g, pre, rates, rate=self.eta, keep=1 - self.eta, clamp=2.0)
+        return {"Hebb": Hebb, "E": E}

@@ -4,13 +4,14 @@ from typing import ClassVar
 
 import torch
 
-from rllib_stpn.kernels import Plasticity
-from rllib_stpn.kernels import energy as synaptic_energy
 from rllib_stpn.kernels.batched import matvec
-from rllib_stpn.layers.layer import Layer, State, linear
+from rllib_stpn.kernels.plastic import Plasticity
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
+from rllib_stpn.layers.layer import State, linear
+from rllib_stpn.layers.plastic_layer import PlasticLayer
 
 
-class PlasticRecurrence(Layer):
+class PlasticRecurrence(PlasticLayer):
     """Base of the plastic RNNs: recurrent weights with a plastic part that a rule of the subclass changes.
 
     ::

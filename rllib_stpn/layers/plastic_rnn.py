@@ -2,8 +2,8 @@
 
 import torch
 
-from rllib_stpn.errors import one_of
-from rllib_stpn.kernels.batched import add_outer
+from rllib_stpn import checks
+from rllib_stpn.kernels.plastic.reference import additive, decaying, oja
 from rllib_stpn.layers.plastic_recurrence import PlasticRecurrence
 
 RULES = ("additive", "decaying", "oja")
@@ -42,9 +42,7 @@ class PlasticRNN(PlasticRecurrence):
 
     def __init__(self, input_size: int, hidden_size: int, *, rule: str = "additive"):
         super().__init__(input_size, hidden_size)
-        if rule not in RULES:
-            raise one_of("plastic_rnn: rule", rule, RULES)
-        self.rule = rule
+        self.rule = checks.choice("plastic_rnn: rule", rule, RULES)
         self.eta = torch.nn.Parameter(torch.tensor([0.01]))
 
     def plasticity(self):
@@ -53,8 +51,7 @@ class PlasticRNN(PlasticRecurrence):
 
     def update(self, state, output):
         """The rule's equation."""
-        Hebb, post, pre = state["Hebb"], self.eta * output, state["h"]
+        synapses = state["Hebb"], output, state["h"], self.eta
         if self.rule == "additive":
-            return {"Hebb": add_outer(Hebb, post, pre).clamp(-1.0, 1.0)}
-        kept = 1 - self.eta if self.rule == "decaying" else 1 - (post * output)[:, :, None]
-        return {"Hebb": add_outer(kept * Hebb, post, pre)}
+            return {"Hebb": additive(*synapses)}
+        return {"Hebb": decaying(*synapses, keep=1 - self.eta) if self.rule == "decaying" else oja(*synapses)}

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.layers.fast_weights import FastWeights
 from rllib_stpn.layers.gru import GRU
 from rllib_stpn.layers.hebbff import HebbFF
-from rllib_stpn.layers.layer import Layer, check_size
+from rllib_stpn.layers.layer import Layer
 from rllib_stpn.layers.lstm import LSTM
 from rllib_stpn.layers.mlp import MLP
 from rllib_stpn.layers.modulated_plastic_rnn import ModulatedPlasticRNN
@@ -67,7 +68,7 @@ def make_layer(
     allowed = layer_options(name)
     for option in options:
         if option not in allowed:
-            raise one_of(f"{name}: option", option, allowed)
+            raise unknown(name, "option", option, allowed)
     if (hidden_size is None) == (num_parameters is None):
         raise UsageError(
             f"{name}: hidden_size, num_parameters: got {hidden_size!r}, {num_parameters!r}, allowed is one of the two"
@@ -82,7 +83,7 @@ def make_layer(
         return kind(input_size, hidden_size, **options)
 
     if num_parameters is not None:
-        check_size(f"{name}: num_parameters", num_parameters)
+        checks.integer(f"{name}: num_parameters", num_parameters, at_least=1)
         hidden_size = _closest(make, num_parameters)
     return make(hidden_size)
 
@@ -110,8 +111,7 @@ def layer_options(name: str) -> dict[str, tuple[Any, str]]:
     Raises:
         UsageError: No layer has that name.
     """
-    if name not in LAYERS:
-        raise one_of("layer", name, LAYERS)
+    checks.choice("layer", name, LAYERS)
     return _described(LAYERS[name]) | _described(Stack)
 
 

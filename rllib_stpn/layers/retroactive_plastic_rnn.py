@@ -2,7 +2,7 @@
 
 import torch
 
-from rllib_stpn.kernels.batched import add_outer
+from rllib_stpn.kernels.plastic.reference import retroactive
 from rllib_stpn.layers.layer import linear
 from rllib_stpn.layers.plastic_recurrence import PlasticRecurrence
 
@@ -53,6 +53,5 @@ class RetroactivePlasticRNN(PlasticRecurrence):
     def update(self, state, output):
         """P takes M times the trace, then the trace is updated."""
         M = torch.tanh(torch.nn.functional.linear(output, self.weight_m, self.bias_m))  # [B, 1]
-        P = torch.addcmul(state["P"], M[:, :, None], state["E"]).clamp(-1.0, 1.0)
-        E = add_outer((1 - self.eta) * state["E"], self.eta * output, state["h"])
+        P, E = retroactive(state["P"], state["E"], output, state["h"], M, rate=self.eta, keep=1 - self.eta)
         return {"P": P, "E": E}

@@ -6,7 +6,7 @@ from rllib_stpn.layers.torch_recurrent import TorchRecurrent
 
 
 class RNN(TorchRecurrent):
-    """Recurrent network of tanh units (Elman, 1990), torch's own, in the form all layers here have.
+    """Recurrent network of tanh units (Elman, 1990), torch's own, with the interface of the layers here.
 
     ::
 

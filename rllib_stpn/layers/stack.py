@@ -1,11 +1,12 @@
-"""What may stand around any layer: more of its kind, a linear layer in front, a normalisation of the outputs."""
+"""Options that every layer has: several layers in a row, a linear layer in front, normalised outputs."""
 
 from typing import Any
 
 import torch
 
-from rllib_stpn.kernels import overwriting_states
-from rllib_stpn.layers.layer import Layer, State, check_flag, check_size
+from rllib_stpn import checks
+from rllib_stpn.kernels.states import overwriting_states
+from rllib_stpn.layers.layer import Layer, State
 
 
 class Stack(Layer):
@@ -51,10 +52,9 @@ class Stack(Layer):
     ):
         self.name = kind.name
         super().__init__(input_size, hidden_size)
-        check_size(f"{self.name}: num_layers", num_layers)
-        if input_projection is not None:
-            check_size(f"{self.name}: input_projection", input_projection)
-        check_flag(f"{self.name}: layer_norm", layer_norm)
+        checks.integer(f"{self.name}: num_layers", num_layers, at_least=1)
+        checks.integer(f"{self.name}: input_projection", input_projection, at_least=1, or_none=True)
+        checks.flag(f"{self.name}: layer_norm", layer_norm)
         self.num_layers = num_layers
         self.input_projection = input_projection
         self.projection = None if input_projection is None else torch.nn.Linear(input_size, input_projection)
@@ -90,7 +90,7 @@ class Stack(Layer):
         return outputs, after, torch.cat(energies, 2) if return_energy else None
 
     def energy_without(self, inputs, state, columns=None):
-        """Columns are of the first layer's inputs; None leaves the recurrent synapses of every layer."""
+        """As in ``Layer``; ``columns`` are inputs of the first layer, and None leaves out those of every layer."""
         energies: list = []
         with torch.no_grad(), overwriting_states(False):
             outputs = inputs if self.projection is None else self.projection(inputs)

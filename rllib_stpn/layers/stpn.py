@@ -2,10 +2,9 @@
 
 import torch
 
-from rllib_stpn import kernels
-from rllib_stpn.errors import one_of
-from rllib_stpn.kernels.dispatch import IMPLEMENTATIONS, NORMALIZATIONS
-from rllib_stpn.layers.layer import Layer, check_flag, check_number, uniform
+from rllib_stpn import checks
+from rllib_stpn.kernels.stpn import IMPLEMENTATIONS, NORMALIZATIONS, stpn
+from rllib_stpn.layers.layer import Layer, uniform
 
 
 class STPN(Layer):
@@ -63,15 +62,12 @@ class STPN(Layer):
         implementation: str = "auto",
     ):
         super().__init__(input_size, hidden_size)
-        check_flag("stpn: recurrent", recurrent)
-        check_flag("stpn: per_synapse", per_synapse)
-        if normalize not in NORMALIZATIONS:
-            raise one_of("stpn: normalize", normalize, NORMALIZATIONS)
-        if clamp is not None:
-            check_number("stpn: clamp", clamp, above=0)
-        check_number("stpn: gamma_init_scale", gamma_init_scale, above=0)
-        if implementation not in IMPLEMENTATIONS:
-            raise one_of("stpn: implementation", implementation, IMPLEMENTATIONS)
+        checks.flag("stpn: recurrent", recurrent)
+        checks.flag("stpn: per_synapse", per_synapse)
+        checks.choice("stpn: normalize", normalize, NORMALIZATIONS)
+        checks.number("stpn: clamp", clamp, above=0, or_none=True)
+        checks.number("stpn: gamma_init_scale", gamma_init_scale, above=0)
+        checks.choice("stpn: implementation", implementation, IMPLEMENTATIONS)
         self.recurrent = recurrent
         self.per_synapse = per_synapse
         self.normalize = normalize
@@ -95,7 +91,7 @@ class STPN(Layer):
     def run(self, inputs, state, is_first, return_energy):
         """The sequence, by the kernel."""
         state = state or {}
-        outputs, h, F, energy = kernels.stpn(
+        outputs, h, F, energy = stpn(
             inputs,
             state.get("h"),
             state.get("F"),

@@ -1,23 +1,25 @@
-"""The recurrent layers that torch itself has, in the form all layers here have."""
+"""The recurrent layers that torch has, with the interface of the layers here."""
 
 from typing import ClassVar
 
 import torch
 
-from rllib_stpn.errors import one_of
-from rllib_stpn.kernels import energy as synaptic_energy
+from rllib_stpn import checks
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers.layer import Layer, reset, uniform
 
 BIASES = ("double", "single")
 
-# Measured: the single-step functions cost two thirds of a sequence of one step, but more from a few hundred samples on;
-# pieces cost as much as ten stretches, however many resets there are.
+# Samples up to which torch's single-step functions are used: they take two thirds of the time of a sequence of one
+# step, but more from a few hundred samples on (measured).
 _LARGEST_FOR_CELL = 128
+# Steps with resets up to which a sequence goes by stretches; by pieces it takes as long as ten of them, however many
+# resets there are (measured).
 _MOST_STRETCHES = 10
 
 
 class TorchRecurrent(Layer):
-    """Base of RNN, LSTM and GRU: a number of gates, the names of the state, and torch's function.
+    """Base of RNN, LSTM and GRU, which give the number of gates, the names of the state and torch's functions.
 
     Parameters: ``weight_ih`` ``[gates·H, I]``, ``weight_hh`` ``[gates·H, H]``, ``bias_ih`` ``[gates·H]`` and, with two
     bias vectors, ``bias_hh`` ``[gates·H]``, all drawn from U(±1/sqrt(H)) as torch does. Energy: one value per gate row.
@@ -36,9 +38,7 @@ class TorchRecurrent(Layer):
 
     def __init__(self, input_size: int, hidden_size: int, *, bias: str = "double"):
         super().__init__(input_size, hidden_size)
-        if bias not in BIASES:
-            raise one_of(f"{self.name}: bias", bias, BIASES)
-        self.bias = bias
+        self.bias = checks.choice(f"{self.name}: bias", bias, BIASES)
         rows, k = self.gates * hidden_size, hidden_size**-0.5
         self.weight_ih = uniform(k, rows, input_size)
         self.weight_hh = uniform(k, rows, hidden_size)

@@ -26,7 +26,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator, MiniBatchDummyIterator
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn import checks
 from rllib_stpn.kernels import torch_on_threads
 from rllib_stpn.kernels.memory import memory_left_unfilled
 from rllib_stpn.learners.adapted import KeepsWhatItAdapts
@@ -78,10 +78,7 @@ class LeanLearner(KeepsWhatItAdapts, TorchLearner):
             UsageError: ``torch_threads`` is not a whole number from 1.
         """
         threads = self.config.learner_config_dict.get("torch_threads")
-        if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-            raise UsageError(
-                f"learner_config_dict: torch_threads: got {threads!r}, allowed are whole numbers from 1 and None"
-            )
+        checks.integer("learner_config_dict: torch_threads", threads, at_least=1, or_none=True)
         super().build()
 
     def loss_and_metrics(

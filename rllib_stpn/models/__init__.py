@@ -1,6 +1,7 @@
-"""What RLlib sees: the Catalog with its encoder, the RLModule, and the spec that names both."""
+"""What RLlib builds from: catalog and encoder, the RLModule, and the spec that names them."""
 
-from rllib_stpn.models.catalog import IS_FIRST, ActorCriticCatalog, LayerCatalog, LayerEncoder, encoders
+from rllib_stpn.models.catalog import ActorCriticCatalog, LayerCatalog
+from rllib_stpn.models.encoder import IS_FIRST, LayerEncoder, encoders
 from rllib_stpn.models.module import MemoryRLModule
 from rllib_stpn.models.spec import recurrent_spec, spec_from_model_dict
 

@@ -19,7 +19,7 @@ from rllib_stpn.errors import UsageError
 
 
 class SoftplusGaussian(TorchDiagGaussian):
-    """Diagonal Gaussian with ``std = softplus(s)`` where RLlib's has ``exp(s)``: the new API stack's.
+    """Diagonal Gaussian with ``std = softplus(s)``, where RLlib's has ``exp(s)``; for the new API stack.
 
     Far from zero the standard deviation follows ``s`` linearly, so a large step of the optimizer does not multiply it.
     It never falls below 1e-6. The model's outputs are ``[..., 2 * actions]``: the means, then ``s``. RLlib's policy
@@ -42,8 +42,8 @@ class SoftplusGaussian(TorchDiagGaussian):
 class SeveralActions(TorchMultiDistribution):
     """Independent actions in dicts and tuples.
 
-    RLlib's own takes an axis of length 1 for one too many, which it is not where a sequence has one step, and adds
-    up the log-probabilities of the most probable actions in shapes that do not fit.
+    RLlib's own class drops an axis of length 1, even where that is the time of a sequence of one step, and it adds up
+    the log-probabilities of the most probable actions in shapes that do not fit.
     """
 
     @classmethod

@@ -43,8 +43,8 @@ class LayerModel(TorchModelV2, nn.Module):
     ``post_fcnet_hiddens``, ``free_log_std``, ... Two defaults need care:
 
     - ``fcnet_hiddens`` is ``[256, 256]`` on this stack; ``[]`` puts the layer straight on the observation.
-    - Policy and value share encoder and state, as with RLlib's own LSTM: PPO sets the model dict's
-      ``vf_share_layers`` to False, which nothing tells from a choice. ``vf_share_layers: False`` in
+    - Policy and value share encoder and state, as with RLlib's own LSTM: PPO itself sets the model
+      dict's ``vf_share_layers`` to False, so that this model ignores it. ``vf_share_layers: False`` in
       ``custom_model_config`` separates them.
 
     Memory: while it samples, this stack keeps the state of every step of a fragment, 82 KB each for STPN with 64

@@ -1,4 +1,4 @@
-"""Spaces of environments, and what of them a module works with: flat observations, and flat actions counted from 0."""
+"""From the spaces of an environment to those of a module: flat observations, and flat actions counted from 0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium import spaces
 from rllib_stpn.errors import UsageError
 
 _LARGEST_RANGE = 10_000
-"""Whole numbers of a Box of actions: each is a class of its own, so that a wide range would be a huge model."""
+"""Most whole numbers in a Box of actions: each is a class of its own, and a wide range would be a huge model."""
 
 
 def flat_action_space(space: gym.Space) -> gym.Space:

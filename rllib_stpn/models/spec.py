@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.layers import LAYERS, layer_options, make_layer
 from rllib_stpn.models.catalog import LayerCatalog
 from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS
@@ -57,23 +57,19 @@ def recurrent_spec(
     Raises:
         UsageError: An unknown layer or option, or a value out of range.
     """
-    if name not in LAYERS:
-        raise one_of("custom_model", name, sorted(LAYERS))
-    if isinstance(max_seq_len, bool) or not isinstance(max_seq_len, int) or max_seq_len < 1:
-        raise UsageError(f"{name}: max_seq_len: got {max_seq_len!r}, allowed are whole numbers from 1")
+    checks.choice("custom_model", name, sorted(LAYERS))
+    checks.integer(f"{name}: max_seq_len", max_seq_len, at_least=1)
     of_layer = {key: options.pop(key) for key in list(options) if key in layer_options(name)}
     if previous := [key for key in options if key.startswith(_PREVIOUS)]:
         raise UsageError(
             f"{name}: {previous[0]}: a key of a file's model block; in Python, stpn_envs.PreviousActionReward around "
             "the environment shows the model the previous action and reward"
         )
-    unknown = [key for key in options if key not in _MODEL_KEYS]
-    if unknown:
-        allowed = sorted({*layer_options(name), *_SIZES, "max_seq_len", *_MODEL_KEYS})
-        close = difflib.get_close_matches(unknown[0], allowed, n=3) or allowed
-        raise one_of(f"{name}: unknown option", unknown[0], close)
-    if options.get("custom_action_dist") not in (None, *ACTION_DISTRIBUTIONS):
-        raise one_of(f"{name}: custom_action_dist", options["custom_action_dist"], [*ACTION_DISTRIBUTIONS, None])
+    for key in options:
+        if key not in _MODEL_KEYS:
+            allowed = sorted({*layer_options(name), *_SIZES, "max_seq_len", *_MODEL_KEYS})
+            raise unknown(name, "option", key, allowed)
+    checks.choice(f"{name}: custom_action_dist", options.get("custom_action_dist"), [*ACTION_DISTRIBUTIONS, None])
     of_layer |= {"hidden_size": hidden_size} if num_parameters is None else {"num_parameters": num_parameters}
     make_layer(name, input_size=1, **of_layer)  # a wrong value is refused here, not in a remote actor
     register_environments()
@@ -106,23 +102,17 @@ def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:
         UsageError: As ``recurrent_spec``; also for a missing or wrongly typed block.
     """
     model = dict(model)
-    name = model.pop("custom_model", None)
-    options = model.pop("custom_model_config", None) or {}
-    if not isinstance(options, Mapping):
-        raise UsageError(f"model: custom_model_config: got {options!r}, allowed is a mapping of options")
-    if name not in LAYERS:
-        raise one_of("model: custom_model", name, sorted(LAYERS))
+    name = checks.choice("model: custom_model", model.pop("custom_model", None), sorted(LAYERS))
+    options = checks.mapping("model: custom_model_config", model.pop("custom_model_config", None) or {})
     if not any(size in options for size in _SIZES):
         raise UsageError(
-            f"model: custom_model_config of {name}: hidden_size is missing, allowed are whole numbers from 1 "
+            f"model: custom_model_config of {name}: got no hidden_size, allowed is a whole number of at least 1 "
             "(or num_parameters in its place)"
         )
-    unknown = [key for key in model if key not in _MODEL_KEYS | {"max_seq_len"} and not key.startswith(_PREVIOUS)]
-    if unknown:
-        allowed = sorted({*_MODEL_KEYS, "max_seq_len", "custom_model", "custom_model_config"})
-        close = difflib.get_close_matches(unknown[0], allowed, n=3) or allowed
-        raise one_of("model: unknown key", unknown[0], close)
-    misplaced = [key for key in options if key in model]
-    if misplaced:
-        raise UsageError(f"model: {misplaced[0]!r} stands in both model and custom_model_config, allowed is one place")
+    for key in model:
+        if key not in _MODEL_KEYS | {"max_seq_len"} and not key.startswith(_PREVIOUS):
+            allowed = sorted({*_MODEL_KEYS, "max_seq_len", "custom_model", "custom_model_config"})
+            raise unknown("model", "key", key, allowed)
+        if key in options:
+            raise UsageError(f"model: got {key!r} in both model and custom_model_config, allowed is one place")
     return recurrent_spec(name, **{**model, **options})

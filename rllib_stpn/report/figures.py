@@ -1,4 +1,4 @@
-"""The figures of a report: one line, bar or point a group, and the standard deviation over its seeds."""
+"""The figures of a report: one line, bar or point per group, and the standard deviation over its seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from rllib_stpn.report.groups import ENERGY, SECONDS, STEPS, Group, Section
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; beyond its length dashes tell.
+# Okabe and Ito's palette, which colour-blind readers can tell apart; more groups differ in their dashes.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _DASHES = ("-", "--", ":", "-.")
 _MARKERS = "osD^vPX*<>p"  # not a multiple of the colours, so that the pairs last
@@ -29,7 +29,7 @@ def metric_name(metric: str) -> str:
 def learning_curves(section: Section, threshold: float | None) -> Figure:
     """The metric over steps and over wall time.
 
-    As far as all seeds of a group go, their mean and standard deviation; behind that, each seed that goes on by itself.
+    Mean and standard deviation up to the last step that all seeds of a group reached; beyond it, a line per seed.
     """
     figure = _figure(10, 4.6)
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
@@ -66,7 +66,7 @@ def energy(section: Section) -> Figure | None:
 
 
 def energy_against_performance(section: Section) -> Figure | None:
-    """A point a group, and a small one a seed; None where energy was not measured."""
+    """A point per group, and a small one per seed; None where energy was not measured."""
     figure = _figure(6.4, 4.6)
     axes = figure.subplots()
     means: list[float] = []

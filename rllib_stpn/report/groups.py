@@ -1,4 +1,4 @@
-"""Trials that differ in nothing but their seed, and what is told of them."""
+"""Groups of trials that differ only in their seed, and their statistics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from rllib_stpn.report.trials import Trial
 
 METRICS = ("env_runners/episode_return_mean", "validation_accuracy", "validation_perplexity")
-"""What success is measured by, where nothing else is asked for: the first that a trial has."""
+"""The default measures of success: the first of these that a trial has."""
 STEPS = ("num_env_steps_sampled_lifetime", "num_sequences_trained_lifetime")
 SECONDS = "time_total_s"
 PARAMETERS = (
@@ -28,13 +28,13 @@ _LONGEST_SETTING = 30  # characters of one in a label
 
 @dataclasses.dataclass
 class Group:
-    """The trials of one experiment with one layer and the same settings but for the seed.
+    """The trials of one experiment with one layer and the same settings, except for the seed.
 
     Attributes:
         experiment: Its name.
         layer: Name of the layer.
-        trials: One a seed.
-        label: What tables and figures call it.
+        trials: One per seed.
+        label: Its name in tables and figures.
     """
 
     experiment: str

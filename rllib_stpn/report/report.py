@@ -1,4 +1,4 @@
-"""From the directories of trainings to a report."""
+"""Writes a report of the trainings in some directories."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_report(
 
     Args:
         directories: Of Tune trials, of experiments or above them.
-        out: The directory to write into; made if need be.
+        out: The directory to write into; made if it does not exist.
         metric: Path of the metric that tells success, e.g. ``evaluation/env_runners/episode_return_mean``. By default
             ``env_runners/episode_return_mean``, or ``validation_accuracy`` of supervised training.
         threshold: A value of the metric; the report tells how long it took to get there.
@@ -143,7 +143,7 @@ def _table(section: Section, threshold: float | None) -> Table:
 
 
 def _how(section: Section, out: Path) -> list[Block]:
-    """The commands, versions and machines; of trainings that kept none, their settings as a file to train from."""
+    """The commands, versions and machines; for trainings that recorded none, a file of their settings to train from."""
     started: list[dict[str, Any]] = []
     silent = []
     for group in section.groups:

@@ -12,7 +12,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.models.catalog import IS_FIRST
+from rllib_stpn.models.encoder import IS_FIRST
 from rllib_stpn.rollouts.fragment import Fragment
 
 

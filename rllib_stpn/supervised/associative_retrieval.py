@@ -3,11 +3,10 @@
 import torch
 from stpn_envs.associative_retrieval import VOCABULARY, sample_sequences
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn import checks
 from rllib_stpn.layers import Layer
-from rllib_stpn.layers.layer import check_size
-from rllib_stpn.supervised.module import LastStep, OneHot, SequenceModule
 from rllib_stpn.supervised.sampled import SampledTask
+from rllib_stpn.supervised.sequence_module import LastStep, OneHot, SequenceModule
 
 MOST_PAIRS = 26
 
@@ -36,10 +35,7 @@ class AssociativeRetrieval(SampledTask):
         self, *, num_pairs: int = 3, train_size: int = 100_000, validation_size: int = 10_000, test_size: int = 20_000
     ):
         super().__init__(train_size, validation_size, test_size)
-        check_size(f"{self.name}: num_pairs", num_pairs)
-        if num_pairs > MOST_PAIRS:
-            raise UsageError(f"{self.name}: num_pairs: got {num_pairs}, allowed are 1 to {MOST_PAIRS}")
-        self.num_pairs = num_pairs
+        self.num_pairs = checks.integer(f"{self.name}: num_pairs", num_pairs, at_least=1, at_most=MOST_PAIRS)
 
     @property
     def input_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Text for language modelling: files of the user's, or what every Python brings along."""
+"""Text for language modelling: the user's files, or the help topics that come with Python."""
 
 import re
 from collections import Counter

@@ -4,17 +4,17 @@ import torch
 from stpn_envs.familiarity import sample_sequences
 from torch.nn import functional
 
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import Layer
-from rllib_stpn.layers.layer import check_flag, check_size
-from rllib_stpn.supervised.module import EveryStep, Float, MeanUnit, SequenceModule
 from rllib_stpn.supervised.sampled import SampledTask
+from rllib_stpn.supervised.sequence_module import EveryStep, Float, MeanUnit, SequenceModule
 
 READOUTS = ("linear", "mean")
 
 
 class Familiarity(SampledTask):
-    """Random vectors of ±1, some of which come again ``delay`` steps later; the answer at every step is whether.
+    """Random vectors of ±1, some of which come again ``delay`` steps later; at every step: does this one?
 
     Tyulmankov, Yang, Abbott, "Meta-learning synaptic plasticity and memory addressing for continual familiarity
     detection" (Neuron 2022). From step ``delay`` on, a vector is with probability 1/2 that of ``delay`` steps before,
@@ -53,17 +53,14 @@ class Familiarity(SampledTask):
     ):
         super().__init__(train_size, validation_size, test_size)
         for option, value in (("dim", dim), ("delay", delay), ("length", length)):
-            check_size(f"{self.name}: {option}", value)
+            checks.integer(f"{self.name}: {option}", value, at_least=1)
         if length <= delay:
             raise UsageError(f"{self.name}: length: got {length}, allowed is more than the delay of {delay}")
-        check_flag(f"{self.name}: fresh", fresh)
-        if readout not in READOUTS:
-            raise one_of(f"{self.name}: readout", readout, READOUTS)
+        self.fresh = checks.flag(f"{self.name}: fresh", fresh)
+        self.readout = checks.choice(f"{self.name}: readout", readout, READOUTS)
         self.dim = dim
         self.delay = delay
         self.length = length
-        self.fresh = fresh
-        self.readout = readout
 
     @property
     def input_size(self) -> int:

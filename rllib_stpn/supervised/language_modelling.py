@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import Layer
-from rllib_stpn.layers.layer import check_size
 from rllib_stpn.supervised.corpora import UNKNOWN, make_vocabulary, python_topics, read_words
-from rllib_stpn.supervised.module import SequenceModule
+from rllib_stpn.supervised.sequence_module import SequenceModule
 from rllib_stpn.supervised.task import SPLITS, Task
 
 _LARGEST_LOSS = math.log(sys.float_info.max)  # 709.8; the exponential of more is no float
@@ -76,7 +76,7 @@ class LanguageModelling(Task):
             ("embedding_size", embedding_size),
             ("bptt", bptt),
         ):
-            check_size(f"{self.name}: {option}", value)
+            checks.integer(f"{self.name}: {option}", value, at_least=1)
         self.paths = {split: Path(path).expanduser() for split, path in paths.items() if path is not None}
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size

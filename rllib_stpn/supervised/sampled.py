@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from rllib_stpn.layers.layer import check_size
+from rllib_stpn import checks
 from rllib_stpn.supervised.task import SPLITS, Task
 
 
@@ -26,7 +26,7 @@ class SampledTask(Task):
     def __init__(self, train_size: int, validation_size: int, test_size: int):
         self.sizes = dict(zip(SPLITS, (train_size, validation_size, test_size), strict=True))
         for split, size in self.sizes.items():
-            check_size(f"{self.name}: {split}_size", size)
+            checks.integer(f"{self.name}: {split}_size", size, at_least=1)
 
     def sample(self, rng: np.random.Generator, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draws inputs ``[number, T, ...]`` and targets ``[number, ...]``."""

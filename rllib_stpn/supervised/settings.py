@@ -2,13 +2,13 @@
 
 import dataclasses
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.layers import LAYERS, Layer, layer_options, make_layer
 from rllib_stpn.supervised.associative_retrieval import AssociativeRetrieval
 from rllib_stpn.supervised.familiarity import Familiarity
@@ -22,7 +22,7 @@ _SIZES = ("hidden_size", "num_parameters")
 
 @dataclasses.dataclass(frozen=True)
 class SupervisedConfig:
-    """Settings of supervised training; the names are RLlib's where RLlib has the thing.
+    """Settings of supervised training, named as in RLlib where RLlib has the same.
 
     Attributes:
         task: One of ``TASKS``.
@@ -59,7 +59,7 @@ class SupervisedConfig:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in settings:
             if key not in known:
-                raise one_of("config: unknown key", key, known)
+                raise unknown("config", "key", key, known)
         config = cls(**{key: _CHECKS[key](f"config: {key}", value) for key, value in settings.items()})
         config.make_layer(config.make_task())
         return config
@@ -70,7 +70,7 @@ class SupervisedConfig:
         options = inspect.signature(kind).parameters
         for option in self.task_config:
             if option not in options:
-                raise one_of(f"task_config: unknown option of {self.task}", option, options)
+                raise unknown(f"task_config of {self.task}", "option", option, options)
         return kind(**self.task_config)
 
     def make_layer(self, task: Task) -> Layer:
@@ -86,36 +86,21 @@ class SupervisedConfig:
         return np.interp(epoch + np.arange(batches) / batches, epochs, rates).tolist()
 
 
-def _number(value: Any) -> float:
-    """The number that a value is, or that its text says; NaN where it is none."""
-    try:
-        return math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return math.nan
-
-
 def _positive(where: str, value: Any) -> float:
-    number = _number(value)
-    if not 0 < number < math.inf:
-        raise UsageError(f"{where}: got {value!r}, allowed is a number greater than 0")
-    return number
+    return checks.number(where, checks.from_text(value), above=0)
 
 
 def _whole(least: int) -> Callable[[str, Any], int]:
-    def check(where: str, value: Any) -> int:
-        number = _number(value)
-        if not least <= number < math.inf or number != int(number):
-            raise UsageError(f"{where}: got {value!r}, allowed is a whole number of at least {least}")
-        return int(number)
-
-    return check
+    return lambda where, value: checks.integer(where, checks.from_text(value), least)
 
 
 def _lr(where: str, value: Any) -> float | list[list[float]]:
     if not isinstance(value, list):
         return _positive(where, value)
-    schedule = [[_number(number) for number in pair] for pair in value if isinstance(pair, list | tuple)]
-    pairs = [pair for pair in schedule if len(pair) == 2 and all(0 <= number < math.inf for number in pair)]
+    schedule = [[checks.from_text(number) for number in pair] for pair in value if isinstance(pair, list | tuple)]
+    pairs = [
+        pair for pair in schedule if len(pair) == 2 and all(checks.is_number(number) and number >= 0 for number in pair)
+    ]
     epochs = [epoch for epoch, _ in pairs]
     if not value or len(pairs) < len(value) or epochs[0] != 0 or sorted(set(epochs)) != epochs:
         raise UsageError(
@@ -125,34 +110,21 @@ def _lr(where: str, value: Any) -> float | list[list[float]]:
 
 
 def _model(where: str, value: Any) -> dict[str, Any]:
-    value = _mapping(where, value)
+    value = checks.mapping(where, value)
     keys = ("custom_model", "custom_model_config")
     for key in value:
         if key not in keys:
-            raise one_of(f"{where}: unknown key", key, keys)
-    name = value.get("custom_model")
-    if not isinstance(name, str) or name not in LAYERS:
-        raise one_of(f"{where}: custom_model", name, sorted(LAYERS))
-    options = _mapping(f"{where}: custom_model_config", value.get("custom_model_config") or {})
+            raise unknown(where, "key", key, keys)
+    name = checks.choice(f"{where}: custom_model", value.get("custom_model"), sorted(LAYERS))
+    options = checks.mapping(f"{where}: custom_model_config", value.get("custom_model_config") or {})
     for option in options:
         if option not in (*_SIZES, *layer_options(name)):
-            raise one_of(f"{where}: unknown option of {name}", option, [*_SIZES, *layer_options(name)])
+            raise unknown(f"{where}: custom_model_config of {name}", "option", option, [*_SIZES, *layer_options(name)])
     return value
 
 
-def _mapping(where: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: got {value!r}, allowed is a mapping")
-    return dict(value)
-
-
 def _choice(allowed):
-    def check(where: str, value: Any) -> Any:
-        if value not in allowed:
-            raise one_of(where, value, allowed)
-        return value
-
-    return check
+    return lambda where, value: checks.choice(where, value, allowed)
 
 
 def _optional(check):
@@ -161,7 +133,7 @@ def _optional(check):
 
 _CHECKS = {
     "task": _choice(list(TASKS)),
-    "task_config": _mapping,
+    "task_config": checks.mapping,
     "model": _model,
     "lr": _lr,
     "optimizer": _choice(OPTIMIZERS),

@@ -1,4 +1,4 @@
-"""What a supervised task has to bring, and how it is evaluated."""
+"""What a supervised task defines, and how it is evaluated."""
 
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from rllib_stpn.layers import Layer
-from rllib_stpn.supervised.module import SequenceModule
+from rllib_stpn.supervised.sequence_module import SequenceModule
 
 SPLITS = ("train", "validation", "test")
 
@@ -21,7 +21,7 @@ class Task:
 
     Attributes:
         name: What configuration files call it.
-        metric: The metric that tells how good a module is; the best epoch is told by it.
+        metric: The metric that tells how good a module is, and which epoch was the best.
         carries_state: Whether a batch goes on from the state at the end of the one before.
     """
 

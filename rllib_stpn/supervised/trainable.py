@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.supervised.module import SequenceModule
+from rllib_stpn.supervised.sequence_module import SequenceModule
 from rllib_stpn.supervised.settings import SupervisedConfig
 from rllib_stpn.supervised.task import SPLITS, Task, Totals, evaluate
 
@@ -76,14 +76,14 @@ class Supervised(tune.Trainable):
         self._best_score: float | None = None
         self._best: dict[str, float] = {}
         self._task, self.module = _make(self._settings, seed)
-        for split in SPLITS:  # A text that is too short for the batch is told now.
+        for split in SPLITS:  # Refuses a text that is too short for the batch.
             self._task.num_batches(split, self._settings.train_batch_size)
         self._parameters = list(self.module.parameters())
         kind = torch.optim.Adam if self._settings.optimizer == "adam" else torch.optim.SGD
         self._optimizer = kind(self._parameters, lr=0.0, fused=True)
 
     def _warm_up(self) -> None:
-        """Runs a batch for nothing: what kernels compile or load on first use is start-up, and no part of an epoch."""
+        """Runs one batch and drops the result: compiling and loading kernels is start-up, not part of an epoch."""
         inputs, targets = next(iter(self._task.batches("train", self._settings.train_batch_size)))
         self._task.loss(self.module(inputs)[0], targets).backward()
         self._forget_gradients()
@@ -119,12 +119,12 @@ class Supervised(tune.Trainable):
         }
 
     def _must_be_numbers(self, metrics: dict[str, float], name: str, loss: float) -> None:
-        """Ends a run that has diverged; also where the loss is a number, but too large for its perplexity to be one."""
+        """Ends a run that has diverged: a loss is no number, or too large for its perplexity to be one."""
         if not np.isfinite(list(metrics.values())).all():
             raise UsageError(f"epoch {self._epoch}: the {name} is {loss:g}; a smaller lr or a grad_clip may help")
 
     def _train(self) -> dict[str, float]:
-        """A pass over the training data, with as little beside layer and gradient as can be."""
+        """One pass over the training data."""
         task, module, optimizer = self._task, self.module, self._optimizer
         batch_size, clip = self._settings.train_batch_size, self._settings.grad_clip
         rates = self._settings.learning_rates(self._epoch, task.num_batches("train", batch_size))

@@ -69,7 +69,10 @@ COMMANDS = ("train", "evaluate", "example", "report")
         (["train", "--run", "ppo", "--env", "CartPole-v1"], ["unknown algorithm 'ppo'", "did you mean PPO"]),
         (["train", "--run", "PPO", "--env", "CartPole"], ["env: 'CartPole'", "CartPole-v1"]),
         (["train", "--run", "PPO", "--env", "StatelessCartpole"], ["did you mean", "StatelessCartPole"]),
-        (["train", "--run", "PPO", "--env", "CartPole-v1", "--seed", "-1"], ["seed: got -1, the least is 0"]),
+        (
+            ["train", "--run", "PPO", "--env", "CartPole-v1", "--seed", "-1"],
+            ["seed: got -1, allowed is a whole number of at least 0"],
+        ),
         (["train", "--run", "PPO", "--env", "CartPole-v1", "--stop", '{"time_total_s": NaN}'], ["time_total_s", "nan"]),
         (["train", "--run", "PPO", "--env", "CartPole-v1", "--scheduler", "hyperband"], ["'hyperband'", "'asha'"]),
         (["train", "--run", "Supervised", "--env", "counting"], ["task: got 'counting'", "'familiarity'"]),
@@ -185,7 +188,7 @@ def test_mistakes_in_the_config_option_are_found_too(capsys, cartpole):
     ("model", "parts"),
     [
         ("{custom_model: sptn, custom_model_config: {hidden_size: 8}}", ["custom_model", "'sptn'", "'stpn'"]),
-        ("{custom_model: stpn}", ["hidden_size is missing"]),
+        ("{custom_model: stpn}", ["got no hidden_size"]),
         ("{custom_model: stpn, custom_model_config: {hidden_size: 0}}", ["hidden_size", "0"]),
         (
             "{custom_model: stpn, custom_model_config: {hidden_size: 8, normalize: sideways}}",

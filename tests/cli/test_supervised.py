@@ -70,7 +70,7 @@ def test_a_sweep(capsys, write, tmp_path):
     [
         ("  task: associative_retrieval\n", "", "retrieval: 'task' is missing"),
         ("task: associative", "task: dissociative", "config: task: got 'dissociative_retrieval', allowed are"),
-        ("  task: ", "  env: CartPole-v1\n  task: ", "config: unknown key: got 'env'"),
+        ("  task: ", "  env: CartPole-v1\n  task: ", "config: got the unknown key 'env'"),
         ("validation_accuracy: 0.999", "validation_acuracy: 1", "unknown metric 'validation_acuracy'; did you mean"),
         ("training_iteration", "num_env_steps_sampled_lifetime", "unknown metric 'num_env_steps_sampled_lifetime'"),
         ("hidden_size: 4", "hidden_size: 0", "stpn: hidden_size: got 0"),

@@ -19,7 +19,7 @@ from rllib_stpn.energy import EnergyMetricsCallback, old_stack
 from rllib_stpn.energy.meter import Reading
 from rllib_stpn.energy.spent import energies_of
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.kernels import energy
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 from rllib_stpn.layers import LAYERS, Layer, make_layer
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import BatchedEnvRunner, use_batched_rollouts
@@ -174,7 +174,7 @@ class Decaying(Layer):
 
     def step(self, x, drive, state, return_energy):
         trace = 0.5 * state["trace"] + x @ self.weight.T
-        return torch.tanh(trace), {"trace": trace}, energy(self.weight, x) if return_energy else None
+        return torch.tanh(trace), {"trace": trace}, synaptic_energy(self.weight, x) if return_energy else None
 
 
 def test_a_layer_of_the_users_own_is_measured(ray_session, monkeypatch):

@@ -165,7 +165,7 @@ def test_the_environment_itself_ends_at_its_limit(env_id, envs):
 def test_vector_form_equals_scalar_form_step_for_step(env_id, envs, vec, mode):
     if mode is not AutoresetMode.SAME_STEP:
         if env_id == "stpn/Trials-v0":
-            with pytest.raises(ValueError, match="of trials it can be 'SameStep' or 'Disabled'"):
+            with pytest.raises(ValueError, match="autoreset_mode: got 'NextStep', allowed are 'SameStep', 'Disabled'"):
                 make_vec(env_id, autoreset_mode=mode)
             return
         vec = make_vec(env_id, autoreset_mode=mode)
@@ -270,13 +270,13 @@ def test_render_returns_colour_images_or_text(env_id, capsys):
 
 
 def test_an_unknown_render_mode_is_named(env_id):
-    with pytest.raises(ValueError, match=r"render_mode is 'no_such'; it can be None, '(rgb_array|ansi)'"):
+    with pytest.raises(ValueError, match=r"render_mode: got 'no_such', allowed are None, '(rgb_array|ansi)'"):
         type(make(env_id).unwrapped)(render_mode="no_such")
 
 
 def test_an_unknown_argument_is_named(env_id):
     for construct in (make, make_vec):
-        with pytest.raises(ValueError, match="no argument 'no_such'"):
+        with pytest.raises(ValueError, match="got the unknown argument 'no_such'"):
             construct(env_id, no_such=1)
 
 
@@ -285,10 +285,10 @@ def test_actions_outside_the_space_are_refused(envs, vec):
     env.reset()
     vec.reset()
     for action in (-1, env.action_space.n, 0.5, "up", None):
-        with pytest.raises(ValueError, match="action is "):
+        with pytest.raises(ValueError, match="action: got "):
             env.unwrapped.step(action)
     for actions, message in [
-        ([0, -1, 0], "action of environment 1 is -1"),
+        ([0, -1, 0], "action of environment 1: got -1"),
         ([0, 0, env.action_space.n], "action of environment 2"),
         ([0, 0], r"shape \(2,\)"),
         ([0.0, 0.0, 0.0], "float64"),

@@ -191,13 +191,13 @@ def test_pictures_show_walls_path_agent_and_reward():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 12}, r"size is 12; it has to be odd"),
-        ({"size": 3}, r"size is 3; it has to be an integer of at least 5"),
-        ({"size": "13"}, r"size is '13'; it has to be an integer"),
-        ({"episode_length": 0}, r"episode_length is 0; it has to be an integer of at least 1"),
-        ({"reward": -1}, r"reward is -1; it has to be a finite number of at least 0"),
-        ({"wall_penalty": float("nan")}, r"wall_penalty is nan; it has to be a finite number of at least 0"),
-        ({"sise": 9}, r"no argument 'sise', did you mean 'size'\?"),
+        ({"size": 12}, r"size: got 12, allowed is an odd number"),
+        ({"size": 3}, r"size: got 3, allowed is a whole number of at least 5"),
+        ({"size": "13"}, r"size: got '13', allowed is a whole number"),
+        ({"episode_length": 0}, r"episode_length: got 0, allowed is a whole number of at least 1"),
+        ({"reward": -1}, r"reward: got -1, allowed is a finite number of at least 0"),
+        ({"wall_penalty": float("nan")}, r"wall_penalty: got nan, allowed is a finite number of at least 0"),
+        ({"sise": 9}, r"got the unknown argument 'sise', allowed are .*; did you mean size\?"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -58,7 +58,7 @@ def test_retrieval_sequences_have_types_names_and_limits():
     again, _ = associative_retrieval.sample_sequences(np.random.default_rng(3), 5, num_pairs=26)
     np.testing.assert_array_equal(tokens, again)
     assert decode(np.array([0, 27, 1, 28, 36, 36, 1])) == "a1b2??b"
-    with pytest.raises(ValueError, match="num_pairs is 27; it has to be an integer of at least 1 and at most 26"):
+    with pytest.raises(ValueError, match="num_pairs: got 27, allowed is a whole number from 1 to 26"):
         associative_retrieval.sample_sequences(np.random.default_rng(3), 5, num_pairs=27)
 
 
@@ -115,7 +115,7 @@ def test_familiarity_sequences_have_types_and_limits():
     assert (patterns.shape, patterns.dtype) == ((2, 5000, 100), np.int8)
     assert (repeats.shape, repeats.dtype) == ((2, 5000), bool)
     assert not familiarity.sample_sequences(np.random.default_rng(0), 2, length=4, delay=9)[1].any()
-    with pytest.raises(ValueError, match="delay is 0; it has to be an integer of at least 1"):
+    with pytest.raises(ValueError, match="delay: got 0, allowed is a whole number of at least 1"):
         familiarity.sample_sequences(np.random.default_rng(0), 2, 5000, delay=0)
 
 
@@ -220,14 +220,14 @@ def test_cues_of_an_episode_differ_and_are_new_in_the_next():
 @pytest.mark.parametrize(
     ("env_id", "arguments", "message"),
     [
-        ("AssociativeRetrieval", {"num_pairs": 0}, "num_pairs is 0; .* at least 1 and at most 26"),
-        ("Familiarity", {"delay": 1.5}, "delay is 1.5; it has to be an integer"),
-        ("Familiarity", {"dim": 0}, "dim is 0; it has to be an integer of at least 1"),
-        ("Familiarity", {"episode_length": True}, "episode_length is True; it has to be an integer"),
-        ("CueReward", {"num_cues": 3}, "num_cues is 3; it has to be even"),
-        ("CueReward", {"num_cues": 0}, "num_cues is 0; it has to be an integer of at least 2"),
-        ("CueReward", {"num_cues": 8, "cue_bits": 2}, "cue_bits is 2; .* at least 3 and at most 32"),
-        ("CueReward", {"episode_length": 0}, "episode_length is 0; it has to be an integer of at least 1"),
+        ("AssociativeRetrieval", {"num_pairs": 0}, "num_pairs: got 0, .* from 1 to 26"),
+        ("Familiarity", {"delay": 1.5}, "delay: got 1.5, allowed is a whole number"),
+        ("Familiarity", {"dim": 0}, "dim: got 0, allowed is a whole number of at least 1"),
+        ("Familiarity", {"episode_length": True}, "episode_length: got True, allowed is a whole number"),
+        ("CueReward", {"num_cues": 3}, "num_cues: got 3, allowed is an even number"),
+        ("CueReward", {"num_cues": 0}, "num_cues: got 0, allowed is a whole number of at least 2"),
+        ("CueReward", {"num_cues": 8, "cue_bits": 2}, "cue_bits: got 2, .* from 3 to 32"),
+        ("CueReward", {"episode_length": 0}, "episode_length: got 0, allowed is a whole number of at least 1"),
     ],
 )
 def test_bad_arguments_are_refused_in_both_forms(env_id, arguments, message):

@@ -117,10 +117,10 @@ def test_other_spaces_are_made_flat():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"episodes": 0}, "episodes is 0; it has to be an integer of at least 1"),
-        ({"env": 3}, "env is 3; it has to be an environment's id"),
-        ({"same_seed": "yes"}, "same_seed is 'yes'; it has to be true or false"),
-        ({"env": "stpn/MazeSmall-v0", "sise": 7}, "no argument 'sise', did you mean 'size'?"),
+        ({"episodes": 0}, "episodes: got 0, allowed is a whole number of at least 1"),
+        ({"env": 3}, "env: got 3, allowed is the id of an environment"),
+        ({"same_seed": "yes"}, "same_seed: got 'yes', allowed is true or false"),
+        ({"env": "stpn/MazeSmall-v0", "sise": 7}, "got the unknown argument 'sise', .*; did you mean size"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

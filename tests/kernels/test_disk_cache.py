@@ -60,7 +60,7 @@ def test_a_change_in_a_helper_reaches_the_kernels_that_call_it(copy):
     assert Path(place).is_relative_to(copy) and written
     assert run(copy)[0] == before and kept(copy) == written  # taken from the disk
 
-    helpers, kernels = copy / "kernels/lanes.py", copy / "kernels/hebbff_lanes.py"
+    helpers, kernels = copy / "kernels/simd/functions.py", copy / "kernels/hebbff/loops.py"
     untouched = kernels.stat().st_mtime_ns
     text = helpers.read_text(encoding="utf-8")
     changed = text.replace("    return low + positive", "    return one + low + positive")  # of the sigmoid

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.kernels import num_threads, overwriting_states, recomputed, stpn, torch_on_one_thread
+from rllib_stpn.kernels import num_threads, overwriting_states, recomputed, torch_on_one_thread
+from rllib_stpn.kernels.stpn import stpn
 from tests.clear_of_clamps import clear_of_clamps
 
 NAMES = ("inputs", "h", "F", "weight", "bias", "weight_lambda", "weight_gamma")
@@ -370,11 +371,11 @@ def test_fused_refuses_float64():
     ],
 )
 def test_small_layers_match_the_reference_side_by_side_in_lanes(B, T, input_size, H, rule, resets, start):
-    from rllib_stpn.kernels.fused import _fits_lanes
+    from rllib_stpn.kernels.stpn.fused import fits_lanes
 
     is_first = some_resets(B, T) if resets else None
     tensors = drawn(B, T, input_size, H, rule=rule, is_first=is_first, start=start)
-    assert _fits_lanes(tensors["inputs"], tensors["weight"])
+    assert fits_lanes(tensors["inputs"], tensors["weight"])
     options = {"is_first": is_first, "return_energy": False, **rule}
     assert_near(run(tensors, implementation="fused", **options), exactly(tensors, **options), 5e-5)
 

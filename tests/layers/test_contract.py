@@ -249,7 +249,7 @@ def test_copies_pickles_and_checkpoints_compute_the_same(case, layer, inputs):
 @pytest.mark.parametrize("sizes", [(0, 4), (5, 0), (5, -1), (5, 2.0), (5, "4"), (True, 4)], ids=str)
 @pytest.mark.parametrize("name", LAYERS)
 def test_sizes_are_positive_integers(name, sizes):
-    with pytest.raises(UsageError, match=f"{name}: (input|hidden)_size: got .*, allowed is an integer"):
+    with pytest.raises(UsageError, match=f"{name}: (input|hidden)_size: got .*, allowed is a whole number"):
         make_layer(name, input_size=sizes[0], hidden_size=sizes[1])
 
 

@@ -14,7 +14,7 @@ from rllib_stpn.layers import make_layer
     [
         ("rnn", {"bias": None}, "rnn: bias: got None, allowed are 'double', 'single'"),
         ("gru", {"bias": "none"}, "gru: bias: got 'none', allowed are 'double', 'single'"),
-        ("fast_weights", {"inner_steps": 0}, "fast_weights: inner_steps: got 0, allowed is an integer of at least 1"),
+        ("fast_weights", {"inner_steps": 0}, "inner_steps: got 0, allowed is a whole number of at least 1"),
         ("fast_weights", {"inner_steps": 1.0}, "fast_weights: inner_steps: got 1.0"),
         ("fast_weights", {"decay": -0.1}, "fast_weights: decay: got -0.1, allowed is a number greater than 0"),
         ("fast_weights", {"rate": "0.5"}, "fast_weights: rate: got '0.5'"),

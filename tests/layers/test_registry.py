@@ -15,7 +15,7 @@ def test_unknown_name():
 
 
 def test_unknown_option():
-    with pytest.raises(UsageError, match="lstm: option: got 'normalize', allowed are 'bias'"):
+    with pytest.raises(UsageError, match="lstm: got the unknown option 'normalize', allowed are 'bias'"):
         make_layer("lstm", input_size=5, hidden_size=4, normalize="pre")
 
 

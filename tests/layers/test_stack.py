@@ -71,13 +71,13 @@ def test_num_parameters_counts_what_stands_around():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_size": 4, "num_layers": 0}, "stpn: num_layers: got 0, allowed is an integer of at least 1"),
+        ({"hidden_size": 4, "num_layers": 0}, "stpn: num_layers: got 0, allowed is a whole number of at least 1"),
         ({"hidden_size": 4, "input_projection": 0}, "stpn: input_projection: got 0"),
         ({"hidden_size": 4, "input_projection": True}, "stpn: input_projection: got True"),
-        ({"hidden_size": 4, "layer_norm": 1.0}, "stpn: layer_norm: got 1.0, allowed are True, False"),
+        ({"hidden_size": 4, "layer_norm": 1.0}, "stpn: layer_norm: got 1.0, allowed is true or false"),
         ({"hidden_size": 4, "num_parameters": 100}, "stpn: hidden_size, num_parameters: got 4, 100, allowed is one"),
         ({}, "stpn: hidden_size, num_parameters: got None, None, allowed is one"),
-        ({"num_parameters": 0}, "stpn: num_parameters: got 0, allowed is an integer"),
+        ({"num_parameters": 0}, "stpn: num_parameters: got 0, allowed is a whole number"),
         ({"num_parameters": 1e4}, "stpn: num_parameters: got 10000.0"),
         ({"num_parameters": 100, "num_layers": 2, "clamp": -1}, "stpn: clamp: got -1"),
     ],

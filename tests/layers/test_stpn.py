@@ -35,7 +35,7 @@ def test_state_of_the_feedforward_layer_is_F_alone():
         ({"clamp": "1"}, "stpn: clamp: got '1'"),
         ({"clamp": float("nan")}, "stpn: clamp: got nan"),
         ({"clamp": True}, "stpn: clamp: got True"),
-        ({"recurrent": "false"}, "stpn: recurrent: got 'false', allowed are True, False"),
+        ({"recurrent": "false"}, "stpn: recurrent: got 'false', allowed is true or false"),
         ({"per_synapse": 1}, "stpn: per_synapse: got 1"),
         ({"gamma_init_scale": -1}, "stpn: gamma_init_scale: got -1"),
         ({"implementation": "cuda"}, "stpn: implementation: got 'cuda'"),

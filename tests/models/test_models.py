@@ -120,7 +120,7 @@ def test_an_observation_space_that_the_encoder_cannot_take_is_named(space):
     "model, message",
     [
         ({"custom_model": "sptn", "custom_model_config": {"hidden_size": 3}}, "custom_model.*'sptn'.*'stpn'"),
-        ({"custom_model": "stpn"}, "hidden_size is missing"),
+        ({"custom_model": "stpn"}, "got no hidden_size"),
         ({"custom_model": "stpn", "custom_model_config": {"hidden_size": 0}}, "hidden_size.*0"),
         (
             {"custom_model": "stpn", "custom_model_config": {"hidden_size": 3, "normalise": "pre"}},

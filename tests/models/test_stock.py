@@ -276,7 +276,7 @@ def test_a2c_forgets_states_by_itself():
     [
         ({"F": (2, 3, 9), "h": (2, 6)}, r"stpn: state: got shapes .*\(2, 3, 9\).*allowed is a dict of shapes"),
         ({"h": (2, 6)}, "stpn: state: got shapes .*allowed is a dict of shapes"),
-        (None, "model stpn: state_in is missing, allowed is a dict of"),
+        (None, "model stpn: got no state_in, allowed is a dict of"),
     ],
     ids=["shape", "leaf", "missing"],
 )

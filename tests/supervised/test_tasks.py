@@ -158,7 +158,7 @@ def test_the_mean_readout_has_one_weight_for_all_units():
         ("associative_retrieval", {"train_size": 0}, "train_size: got 0"),
         ("familiarity", {"delay": 15}, "length: got 15, allowed is more than the delay of 15"),
         ("familiarity", {"readout": "max"}, "readout: got 'max', allowed are 'linear', 'mean'"),
-        ("familiarity", {"fresh": "no"}, "fresh: got 'no', allowed are True, False"),
+        ("familiarity", {"fresh": "no"}, "fresh: got 'no', allowed is true or false"),
         ("language_modelling", {"bptt": 2.5}, "bptt: got 2.5"),
         ("language_modelling", {"train": "nowhere.txt", "validation": "x", "test": "y"}, "nowhere.txt: no such file"),
         ("language_modelling", {"train": "nowhere.txt"}, "validation: missing"),

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 
-from stpn_envs.task import TaskEnv, TaskVectorEnv
+from stpn_envs.arguments import flag
+from stpn_envs.task_env import TaskEnv, TaskVectorEnv
 
 __all__ = ["PopgymEnv", "PopgymVectorEnv"]
 
@@ -32,12 +33,10 @@ class PopgymVectorEnv(TaskVectorEnv):
         previous_action: bool,
         autoreset_mode: AutoresetMode | str,
     ):
-        if not isinstance(previous_action, bool):
-            raise ValueError(f"previous_action is {previous_action!r}; it has to be true or false")
+        self.previous_action = flag("previous_action", previous_action)
         sizes = [*observation_sizes, *((num_actions, 2) if previous_action else ())]
         space = spaces.Box(0.0, 1.0, (sum(sizes),), np.float32)
         super().__init__(num_envs, space, spaces.Discrete(num_actions), autoreset_mode)
-        self.previous_action = previous_action
         self.generators: list[np.random.Generator] = [np.random.default_rng(0)] * self.num_envs
         self.shown = np.zeros((self.num_envs, len(observation_sizes)), np.int64)
         self.actions = np.zeros(self.num_envs, np.int64)

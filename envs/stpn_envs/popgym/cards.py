@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from stpn_envs.arguments import integer, refuse
+from stpn_envs.arguments import choice, integer, refuse
 from stpn_envs.popgym.base import PopgymEnv, PopgymVectorEnv
 
 __all__ = [
@@ -433,9 +433,7 @@ class CountRecallVectorEnv(CardsVectorEnv):
         **unknown: Any,
     ):
         refuse(type(self), unknown)
-        if deck_type not in _VALUES:
-            raise ValueError(f"deck_type is {deck_type!r}; it can be {', '.join(map(repr, _VALUES))}")
-        kinds = _VALUES[deck_type]
+        kinds = _VALUES[choice("deck_type", deck_type, _VALUES)]
         num_actions = _DECK * integer("num_decks", num_decks, minimum=1) // kinds + 1
         super().__init__(num_envs, num_decks, deck_type, (kinds, kinds), num_actions, previous_action, autoreset_mode)
         self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)

@@ -2,10 +2,9 @@
 
 import torch
 
-from rllib_stpn.kernels.energy import energy as synaptic_energy
 from rllib_stpn.kernels.recomputed import run_in_chunks
-
-NORM_OFFSET = 1e-16  # added to every norm, as in the published implementation
+from rllib_stpn.kernels.stpn.rules import NORM_OFFSET
+from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 
 _GRAPH_TENSORS = 8  # tensors of the size of F that autograd keeps for one step, measured
 
@@ -66,7 +65,7 @@ def stpn_reference(
     is_first=None,
     return_energy=False,
 ):
-    """STPN over a sequence; arguments and results as in :func:`rllib_stpn.kernels.stpn`."""
+    """STPN over a sequence; arguments and results as in :func:`rllib_stpn.kernels.stpn.stpn`."""
     batch, steps, input_size = inputs.shape
     hidden_size, width = weight.shape
     if F is None:

@@ -1,20 +1,17 @@
-"""STPN as a torch autograd function over the fused CPU loops."""
+"""The loops over columns as a torch autograd function."""
 
 import functools
 import math
 
-import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from rllib_stpn.kernels import stpn_cpu, stpn_lanes
 from rllib_stpn.kernels.memory import Lease, flat, uninitialised, workspace
+from rllib_stpn.kernels.simd.vector import LANES
 from rllib_stpn.kernels.states import overwriting
-from rllib_stpn.kernels.stpn_cpu import POST, PRE
+from rllib_stpn.kernels.stpn.columns import backward, forward
+from rllib_stpn.kernels.stpn.rules import POST
 from rllib_stpn.kernels.threads import run_slices, slices
-from rllib_stpn.kernels.vector import LANES
-
-_RULES = {None: 0, "pre": PRE, "post": POST}
 
 # Samples worked on together, which share loads of the weights, and columns per pass, which stay within a first-level
 # cache of 32 KB. Backward, which touches more per column, was fastest with whole rows.
@@ -30,50 +27,16 @@ TRACE_BYTES = 4 * 2**20
 # Synapses times steps below which a second thread costs more than it saves; those of backward count threefold.
 THREAD_WORK = 2 * 10**6
 
-# Bytes of the E of sixteen samples over a sequence up to which they go side by side in the lanes of vectors.
-LANES_BYTES = 2**20
-
 _PAGE = 1024  # floats in 4 KB, the distance at which addresses compete for the same cache set
 _STAGGER = 80
 
 
-def stpn_fused(
-    inputs,
-    h,
-    F,
-    weight,
-    bias,
-    weight_lambda,
-    weight_gamma,
-    *,
-    normalize,
-    clamp,
-    recurrent,
-    is_first=None,
-    return_energy=False,
-):
-    """STPN over a sequence on the CPU in float32; arguments and results as in :func:`rllib_stpn.kernels.stpn`."""
-    tensors = (inputs, h, F, weight, bias, weight_lambda, weight_gamma)
-    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    bound = math.inf if clamp is None else clamp
-    options = (is_first, _RULES[normalize], bound)
-    spent = None
-    if not return_energy and _fits_lanes(inputs, weight):
-        out, F = _LanesSTPN.apply(*tensors, *options, save)
-    else:
-        out, F, spent = _FusedSTPN.apply(*tensors, *options, return_energy, save)
-    return out, out[:, -1] if recurrent else None, F, spent if return_energy else None
+class ColumnsSTPN(torch.autograd.Function):
+    """Outputs, final F and energy of a sequence."""
 
-
-def _fits_lanes(inputs: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether the layer is small, and the batch large enough to fill vectors and worth laying out anew."""
-    batch, steps, _ = inputs.shape
-    return batch >= LANES // 2 and steps >= 4 and 4 * LANES * (steps + 2) * weight.numel() <= LANES_BYTES
-
-
-class _FusedSTPN(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, h, F, weight, bias, weight_lambda, weight_gamma, is_first, rule, bound, energy, save):
+        """Runs the loop; with ``save`` it keeps what backward reads."""
         batch, steps, input_size = inputs.shape
         hidden_size, D = weight.shape
         width, rows = _round_up(D), _round_up(hidden_size)
@@ -104,7 +67,7 @@ class _FusedSTPN(torch.autograd.Function):
                 array.zero_()
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
             options = (rule, int(save), int(energy), int(in_place), block, FORWARD_TILE, bound)
-            return functools.partial(stpn_cpu.forward, *arrays, *flat(*scratch), *sizes, *options)
+            return functools.partial(forward.run, *arrays, *flat(*scratch), *sizes, *options)
 
         run_slices([task(*part) for part in slices(batch, batch * steps * weight.numel(), THREAD_WORK)])
         ctx.save_for_backward(inputs, first, h0, F0, weights, out)
@@ -117,6 +80,7 @@ class _FusedSTPN(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dout, dF, _):
+        """Gradients of all tensors."""
         inputs, first, h0, F0, weights, out = ctx.saved_tensors
         saved = ctx.lease.memory
         batch, steps, input_size = inputs.shape
@@ -154,7 +118,7 @@ class _FusedSTPN(torch.autograd.Function):
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
             options = (ctx.rule, block, length, room, ctx.bound)
             return functools.partial(
-                stpn_cpu.backward,
+                backward.run,
                 *arrays,
                 *flat(weights, gradients, db),
                 *results,
@@ -178,71 +142,6 @@ class _FusedSTPN(torch.autograd.Function):
             dL.sum_to_size(ctx.plastic_shapes[0]),
             dM.sum_to_size(ctx.plastic_shapes[1]),
             *[None] * 5,
-        )
-
-
-class _LanesSTPN(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, inputs, h, F, weight, bias, weight_lambda, weight_gamma, is_first, rule, bound, save):
-        batch, steps, input_size = inputs.shape
-        hidden_size, D = weight.shape
-        groups = -(-batch // LANES)
-        empty = inputs.new_empty(0)
-        first = torch.empty(0, dtype=torch.uint8) if is_first is None else is_first.to(torch.uint8)
-        starts = (inputs, first, empty if h is None else h, empty if F is None else F)
-        weights = [m.detach().expand(hidden_size, D) for m in (weight, weight_lambda, weight_gamma)]
-        squares = weight.detach().square().sum(1) if rule == POST else empty
-        last, out = inputs.new_empty(batch, hidden_size, D), inputs.new_empty(batch, steps, hidden_size)
-        ctx.lease = Lease(groups * steps * (6 if rule == POST else 3) * hidden_size * LANES) if save else None
-        saved = ctx.lease.memory if save else None
-        given, (kept,) = flat(*starts, *weights), flat(saved)
-        arrays = [*given, *flat(bias, squares, last, out), kept]
-        sizes = (batch, steps, input_size, hidden_size, D, rule, bound)
-
-        def task(slot, begin, end):
-            scratch = workspace(slot, (hidden_size * D + 2 * D + 8 * hidden_size + 1) * LANES)
-            return functools.partial(stpn_lanes.forward, *arrays, scratch, begin, end, *sizes)
-
-        run_slices([task(*part) for part in slices(groups, batch * steps * weight.numel(), THREAD_WORK)])
-        ctx.save_for_backward(*starts, *weights)
-        ctx.sizes, ctx.groups, ctx.arrays = sizes, groups, [*given, kept]
-        ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
-        ctx.set_materialize_grads(False)
-        return out, last
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, dout, dF):
-        x, _, h0, F0, *_ = ctx.saved_tensors  # which also looks that none has changed
-        batch, steps, _, hidden_size, D, *_ = ctx.sizes
-        area = hidden_size * D
-        dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout
-        dF = x.new_empty(0) if dF is None else dF
-        dx, dh0, dF0 = (torch.empty(t.shape) for t in (x, h0, F0))  # contiguous, whatever the layout of these
-        arrays = [*ctx.arrays, *flat(dout, dF, dx, dh0, dF0)]
-        sums = []
-
-        def task(slot, begin, end):
-            gradients = (3 * area + hidden_size) * LANES
-            vectors = steps * D + (steps + 2) * area + D + 4 * hidden_size + steps + 1
-            memory = workspace(slot, gradients + vectors * LANES)
-            sums.append(memory[:gradients])
-            sums[-1].fill(0)
-            return functools.partial(stpn_lanes.backward, *arrays, sums[-1], memory[gradients:], begin, end, *ctx.sizes)
-
-        run_slices([task(*part) for part in slices(ctx.groups, 3 * batch * steps * area, THREAD_WORK)])
-        # In the order of the slices, so that equal calls give equal gradients.
-        gradients = torch.from_numpy(functools.reduce(np.add, sums)).view(-1, LANES).sum(-1)
-        dW, dL, dM = gradients[: 3 * area].view(hidden_size, D, 3).unbind(2)
-        return (
-            dx,
-            dh0 if h0.numel() else None,
-            dF0 if F0.numel() else None,
-            dW,
-            gradients[3 * area :],
-            dL.sum_to_size(ctx.plastic_shapes[0]),
-            dM.sum_to_size(ctx.plastic_shapes[1]),
-            *[None] * 4,
         )
 
 

@@ -1,4 +1,4 @@
-"""A layer between what stands before it and what reads its outputs."""
+"""A layer with an encoder in front of it and a read-out behind it."""
 
 from typing import Any
 

@@ -14,9 +14,9 @@ _wanted = threading.local()
 
 @contextlib.contextmanager
 def only_sums() -> Iterator[None]:
-    """Within, :func:`energy` is right in its sum over units alone, which spares a product with a shared efficacy.
+    """Within, :func:`synaptic_energy` gives every unit the mean over the units, so that only their sum is right.
 
-    Every unit then has the mean. Holds for the current thread.
+    This spares a product with a shared efficacy. Holds for the current thread.
     """
     before = getattr(_wanted, "only_sums", False)
     _wanted.only_sums = True
@@ -26,7 +26,7 @@ def only_sums() -> Iterator[None]:
         _wanted.only_sums = before
 
 
-def energy(efficacy: torch.Tensor, presynaptic: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+def synaptic_energy(efficacy: torch.Tensor, presynaptic: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
     """Energy per unit of driving ``efficacy`` with the activations ``presynaptic``.
 
     Input activation is a voltage and synaptic efficacy a conductance, so a synapse spends ``V² |G|`` and unit ``i``

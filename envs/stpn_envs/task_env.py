@@ -13,7 +13,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from stpn_envs.arguments import action_in, actions_in, autoreset, integer
+from stpn_envs.arguments import action_in, actions_in, autoreset, choice, integer, reset_mask
 from stpn_envs.sampling import Streams
 
 __all__ = ["TaskEnv", "TaskVectorEnv"]
@@ -87,11 +87,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
         self._require_open()
         rows, mask = self.rows, (options or {}).get("reset_mask")
         if mask is not None:
-            if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == (self.num_envs,)):
-                raise ValueError(f"reset_mask is {mask!r}; it has to be a bool array of shape ({self.num_envs},)")
-            if not mask.any():
-                raise ValueError("reset_mask chooses no environment")
-            rows = np.flatnonzero(mask)
+            rows = reset_mask(mask, self.num_envs)
         if len(rows) < self.num_envs and not self.started:
             raise ResetNeeded("reset all environments before resetting some with a reset_mask")
         seeds = self._seeds(seed)
@@ -158,7 +154,7 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
             return {row: int(seed) + row for row in range(self.num_envs)}
         given = [None] * self.num_envs if seed is None else list(seed)  # type: ignore[arg-type]
         if len(given) != self.num_envs:
-            raise ValueError(f"seed has {len(given)} entries for {self.num_envs} environments")
+            raise ValueError(f"seed: got {len(given)} entries, allowed is one for each of {self.num_envs} environments")
         seeds = {}
         if not self.started:
             seeds = dict(enumerate(self.np_random.integers(2**63, size=self.num_envs).tolist()))
@@ -179,9 +175,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, Any], abc.ABC):
 
     def __init__(self, batch: TaskVectorEnv, render_mode: str | None):
         modes = self.metadata["render_modes"]
-        if render_mode not in (None, *modes):
-            raise ValueError(f"render_mode is {render_mode!r}; it can be None, {', '.join(map(repr, modes))}")
-        self.render_mode = render_mode
+        self.render_mode = choice("render_mode", render_mode, (None, *modes))
         self.batch = batch
         self.observation_space = batch.single_observation_space
         self.action_space = batch.single_action_space

@@ -1,76 +1,14 @@
-"""The fused loops of the layers with Hebbian plasticity, for CPUs: sixteen samples side by side in one vector.
-
-README.md has the derivation and the notation. ``forward`` and ``backward`` compile the loops of one rule, which is
-constant within them, so that what it does not need costs nothing. Arrays are flat float32, empty where a rule or a
-call has none; ``saved`` and ``scratch`` are in lanes, and the functions below tell their sizes. A group at the end of
-the batch leaves lanes empty: these hold zeros. Rows of a matrix go in pairs, which share what is loaded per column; of
-an odd number the last row is its own partner, with nothing added up for it.
-"""
+"""The backward loops of the plastic rules; ``forward.py`` has the layout of arrays, README.md the derivation."""
 
 import functools
 
-import numpy as np
-
-from rllib_stpn.kernels.lanes import bounded, compiled, episode_begins, fill, gather, inline, scatter, tanh
-from rllib_stpn.kernels.vector import (
-    LANES,
-    absolute,
-    broadcast,
-    load,
-    splat,
-    square_root,
-    store,
-    sum_each,
-    where_inside,
-)
-
-CLAMPED = ("additive", "modulated", "retroactive")
-MODULATED = ("modulated", "retroactive")
-
-CLAMP = np.float32(1.0)
-BEYOND = np.nextafter(CLAMP, np.float32(2.0))  # gradients pass up to the bound and on it
-NORM_EPSILON = np.float32(1e-5)  # of the layer normalisation, torch's default
-INFINITY = np.float32(np.inf)
-
-
-def saved_vectors(rule: str, H: int) -> int:
-    """Vectors that forward saves of one step: h, and M or what the layer normalisations gave."""
-    return 4 * H + 2 if rule == "fast_weights" else H + 1
-
-
-def forward_vectors(rule: str, H: int) -> int:
-    """Vectors of scratch memory: A, E, v now and before, rows h, p, s, z, energy, and where episodes begin."""
-    return _matrices(rule) * (H + 1) * H + 7 * H + 1
-
-
-def backward_vectors(rule: str, H: int, passes: int, length: int) -> int:
-    """Vectors of scratch memory, with passes in segments of ``length``.
-
-    A and E of one segment, before each segment, and their gradients; v and where episodes begin at all steps;
-    gradients of v now and before; dp of one segment, dh and s; the sums of ``gradient_vectors``.
-    """
-    matrices = length + 1 + -(-passes // length)
-    rows = (length + 4) * H + (passes + 1) * (H + 1) + gradient_vectors(rule, H)
-    return _matrices(rule) * (matrices * H + H + 1) * H + rows
-
-
-def gradient_sizes(rule: str, H: int) -> tuple[int, ...]:
-    """Gradients of parameters: weight, α; bias; modulator or gain; shift; keep, rate, modulator's bias."""
-    return H * H, 0 if rule == "fast_weights" else H * H, H, H, H, 1, 1, 1
-
-
-def gradient_vectors(rule: str, H: int) -> int:
-    """The sum of ``gradient_sizes``, filled up."""
-    return -(-sum(gradient_sizes(rule, H)) // LANES) * LANES
-
-
-def _matrices(rule):
-    return 2 if rule == "retroactive" else 1
-
-
-@inline
-def _add(lanes, at, value):
-    store(lanes, at, load(lanes, at) + value)
+from rllib_stpn.kernels.plastic.layer_norm import normalize_backward
+from rllib_stpn.kernels.plastic.layout import BEYOND, CLAMP, CLAMPED, INFINITY, MODULATED
+from rllib_stpn.kernels.plastic.synapses import update_synapse
+from rllib_stpn.kernels.simd.compiling import compiled, inline
+from rllib_stpn.kernels.simd.copying import add_to, episode_begins, fill, gather, scatter
+from rllib_stpn.kernels.simd.functions import bounded
+from rllib_stpn.kernels.simd.vector import LANES, broadcast, load, splat, store, sum_each, where_inside
 
 
 @inline
@@ -82,218 +20,6 @@ def _add_four(lanes, at0, at1, j0, j1, x00, x01, x10, x11):
     store(lanes, at0 + j1, x01)
     store(lanes, at1 + j0, x10)
     store(lanes, at1 + j1, x11)
-
-
-@inline
-def _updated(lanes, at, to, trace, v, m, rho, kappa, began, bound, clamped, traced, unclamped):
-    # Stores and returns the next A of one synapse, and its next E `trace` further on. With `unclamped`, as backward
-    # needs it to know where gradients pass, the clamp is not applied to what is stored but to what is loaded.
-    a = load(lanes, at)
-    if clamped and unclamped:
-        a = bounded(a, bound)
-    if traced:
-        e = load(lanes, at + trace)
-        a = m * e + a
-        store(lanes, to + trace, where_inside(began, splat(0.5), rho * v + kappa * e))
-    elif clamped:
-        a = rho * v + a
-    else:
-        a = rho * v + kappa * a
-    if clamped and not unclamped:
-        a = bounded(a, bound)
-    a = where_inside(began, splat(0.5), a)
-    store(lanes, to, a)
-    return a
-
-
-@inline
-def _normalize(lanes, p_at, z_at, n):
-    # z = (p - mean) / deviation over n vectors; returns 1 / deviation.
-    share = splat(np.float32(1.0) / np.float32(n))
-    total, squares = splat(0.0), splat(0.0)
-    for i in range(n):
-        total = total + load(lanes, p_at + i * LANES)
-    for i in range(n):
-        z = load(lanes, p_at + i * LANES) - total * share
-        squares = z * z + squares
-        store(lanes, z_at + i * LANES, z)
-    r = splat(1.0) / square_root(squares * share + splat(NORM_EPSILON))
-    for i in range(n):
-        store(lanes, z_at + i * LANES, load(lanes, z_at + i * LANES) * r)
-    return r
-
-
-@inline
-def _normalize_backward(lanes, at, saved, s_at, z_at, r_at, gain, gain_at, n):
-    # From the gradient of s = tanh(gain z + shift) to that of p, in place; adds those of gain and shift.
-    share = splat(np.float32(1.0) / np.float32(n))
-    total, along = splat(0.0), splat(0.0)
-    for i in range(n):
-        s, z = load(saved, s_at + i * LANES), load(saved, z_at + i * LANES)
-        d = load(lanes, at + i * LANES) * (splat(1.0) - s * s)
-        _add(lanes, gain_at + i * LANES, d * z)
-        _add(lanes, gain_at + (n + i) * LANES, d)
-        d = d * broadcast(gain, i)
-        total = total + d
-        along = d * z + along
-        store(lanes, at + i * LANES, d)
-    r = load(saved, r_at)
-    for i in range(n):
-        z = load(saved, z_at + i * LANES)
-        d = load(lanes, at + i * LANES) - total * share - z * (along * share)
-        store(lanes, at + i * LANES, d * r)
-
-
-@functools.cache
-def forward(rule: str, energy: bool):
-    """The compiled loops of a rule, with or without the measurement of energy.
-
-    They write outputs, final A and E, and what ``saved`` and ``spent`` have room for, of groups ``first_group`` to
-    ``last_group``.
-    """
-    traced, modulated, clamped = rule == "retroactive", rule in MODULATED, rule in CLAMPED
-    oja, attends = rule == "oja", rule == "fast_weights"
-    lag = 0 if attends else 1  # the update into A_t is that of step t - lag
-
-    # fmt: off
-    @compiled("fbfff" "fffff" "ffffff" "iiiii" "sss")
-    def run(
-        drive, first, h0, A0, E0,
-        weight, alpha, modulator, gain, shift,
-        out, A, E, spent, saved, scratch,
-        first_group, last_group, batch, steps, H,
-        keep, rate, bias_m,
-    ):
-        # fmt: on
-        zero, one, half = splat(0.0), splat(1.0), splat(0.5)
-        row, trace = H * LANES, (H + 1) * H * LANES
-        v_at = (2 if traced else 1) * trace
-        h_at = v_at + 2 * row
-        p_at, s_at, z_at = h_at + row, h_at + 2 * row, h_at + 3 * row
-        spent_at, began_at = h_at + 4 * row, h_at + 5 * row
-        kinds = (4 * H + 2 if attends else H + 1) * LANES
-        blank = not attends and h0.size == 0 and A0.size == 0 and E0.size == 0
-        for g in range(first_group, last_group):
-            sample = g * LANES
-            count = min(LANES, batch - sample)
-            fill(scratch, v_at, (began_at - v_at) // LANES + 1, zero)
-            if count < LANES or A0.size == 0:
-                fill(scratch, 0, v_at // LANES, zero)
-            if A0.size > 0:
-                gather(scratch, 0, H * H, A0, sample * H * H, H * H, count)
-            if traced and E0.size > 0:
-                gather(scratch, trace, H * H, E0, sample * H * H, H * H, count)
-            if h0.size > 0:
-                gather(scratch, h_at, H, h0, sample * H, H, count)
-            m = zero
-            for t in range(steps + lag):
-                began = episode_begins(scratch, began_at, first, sample, steps, t, count)
-                now, before = v_at + (t & 1) * row, v_at + (1 - (t & 1)) * row
-                to = (g * steps + t) * kinds
-                if t < steps:
-                    gather(scratch, p_at, H, drive, (sample * steps + t) * H, steps * H, count)
-                    for i in range(0, row, LANES):
-                        store(scratch, now + i, where_inside(began, half, load(scratch, h_at + i)))
-                read, pre, post_at = now, before, h_at
-                if attends:
-                    read, pre, post_at = s_at, now, now
-                    for i in range(0, H, 2):
-                        i1 = min(i + 1, H - 1)
-                        p0, p1 = load(scratch, p_at + i * LANES), load(scratch, p_at + i1 * LANES)
-                        e0, e1 = zero, zero
-                        for j in range(H):
-                            w0, w1 = broadcast(weight, i * H + j), broadcast(weight, i1 * H + j)
-                            v = load(scratch, now + j * LANES)
-                            p0 = w0 * v + p0
-                            p1 = w1 * v + p1
-                            if energy:
-                                e0 = absolute(w0) * (v * v) + e0
-                                e1 = absolute(w1) * (v * v) + e1
-                        store(scratch, p_at + i * LANES, p0)
-                        store(scratch, p_at + i1 * LANES, p1)
-                        store(scratch, spent_at + i * LANES, e0)
-                        store(scratch, spent_at + i1 * LANES, e1)
-                    r = _normalize(scratch, p_at, z_at, H)
-                    for i in range(H):
-                        z = load(scratch, z_at + i * LANES)
-                        s = tanh(broadcast(gain, i) * z + broadcast(shift, i))
-                        store(scratch, s_at + i * LANES, s)
-                        if saved.size > 0:
-                            store(saved, to + row + i * LANES, s)
-                            store(saved, to + 2 * row + i * LANES, z)
-                    if saved.size > 0:
-                        store(saved, to + 4 * row, r)
-                # The first A is given, not made by an update, and may lie beyond the clamp.
-                kappa, eta, bound = splat(keep), splat(rate), splat(CLAMP)
-                if t < lag:
-                    kappa, eta, bound = one, zero, splat(INFINITY)
-                kappa0, kappa1 = kappa, kappa
-                for i in range(0, 0 if blank and t == 0 else H, 2):  # zeros that zeros drive stay zeros
-                    i1 = min(i + 1, H - 1)
-                    post0, post1 = load(scratch, post_at + i * LANES), load(scratch, post_at + i1 * LANES)
-                    by = m if modulated and not traced else eta
-                    rho0, rho1 = by * post0, by * post1
-                    if oja:
-                        kappa0, kappa1 = one - rho0 * post0, one - rho1 * post1
-                    y0, y1, e0, e1 = zero, zero, zero, zero
-                    for j in range(H):
-                        at, at_j = (i * H + j) * LANES, j * LANES
-                        v, u = load(scratch, pre + at_j), load(scratch, read + at_j)
-                        G0 = _updated(
-                            scratch, at, at, trace, v, m, rho0, kappa0, began, bound, clamped, traced, False
-                        )
-                        at = at + row
-                        G1 = _updated(
-                            scratch, at, at, trace, v, m, rho1, kappa1, began, bound, clamped, traced, False
-                        )
-                        if not attends:
-                            G0 = broadcast(alpha, i * H + j) * G0 + broadcast(weight, i * H + j)
-                            G1 = broadcast(alpha, i1 * H + j) * G1 + broadcast(weight, i1 * H + j)
-                        y0 = G0 * u + y0
-                        y1 = G1 * u + y1
-                        if energy:
-                            e0 = absolute(G0) * (u * u) + e0
-                            e1 = absolute(G1) * (u * u) + e1
-                    if t < steps:
-                        _add(scratch, p_at + i * LANES, y0)
-                        _add(scratch, spent_at + i * LANES, e0)
-                        if i1 > i:
-                            _add(scratch, p_at + i1 * LANES, y1)
-                            _add(scratch, spent_at + i1 * LANES, e1)
-                if t < steps:
-                    if attends:
-                        r = _normalize(scratch, p_at, z_at, H)
-                        if saved.size > 0:
-                            store(saved, to + 4 * row + LANES, r)
-                    m = splat(bias_m)
-                    for i in range(H):
-                        at = i * LANES
-                        p = load(scratch, p_at + at)
-                        if attends:
-                            z = load(scratch, z_at + at)
-                            h = tanh(broadcast(gain, i) * z + broadcast(shift, i))
-                            if saved.size > 0:
-                                store(saved, to + 3 * row + at, z)
-                        else:
-                            h = tanh(p)
-                        if modulated:
-                            m = broadcast(modulator, i) * h + m
-                        store(scratch, h_at + at, h)
-                        if saved.size > 0:
-                            store(saved, to + at, h)
-                    if modulated:
-                        m = tanh(m)
-                        if saved.size > 0:
-                            store(saved, to + row, m)
-                    scatter(out, (sample * steps + t) * H, steps * H, count, scratch, h_at, H)
-                    if energy:
-                        scatter(spent, (sample * steps + t) * H, steps * H, count, scratch, spent_at, H)
-                        fill(scratch, spent_at, H, zero)
-            scatter(A, sample * H * H, H * H, count, scratch, 0, H * H)
-            if traced:
-                scatter(E, sample * H * H, H * H, count, scratch, trace, H * H)
-
-    return run
 
 
 @inline
@@ -337,7 +63,7 @@ def _used(lanes, at, d, dw, dalpha, bound, clamped, attends):
 
 
 @functools.cache
-def backward(rule: str):
+def backward_loops(rule: str):
     """The compiled loops of a rule from the gradients of outputs and, where not empty, of final A and E.
 
     They write ``ddrive``, ``gradients`` and, where not empty, ``dh0``, ``dA0``, ``dE0``. ``passes`` is the
@@ -435,7 +161,9 @@ def backward(rule: str):
                         pre, at = v_at + max(t - lag, 0) * row, i * block + (t - begin) * stride
                         for j in range(0, row, LANES):
                             v, to = load(scratch, pre + j), at + stride + j
-                            _updated(scratch, at + j, to, trace, v, m, rho, kappa, began, bound, clamped, traced, True)
+                            update_synapse(
+                                scratch, at + j, to, trace, v, m, rho, kappa, began, bound, clamped, traced, True
+                            )
                 if sweeping:
                     for i in range(H):
                         for j in range(0, row, LANES):
@@ -464,13 +192,13 @@ def backward(rule: str):
                                 h = load(saved, at_saved + at)
                                 if modulated:
                                     d = broadcast(modulator, i) * dm + d
-                                    _add(scratch, dgain_at + at, dm * h)
+                                    add_to(scratch, dgain_at + at, dm * h)
                                 d = d * (one - h * h)
-                                _add(scratch, db_at + at, d)
+                                add_to(scratch, db_at + at, d)
                             store(scratch, dp_at + at, d)
                         if attends:
                             z_at, r_at = at_saved + 3 * row, at_saved + 4 * row + LANES
-                            _normalize_backward(scratch, dp_at, saved, at_saved, z_at, r_at, gain, dgain_at, H)
+                            normalize_backward(scratch, dp_at, saved, at_saved, z_at, r_at, gain, dgain_at, H)
                         else:
                             scatter(ddrive, (sample * steps + t) * H, steps * H, count, scratch, dp_at, H)
                     if t > 0 and modulated:
@@ -523,8 +251,8 @@ def backward(rule: str):
                                 dp1, rho1, kappa1, m_next, began, limit, bound, clamped, traced, decaying, oja,
                             )  # fmt: skip
                             v1, a1, e1 = v1 + of_v, a1 + of_a, e1 + of_e
-                            _add(scratch, du_at + at_j, du + du1)
-                            _add(scratch, dv_next + at_j, dv + dv1)
+                            add_to(scratch, du_at + at_j, du + du1)
+                            add_to(scratch, dv_next + at_j, dv + dv1)
                         dpost0, dpost1 = by * v0, by * v1
                         if t >= lag:
                             of_v = v0 * post0 + v1 * post1
@@ -545,12 +273,12 @@ def backward(rule: str):
                         store(scratch, dh_at + at0, dpost0)
                     if attends:
                         s_from, z_at, r_at = at_saved + row, at_saved + 2 * row, at_saved + 4 * row
-                        _normalize_backward(scratch, du_at, saved, s_from, z_at, r_at, gain, dgain_at, H)
+                        normalize_backward(scratch, du_at, saved, s_from, z_at, r_at, gain, dgain_at, H)
                         for i in range(H):
                             at = i * LANES
                             dp = load(scratch, dp_at + at) + load(scratch, du_at + at)
                             store(scratch, dp_at + at, dp)
-                            _add(scratch, db_at + at, dp)
+                            add_to(scratch, db_at + at, dp)
                         for i in range(0, H, 2):
                             i1 = min(i + 1, H - 1)
                             dp0, dp1 = load(scratch, dp_at + i * LANES), zero
@@ -558,11 +286,11 @@ def backward(rule: str):
                                 dp1 = load(scratch, dp_at + i1 * LANES)
                             for j in range(H):
                                 both = broadcast(weight, i * H + j) * dp0 + broadcast(weight, i1 * H + j) * dp1
-                                _add(scratch, dv_next + j * LANES, both)
+                                add_to(scratch, dv_next + j * LANES, both)
                         scatter(ddrive, (sample * steps + t) * H, steps * H, count, scratch, dp_at, H)
                         du_at = dv_next
                     for j in range(0, row, LANES):
-                        _add(scratch, dh_at + j, where_inside(began, half, load(scratch, du_at + j)))
+                        add_to(scratch, dh_at + j, where_inside(began, half, load(scratch, du_at + j)))
                 # The gradients of weight and α, for all passes of the segment at once.
                 for i in range(0, 0 if sweeping else H, 2):
                     for j in range(0, H, 2):

@@ -1,15 +1,16 @@
 """The STPN op: one signature, several implementations."""
 
 import functools
-import warnings
 from collections.abc import Callable
 
 import torch
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, one_of
-from rllib_stpn.kernels.reference import stpn_reference
+from rllib_stpn.kernels.availability import numba_is_installed
+from rllib_stpn.kernels.stpn.reference import stpn_reference
+from rllib_stpn.kernels.stpn.rules import NORMALIZATIONS
 
-NORMALIZATIONS = ("pre", "post", None)
 IMPLEMENTATIONS = ("auto", "fused", "reference")
 
 
@@ -56,7 +57,8 @@ def stpn(
         clamp: Bound of the absolute value of F, or None.
         recurrent: Whether the neurons see their own previous outputs.
         is_first: ``[B, T]`` bool: h and F are zero before that step.
-        return_energy: Whether to measure the energy (no gradient), see :func:`rllib_stpn.kernels.energy`.
+        return_energy: Whether to measure the energy, without gradient:
+            :func:`~rllib_stpn.kernels.synaptic_energy.synaptic_energy`.
         implementation: "reference" is plain torch, for any device and float type; "fused" is the CPU float32
             kernel; "auto" is "fused" wherever it can run.
 
@@ -67,23 +69,19 @@ def stpn(
     Raises:
         UsageError: An unknown option, shapes that do not fit, or "fused" where it cannot run.
     """
-    if normalize not in NORMALIZATIONS:
-        raise one_of("stpn: normalize", normalize, NORMALIZATIONS)
-    if implementation not in IMPLEMENTATIONS:
-        raise one_of("stpn: implementation", implementation, IMPLEMENTATIONS)
+    checks.choice("stpn: normalize", normalize, NORMALIZATIONS)
+    checks.choice("stpn: implementation", implementation, IMPLEMENTATIONS)
     _check_shapes(inputs, h, F, weight, bias, weight_lambda, weight_gamma, recurrent, is_first)
     tensors = [t for t in (inputs, h, F, weight, bias, weight_lambda, weight_gamma) if t is not None]
     fits = all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+    if implementation == "fused" and not fits:
+        raise UsageError(
+            f"stpn: implementation: got 'fused' for {inputs.dtype} on {inputs.device}, allowed are 'auto', "
+            "'reference': 'fused' is for torch.float32 on the CPU"
+        )
     run: Callable = stpn_reference
-    if implementation == "fused":
-        if not fits:
-            raise UsageError(
-                f"stpn: implementation: got 'fused' for {inputs.dtype} on {inputs.device}, which is for "
-                "torch.float32 on the CPU; allowed here are 'auto', 'reference'"
-            )
-        run = _fused(required=True)
-    elif implementation == "auto" and fits:
-        run = _fused(required=False)
+    if implementation == "fused" or (implementation == "auto" and fits and numba_is_installed()):
+        run = _fused()
     return run(
         inputs,
         h,
@@ -101,17 +99,13 @@ def stpn(
 
 
 @functools.cache
-def _fused(required: bool) -> Callable:
-    """The fused kernel, or the reference where numba cannot be imported; numba is imported here and not before."""
+def _fused() -> Callable:
     try:
-        from rllib_stpn.kernels.fused import stpn_fused
+        from rllib_stpn.kernels.stpn.fused import stpn_fused
     except ImportError as error:
-        if required:
-            raise UsageError(f"stpn: implementation: got 'fused', which needs numba ({error})") from error
-        warnings.warn(
-            f"numba cannot be imported ({error}): STPN runs in plain torch, ten times slower or more", stacklevel=3
-        )
-        return stpn_reference
+        raise UsageError(
+            f"stpn: implementation: got 'fused' without numba ({error}), allowed are 'auto', 'reference'"
+        ) from error
     return stpn_fused
 
 
@@ -134,6 +128,6 @@ def _check_shapes(inputs, h, F, weight, bias, weight_lambda, weight_gamma, recur
         if tensor is not None and tuple(tensor.shape) not in allowed:
             raise one_of(f"stpn: shape of {name}", tuple(tensor.shape), allowed)
     if h is not None and not recurrent:
-        raise UsageError("stpn: h: got a tensor, allowed without recurrence is None")
+        raise UsageError("stpn: h: got a tensor without recurrence, allowed is None")
     if is_first is not None and is_first.dtype != torch.bool:
         raise one_of("stpn: dtype of is_first", is_first.dtype, (torch.bool,))

@@ -1,10 +1,12 @@
-"""The loops of HebbFF's attention to its outputs, for CPUs: sixteen samples side by side, as in ``plastic_lanes``.
+"""The loops of HebbFF's attention to its outputs, for CPUs: sixteen samples side by side in one vector.
 
 Step t recalls output s by the weight ``w_ts = ages_ts x_t·x_s``, with s < t and no reset since.
 """
 
-from rllib_stpn.kernels.lanes import compiled, episode_begins, fill, gather, inline, scatter, sigmoid
-from rllib_stpn.kernels.vector import LANES, broadcast, load, splat, store, sum_each, where_inside
+from rllib_stpn.kernels.simd.compiling import compiled, inline
+from rllib_stpn.kernels.simd.copying import add_to, episode_begins, fill, gather, scatter
+from rllib_stpn.kernels.simd.functions import sigmoid
+from rllib_stpn.kernels.simd.vector import LANES, broadcast, load, splat, store, sum_each, where_inside
 
 
 def forward_vectors(steps: int, D: int, H: int) -> int:
@@ -30,11 +32,6 @@ def _product(lanes, a, b, n):
     return total
 
 
-@inline
-def _add(lanes, at, value):
-    store(lanes, at, load(lanes, at) + value)
-
-
 @compiled("fbfff" "f" "iiiiii")  # fmt: skip
 def forward(x, first, drive, ages, out, scratch, first_group, last_group, batch, steps, D, H):
     """Writes the outputs of groups ``first_group`` to ``last_group``."""
@@ -55,7 +52,7 @@ def forward(x, first, drive, ages, out, scratch, first_group, last_group, batch,
                 began = began + episode_begins(scratch, began_at, first, sample, steps, s + 1, count)
                 w = broadcast(ages, t * steps + s) * _product(scratch, t * line, s * line, D)
                 for i in range(0, row, LANES):
-                    _add(scratch, to + i, where_inside(began, half, w * load(scratch, h_at + s * row + i)))
+                    add_to(scratch, to + i, where_inside(began, half, w * load(scratch, h_at + s * row + i)))
             for i in range(0, row, LANES):
                 store(scratch, to + i, sigmoid(load(scratch, to + i)))
             scatter(out, (sample * steps + t) * H, steps * H, count, scratch, to, H)
@@ -94,13 +91,13 @@ def backward(
                 age, product = broadcast(ages, t * steps + s), _product(scratch, t * line, s * line, D)
                 w = where_inside(began, half, age * product)
                 dw = where_inside(began, half, _product(scratch, to, h_at + s * row, H))
-                _add(scratch, sums_at + (t * steps + s) * LANES, dw * product)
+                add_to(scratch, sums_at + (t * steps + s) * LANES, dw * product)
                 for i in range(0, row, LANES):
-                    _add(scratch, dh_at + s * row + i, w * load(scratch, to + i))
+                    add_to(scratch, dh_at + s * row + i, w * load(scratch, to + i))
                 dw = age * dw
                 for j in range(0, line, LANES):
-                    _add(scratch, dx_at + t * line + j, dw * load(scratch, s * line + j))
-                    _add(scratch, dx_at + s * line + j, dw * load(scratch, t * line + j))
+                    add_to(scratch, dx_at + t * line + j, dw * load(scratch, s * line + j))
+                    add_to(scratch, dx_at + s * line + j, dw * load(scratch, t * line + j))
         for t in range(steps):
             scatter(dx, (sample * steps + t) * D, steps * D, count, scratch, dx_at + t * line, D)
     for i in range(0, dages.size, LANES):

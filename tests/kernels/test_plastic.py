@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 
-from rllib_stpn.kernels import overwriting_states, plasticity
+from rllib_stpn.kernels import overwriting_states
 from rllib_stpn.kernels.hebbff import CHUNK
-from rllib_stpn.layers import Layer, make_layer
+from rllib_stpn.kernels.hebbff import autograd as hebbff_autograd
+from rllib_stpn.kernels.plastic import autograd as plastic_autograd
+from rllib_stpn.layers import Layer, make_layer, plastic_layer
 from tests.clear_of_clamps import clear_of_clamps
 
 RULES = {
@@ -147,14 +149,14 @@ def test_segments_change_nothing(rule, final_state, monkeypatch):
     arguments = torch.randn(18, 11, 5), some_state(layer, 18)
     options = {"is_first": some_resets(18, 11), "final_state": final_state}
     expected = results(layer.run, layer, *arguments, **options)
-    monkeypatch.setattr(plasticity, "TRACE_BYTES", 0)
+    monkeypatch.setattr(plastic_autograd, "TRACE_BYTES", 0)
     actual = results(layer.run, layer, *arguments, **options)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
 def test_thread_count_does_not_change_results(rule, threads, monkeypatch):
-    for module in (plasticity, sys.modules["rllib_stpn.kernels.hebbff"]):
+    for module in (plastic_autograd, hebbff_autograd):
         monkeypatch.setattr(module, "THREAD_WORK", 0)
     layer = made(rule, 5, 7)
     arguments = torch.randn(50, 6, 5), some_state(layer, 50)
@@ -269,7 +271,7 @@ def test_what_does_not_fit_takes_the_steps(rule, monkeypatch):
 
 
 def test_several_inner_steps_take_the_steps(monkeypatch):
-    monkeypatch.setattr(plasticity, "_loops", None)
+    monkeypatch.setattr(plastic_layer, "plastic", None)
     outputs, _ = make_layer("fast_weights", input_size=5, hidden_size=7, inner_steps=2)(torch.randn(2, 3, 5))
     assert outputs.shape == (2, 3, 7)
 

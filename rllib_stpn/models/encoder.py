@@ -1,0 +1,134 @@
+"""The encoder: from observations, through an MLP or convolutions where the model has them, to the layer's outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT, Encoder
+from ray.rllib.core.models.configs import ModelConfig, RecurrentEncoderConfig
+from ray.rllib.core.models.torch.base import TorchModel
+from torch import nn
+
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError
+from rllib_stpn.kernels.states import overwriting_states
+from rllib_stpn.layers import make_layer
+
+IS_FIRST = "is_first"
+"""Column of the train batch: ``[B, T]`` bool, True where an episode begins."""
+
+
+@dataclasses.dataclass
+class _LayerEncoderFields:
+    observation_space: gym.Space | None = None
+    tokenizer_config: ModelConfig | None = None  # None: the layer reads the (flattened) observation itself
+    layer_name: str = ""
+    layer_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    layer_output_size: int = 0
+
+    @property
+    def output_dims(self) -> tuple[int, ...]:
+        return (self.layer_output_size,)
+
+    def build(self, framework: str = "torch") -> LayerEncoder:
+        checks.choice("model: framework", framework, ["torch"])
+        return LayerEncoder(self)
+
+
+@dataclasses.dataclass
+class StatelessLayerEncoderConfig(_LayerEncoderFields, ModelConfig):
+    """Encoder with a memoryless layer; RLlib then treats the module as stateless."""
+
+
+@dataclasses.dataclass
+class RecurrentLayerEncoderConfig(_LayerEncoderFields, RecurrentEncoderConfig):
+    """Encoder with a layer that has state; RLlib recognises state by this base class alone."""
+
+
+class LayerEncoder(TorchModel, Encoder):
+    """Observation -> [MLP or conv tokenizer] -> layer.
+
+    Observations are ``[B, T, ...]`` for a layer with state and ``[B, ...]`` or ``[B, T, ...]`` for a memoryless
+    one; images of type uint8 are scaled to ``(pixel - 128) / 128``. State leaves are ``[B, ...]``. The optional
+    column ``is_first`` (``[B, T]`` bool) resets the state inside a sequence. ``overwrite_state`` lets the layer write
+    the new state over the given one.
+
+    RLlib's own learner connectors pad sequences to one length (``seq_lens`` ``[B]``), and their extra step for the
+    bootstrap value makes many a sequence of a single step. Outputs in the padding have no meaning, and
+    most of them are not computed.
+
+    Raises:
+        UsageError: ``state_in`` is missing or does not fit.
+    """
+
+    def __init__(self, config: _LayerEncoderFields) -> None:
+        TorchModel.__init__(self, config)
+        space = config.observation_space
+        assert space is not None and space.shape is not None
+        self._observation_rank = len(space.shape)
+        self._is_image = space.dtype == np.uint8
+        if config.tokenizer_config is None:
+            self.tokenizer = None
+            input_size = int(np.prod(space.shape))
+        else:
+            self.tokenizer = config.tokenizer_config.build(framework="torch")
+            (input_size,) = config.tokenizer_config.output_dims
+        self.layer = make_layer(config.layer_name, input_size=input_size, **config.layer_options)
+
+    def get_initial_state(self) -> dict[str, torch.Tensor]:
+        """Zeros for one sequence, without the batch axis."""
+        return {name: leaf[0] for name, leaf in self.layer.initial_state(1).items()}
+
+    def _forward(self, inputs: dict, overwrite_state: bool = False, **kwargs) -> dict:
+        observations = inputs[Columns.OBS]
+        lengths = inputs.get(Columns.SEQ_LENS)
+        if lengths is not None and IS_FIRST not in inputs and self.layer.state_shapes():
+            spans = (2.0 ** lengths.clamp(min=1).log2().ceil()).long().clamp(max=observations.shape[1])
+            if spans.min() < observations.shape[1]:
+                return self._forward_padded(inputs, spans)
+        lead = observations.shape[: observations.dim() - self._observation_rank]  # [B] or [B, T]
+        tokens = observations.reshape(-1, *observations.shape[len(lead) :]).float()  # [B*T, ...]
+        if self._is_image:
+            tokens = tokens.sub_(128.0).div_(128.0) if observations.dtype == torch.uint8 else (tokens - 128) / 128
+        tokens = tokens.flatten(1) if self.tokenizer is None else self.tokenizer({Columns.OBS: tokens})[ENCODER_OUT]
+        tokens = tokens.reshape(*lead, -1)
+        if not self.layer.state_shapes():
+            outputs, _ = self.layer(tokens if len(lead) == 2 else tokens[:, None], None)
+            return {ENCODER_OUT: outputs if len(lead) == 2 else outputs[:, 0]}
+        with overwriting_states(overwrite_state):
+            outputs, state = self.layer(tokens, self._state(inputs), is_first=inputs.get(IS_FIRST))
+        return {ENCODER_OUT: outputs, Columns.STATE_OUT: state}
+
+    def _state(self, inputs: dict) -> dict[str, torch.Tensor]:
+        if Columns.STATE_IN not in inputs:
+            shapes = {name: ("B", *shape) for name, shape in self.layer.state_shapes().items()}
+            raise UsageError(f"model {self.layer.name}: got no {Columns.STATE_IN}, allowed is a dict of {shapes}")
+        return inputs[Columns.STATE_IN]
+
+    def _forward_padded(self, inputs: dict, spans: torch.Tensor) -> dict:
+        """Runs the first ``spans`` ``[B]`` steps of each sequence, those of one span together."""
+        observations, state = inputs[Columns.OBS], self._state(inputs)
+        encoded = torch.zeros(*observations.shape[:2], self.layer.output_size, device=observations.device)
+        state_out = {name: torch.empty_like(leaf) for name, leaf in state.items()}
+        for span in spans.unique().tolist():
+            rows = (spans == span).nonzero()[:, 0]
+            part = self(
+                {
+                    Columns.OBS: observations[rows, :span],
+                    Columns.STATE_IN: {name: leaf[rows] for name, leaf in state.items()},
+                }
+            )
+            encoded[rows, :span] = part[ENCODER_OUT]
+            for name, leaf in part[Columns.STATE_OUT].items():
+                state_out[name][rows] = leaf
+        return {ENCODER_OUT: encoded, Columns.STATE_OUT: state_out}
+
+
+def encoders(module: nn.Module) -> dict[str, LayerEncoder]:
+    """Returns a module's layer encoders by their dotted names, e.g. ``{"encoder.encoder": ...}``."""
+    return {name: part for name, part in module.named_modules() if isinstance(part, LayerEncoder)}
