@@ -14,6 +14,11 @@ _local = threading.local()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
+if hasattr(os, "register_at_fork"):
+    # GNU's OpenMP, with which torch shares out its work, has no threads in a forked child and waits for them for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
 def num_threads() -> int:
     """Number of threads a kernel call uses now: torch's (``torch.set_num_threads`` changes both), up to the CPU quota.
 

@@ -18,7 +18,7 @@ for name in LAYERS:
     torch.randn(600, 600) @ torch.randn(600, 600)
     child = os.fork()
     if child == 0:
-        signal.alarm(60)  # ends a child that waits for threads that it does not have
+        signal.alarm(120)  # ends a child that waits for threads that it does not have
         layer(inputs)[0].sum().backward()
         torch.randn(600, 600) @ torch.randn(600, 600)
         os._exit(0)
