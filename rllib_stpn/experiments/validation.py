@@ -65,15 +65,16 @@ def check(experiment: Experiment) -> list[str]:
         UsageError: Naming the file, the key, what was given and what is allowed.
     """
     where = experiment.where
+    restored: list[str] = []
     if experiment.restore is not None and "://" not in experiment.restore:
-        experiment.restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.run)
+        experiment.restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.run, restored)
     if experiment.run in TRAINABLES:
         for point in itertools.islice(searches.points(experiment.config), _MOST_POINTS_TO_BUILD):
             try:
                 build_config(experiment.run, point)
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
-        return []
+        return restored
     import rllib_stpn
 
     rllib_stpn.register()
@@ -107,7 +108,7 @@ def check(experiment: Experiment) -> list[str]:
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
         notes += [f"{where}: {note}" for note in more]
-    return list(dict.fromkeys(notes))
+    return list(dict.fromkeys([*restored, *notes]))
 
 
 def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
@@ -202,11 +203,12 @@ def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
     return notes
 
 
-def _checkpoint(where: str, path: str, run: str) -> str:
-    from rllib_stpn.agents.checkpoints import algorithm_name, find_checkpoint
+def _checkpoint(where: str, path: str, run: str, notes: list[str]) -> str:
+    from rllib_stpn.agents.checkpoints import algorithm_name, check_whole, find_checkpoint
 
     try:
-        checkpoint = find_checkpoint(path)
+        checkpoint = find_checkpoint(path, notes.append)
+        check_whole(checkpoint)
         wrote = algorithm_name(checkpoint)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
