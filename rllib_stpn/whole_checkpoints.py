@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,23 @@ def _why_gone(experiment: Path) -> str:
     return "the experiment's directory was moved or deleted" if not experiment.exists() else "its files were deleted"
 
 
+def _flush(paths: Iterable[Path]) -> None:
+    """Waits until files and directories are on the disk: without power, a rename may be kept and what is in it not."""
+    for path in paths:
+        opened = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
 def _put_in_place(storage: Any, written: tune.Checkpoint) -> tune.Checkpoint:
     """Gives a checkpoint its final name, in one step."""
     place = storage.checkpoint_fs_path
+    _flush([Path(written.path), *Path(written.path).rglob("*")])
+    _flush([file for file in Path(place).parent.iterdir() if file.is_file()])  # the results up to here
     if os.path.exists(place):  # left by another version, or broken
         shutil.rmtree(place)
     os.rename(written.path, place)
+    _flush([Path(place).parent])
     return tune.Checkpoint(path=place, filesystem=storage.storage_filesystem)

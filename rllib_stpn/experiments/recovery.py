@@ -67,6 +67,8 @@ class TrialLog:
     def _add(self, line: dict[str, Any]) -> None:
         with self._file.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(line))
+            file.flush()
+            os.fsync(file.fileno())
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         text = self._file.read_text(encoding="utf-8", errors="replace") if self._file.is_file() else ""
@@ -168,9 +170,8 @@ def _set_to_newest(trial: Trial, config: tune.CheckpointConfig) -> list[str]:
             raise UsageError(f"--resume: none of the checkpoints in {directory} is whole; {_name(broken[0])}")
         return _without_checkpoint(trial, directory, config)
     before = trial.run_metadata.checkpoint_manager.latest_checkpoint_result
-    at = Path(before.checkpoint.path).name if before is not None else None
-    if at == newest.name and trial.status == Trial.TERMINATED:
-        return result_files.fit(directory, trial.run_metadata.last_result[_ITERATION])
+    ended = trial.status == Trial.TERMINATED and before is not None
+    ended = ended and Path(before.checkpoint.path).name == newest.name
     metrics = _metrics(trial, there[: there.index(newest) + 1])
     if newest not in metrics:
         raise UsageError(
@@ -182,10 +183,12 @@ def _set_to_newest(trial: Trial, config: tune.CheckpointConfig) -> list[str]:
         manager.register_checkpoint(_TrainingResult(checkpoint=found, metrics=of_checkpoint))
     manager._checkpoint_config = config
     trial.run_metadata.checkpoint_manager = manager
-    trial.run_metadata.last_result = {"config": trial.config, "trial_id": trial.trial_id, **metrics[newest]}
-    trial.set_status(Trial.PENDING)
+    if not ended:  # else it may have had results behind its last checkpoint
+        trial.run_metadata.last_result = {"config": trial.config, "trial_id": trial.trial_id, **metrics[newest]}
+        trial.set_status(Trial.PENDING)
+    trial.invalidate_json_state()
     notes = [f"{_name(each)}: gone on from {newest.name}" for each in broken]
-    return notes + result_files.fit(directory, metrics[newest][_ITERATION])
+    return notes + result_files.fit(directory, trial.run_metadata.last_result[_ITERATION])
 
 
 def _without_limit(config: tune.CheckpointConfig) -> tune.CheckpointConfig:
@@ -198,8 +201,15 @@ def _without_limit(config: tune.CheckpointConfig) -> tune.CheckpointConfig:
 
 def _without_checkpoint(trial: Trial, directory: Path, config: tune.CheckpointConfig) -> list[str]:
     """A trial has nothing to go on from; where it ended as asked, its last result stands."""
+    if trial.status == Trial.TERMINATED:
+        return []
+    if (had := trial.run_metadata.checkpoint_manager.latest_checkpoint_result) is not None:
+        raise UsageError(
+            f"--resume: {directory}: its checkpoints are gone, the last was {Path(had.checkpoint.path).name}; "
+            "allowed are the --storage-path that they were moved to, or another name without --resume"
+        )
     trial.run_metadata.checkpoint_manager = _CheckpointManager(config)
-    if trial.status == Trial.TERMINATED or not directory.exists():
+    if not directory.exists():
         return []
     trial.run_metadata.last_result = {}
     return [f"{directory}: it has no checkpoint: it begins with its first iteration"]
