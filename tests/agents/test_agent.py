@@ -343,7 +343,7 @@ def test_the_newest_whole_checkpoint_of_a_trial_and_an_experiment(checkpoints, t
     agent = rllib_stpn.load(str(tmp_path / "experiment"))
     assert agent.algorithm == "APPO"
     assert agent.checkpoint == tmp_path / "experiment/trial_b/checkpoint_000000"
-    with pytest.raises(rllib_stpn.UsageError, match="broken: learner_group.* missing; checkpoint_000001 beside it is whole"):
+    with pytest.raises(rllib_stpn.UsageError, match="broken: learner_group.* missing; checkpoint_000001 beside it"):
         rllib_stpn.load(tmp_path / "experiment/trial_a/checkpoint_000002")
 
 

@@ -6,7 +6,6 @@ import os
 
 import gymnasium
 import pytest
-
 from ray.tune.error import TuneError
 
 from rllib_stpn import errors
@@ -92,9 +91,9 @@ def test_a_process_that_was_killed_is_told_as_that():
     cause = root_error(
         "Failure # 1 (occurred at 2026-01-01_00-00-00)\nThe actor died unexpectedly before finishing this task.\n"
         "\tclass_name: PPO\n\tactor_id: 9dd0\n\tpid: 25714\n\tnamespace: 9f4d\n\tip: 10.0.0.1\n"
-        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: Worker "
-        "unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the process was "
-        "killed by the OOM killer due to high memory usage, or (2) the worker crashed due to another unexpected error.\n"
+        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+        "Worker unexpectedly exits. Some common causes include: (1) the process was killed by the OOM killer due to "
+        "high memory usage, or (2) the worker crashed due to SIGSEGV or another unexpected error.\n"
     )
     assert str(cause).startswith("the trial's process (PPO, pid 25714 on 10.0.0.1) died without an error of its own")
     assert "memory" in str(cause)
