@@ -28,6 +28,10 @@ class UsageError(ValueError):
     """
 
 
+class StorageError(OSError):
+    """The disk that an experiment is written to is full, read-only or gone; what was written whole before is there."""
+
+
 class RolloutError(RuntimeError):
     """What was raised while an env runner made its environments or sampled.
 

@@ -7,15 +7,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import pickletools
 import textwrap
+import warnings
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 
+from rllib_stpn import manifest
 from rllib_stpn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,12 +49,77 @@ class Checkpoint(NamedTuple):
     env_steps: int  # sampled in training; exploration schedules go by it
 
 
-def find_checkpoint(path: Any) -> Path:
+class Found(NamedTuple):
+    """The newest whole checkpoint of a trial.
+
+    Attributes:
+        path: Its directory; None where there is no whole one.
+        broken: The newer ones, which are not whole, and what is wrong with each, the newest first.
+    """
+
+    path: Path | None
+    broken: list[tuple[Path, str]]
+
+
+def checkpoints_of(trial: Path) -> list[Path]:
+    """The checkpoints in a trial's directory, whole or not, in the order in which they were written."""
+    return sorted(child for child in trial.glob("checkpoint_*") if _looks_like_checkpoint(child))
+
+
+def newest_whole(trial: Path) -> Found:
+    """The newest whole checkpoint in a trial's directory."""
+    broken: list[tuple[Path, str]] = []
+    for checkpoint in reversed(checkpoints_of(trial)):
+        wrong = damage(checkpoint)
+        if wrong is None:
+            return Found(checkpoint, broken)
+        broken.append((checkpoint, wrong))
+    return Found(None, broken)
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, such as ``"algorithm_state.pkl is missing"``; None for a whole one.
+
+    Checksums tell, for those that came with a manifest. Of others, each file is looked at as far as it can be without
+    running what it says: whether it is there and has its end.
+    """
+    if (checkpoint / manifest.FILE).exists():
+        return manifest.damage(checkpoint)
+    if missing := _missing(checkpoint):
+        return f"{missing[0]} is missing"
+    for file in sorted(checkpoint.rglob("*")):
+        try:
+            if file.suffix in _HAS_AN_END and not _HAS_AN_END[file.suffix](file):
+                return f"{file.relative_to(checkpoint)} is cut short or garbled"
+        except OSError as error:
+            return f"{file.relative_to(checkpoint)} cannot be read ({error.strerror})"
+    return None
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Makes sure that a checkpoint is whole.
+
+    Raises:
+        UsageError: It is not; the message names the file, and the newest whole checkpoint beside it.
+    """
+    wrong = damage(checkpoint)
+    if wrong is None:
+        return
+    whole = newest_whole(checkpoint.parent).path
+    beside = f"; {whole.name} beside it is whole" if whole is not None else ""
+    raise UsageError(f"checkpoint {checkpoint}: broken: {wrong}{beside}")
+
+
+_warn = functools.partial(warnings.warn, stacklevel=3)  # the line of who called `load`
+
+
+def find_checkpoint(path: Any, note: Callable[[str], object] = _warn) -> Path:
     """Returns the checkpoint's directory: ``path`` itself, or the newest whole one inside.
 
     Args:
         path: A checkpoint, the directory of a Tune trial or of a Tune experiment, or a ``ray.tune.Checkpoint``. Of
-            several trials, the one whose last checkpoint was written last counts.
+            several trials, the one whose last whole checkpoint was written last counts.
+        note: Is told of newer ones that are broken, and left out.
 
     Raises:
         UsageError: There is none; the message says what is there.
@@ -62,20 +132,23 @@ def find_checkpoint(path: Any) -> Path:
         raise UsageError(f"checkpoint {directory}: got a file, allowed is the directory of a checkpoint")
     if _looks_like_checkpoint(directory):
         return directory
-    newest = []  # of each trial
-    for trial in (directory, *sorted(directory.iterdir())):
-        checkpoints = sorted(child for child in trial.glob("checkpoint_*") if _looks_like_checkpoint(child))
-        # An interrupted run may leave half a checkpoint behind, after the last whole one.
-        newest += ([c for c in checkpoints if not _missing(c)] or checkpoints)[-1:]
-    if not newest:
-        names = sorted(child.name for child in directory.iterdir())
-        found = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-        raise UsageError(
-            f"checkpoint {directory}: got a directory with {found or 'nothing'} in it, allowed is a checkpoint of "
-            f"RLlib (it has a file {_INFO}) or of supervised training, or the directory of a trial or "
-            "experiment with one inside"
-        )
-    return max(newest, key=lambda checkpoint: checkpoint.stat().st_mtime)
+    found = [newest_whole(trial) for trial in (directory, *sorted(directory.iterdir())) if trial.is_dir()]
+    whole = {trial.path: trial.broken for trial in found if trial.path is not None}
+    if whole:
+        newest = max(whole, key=lambda checkpoint: checkpoint.stat().st_mtime)
+        for checkpoint, wrong in whole[newest]:
+            note(f"checkpoint {checkpoint}: broken: {wrong}: left out, {newest.name} is taken")
+        return newest
+    if broken := [each for trial in found for each in trial.broken]:
+        checkpoint, wrong = broken[0]
+        raise UsageError(f"checkpoint {directory}: none in it is whole; {checkpoint}: broken: {wrong}")
+    names = sorted(child.name for child in directory.iterdir())
+    told = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    raise UsageError(
+        f"checkpoint {directory}: got a directory with {told or 'nothing'} in it, allowed is a checkpoint of "
+        f"RLlib (it has a file {_INFO}) or of supervised training, or the directory of a trial or "
+        "experiment with one inside"
+    )
 
 
 def is_supervised(path: Path) -> bool:
@@ -113,9 +186,7 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
             "rllib_stpn.supervised.load loads it"
         )
     _refuse_old_stack(path)
-    missing = _missing(path)
-    if missing:
-        raise UsageError(f"checkpoint {path}: broken, it lacks {missing[0]}")
+    check_whole(path)
     modules = sorted(child.name for child in (path / _MODULES).iterdir() if child.is_dir())
     if "default_policy" not in modules:
         raise UsageError(
@@ -164,13 +235,63 @@ def _looks_like_checkpoint(directory: Path) -> bool:
 
 
 def _missing(checkpoint: Path) -> list[str]:
-    """What a whole checkpoint has and this one lacks."""
+    """What a checkpoint without a manifest lacks, of what a whole one has."""
     if is_supervised(checkpoint):
         return []
-    wanted = [_INFO, _CONSTRUCTOR, f"{_MODULE}/{_CONSTRUCTOR}", f"{_MODULE}/module_state.*", "algorithm_state.*"]
-    if (checkpoint / _MODULES).is_dir() and not (checkpoint / _MODULE).is_dir():
-        wanted = wanted[:2]  # several agents' modules, which have other names
-    return [name for name in wanted if not any(checkpoint.glob(name))]
+    wanted = [_INFO, _CONSTRUCTOR, "algorithm_state.*"]
+    if (checkpoint / "policies").is_dir():  # the old API stack's
+        wanted = [_INFO, "algorithm_state.*"]
+    elif not (checkpoint / _MODULES).is_dir():
+        wanted += [f"{_MODULES}"]
+    else:  # several agents' modules have other names
+        modules = sorted(child.name for child in (checkpoint / _MODULES).iterdir() if child.is_dir())
+        for name in modules or ["default_policy"]:
+            wanted += [f"{_MODULES}/{name}/{_CONSTRUCTOR}", f"{_MODULES}/{name}/module_state.*"]
+        wanted += ["learner_group/learner/state.*"]
+    return [name for name in wanted if not any(checkpoint.glob(name))] or _missing_runner(checkpoint)
+
+
+def _missing_runner(checkpoint: Path) -> list[str]:
+    """What env runners learned, such as a filter's statistics: RLlib goes on without it, and says nothing."""
+    names = ("env_runner", "env_to_module_connector", "policies")
+    if any((checkpoint / name).is_dir() for name in names) or not (checkpoint / _CONSTRUCTOR).is_file():
+        return []
+    with contextlib.suppress(Exception):  # Unpickling imports what the algorithm was made of; what reads it tells.
+        from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+
+        state = _unpickle(checkpoint / _CONSTRUCTOR)["ctor_args_and_kwargs"][0][0]
+        if AlgorithmConfig.from_state(state).is_online:
+            return ["env_runner"]
+    return []
+
+
+def _pickle_ends(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return any(code.name == "STOP" for code, _, _ in pickletools.genops(opened))
+    except OSError:
+        raise
+    except Exception:  # whatever a garbled one makes of it
+        return False
+
+
+def _json_ends(file: Path) -> bool:
+    try:
+        json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def _archive_ends(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except zipfile.BadZipFile:
+        return False
+
+
+_HAS_AN_END = {".pkl": _pickle_ends, ".json": _json_ends, ".pt": _archive_ends}
 
 
 def _refuse_old_stack(path: Path) -> None:

@@ -65,7 +65,7 @@ def run(request: Request) -> None:
     """
     from rllib_stpn.agents.checkpoints import find_checkpoint, is_supervised
 
-    path = find_checkpoint(request.checkpoint)
+    path = find_checkpoint(request.checkpoint, lambda note: print(f"note: {note}", flush=True))
     tell_where_kernels_are()
     results = _supervised(request, path) if is_supervised(path) else _agent(request, path)
     if request.out is not None:

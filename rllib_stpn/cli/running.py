@@ -1,6 +1,6 @@
 """Running experiments from the command line: what is printed, signals and exit codes."""
 
-import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +11,11 @@ from rllib_stpn.cli.progress import REINFORCEMENT, Progress, ShownMetrics, durat
 from rllib_stpn.cli.ray_session import Machine, ray_running
 from rllib_stpn.cli.signals import Signals, abort
 from rllib_stpn.cli.waiting import Waiting
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import StorageError, UsageError
 from rllib_stpn.experiments import running
 from rllib_stpn.experiments.building import TRAINABLES, default_config
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
-from rllib_stpn.experiments.failures import root_error
+from rllib_stpn.experiments.failures import of_storage, root_error
 from rllib_stpn.experiments.old import names as old_names
 from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.resuming import can_go_on
@@ -86,7 +86,11 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
     if experiment.resume and not can_go_on(experiment):
         print("note: --resume: nothing there to go on with: it starts", flush=True)
     progress = Progress(experiment.num_trials, experiment.stop, shown=_shown_metrics(experiment))
-    results = running.run(experiment, interruption, callbacks=[Waiting(), progress])
+    try:
+        results = running.run(experiment, interruption, callbacks=[Waiting(), progress])
+    except StorageError as error:
+        print(f"rllib: error: {error}; {_how_to_go_on(experiment)}", file=sys.stderr)
+        return 1
     return _tell(experiment, results, interruption, verbosity)
 
 
@@ -139,7 +143,8 @@ def _tell(experiment: Experiment, results: Sequence[TrialResult], interruption: 
         lines += ["algorithm.train()"]
         print("continue    " + "\n            ".join(lines))
     print(f"TensorBoard tensorboard --logdir {experiment.storage_path}/{experiment.name}", flush=True)
-    code = max((_tell_failure(result, verbosity) for result in failures), default=0)  # last, where users look
+    # last, where users look
+    code = max((_tell_failure(experiment, result, verbosity) for result in failures), default=0)
     return interruption.exit_code if interruption.signal is not None else code
 
 
@@ -152,13 +157,20 @@ def _registration(experiment: Experiment, env: Any) -> str | None:
     return how_to_register(env) or (None if on_new_stack else "rllib_stpn.register()")
 
 
-def _tell_failure(result: TrialResult, verbosity: int) -> int:
-    error_file = Path(result.path) / "error.txt"
-    text = str(result.error)
-    with contextlib.suppress(OSError):
-        text = error_file.read_text(encoding="utf-8", errors="replace")
+def _tell_failure(experiment: Experiment, result: TrialResult, verbosity: int) -> int:
+    text = result.error or ""
     cause = root_error(text)
+    told = of_storage(cause, f"{experiment.storage_path}/{experiment.name}")
+    if told or cause.kind == "ProcessDied":
+        told = f"{told or cause}; {_how_to_go_on(experiment)}"
     if verbosity:
         print(text, file=sys.stderr)
-    print(f"rllib: error: {cause} (traceback: {error_file})", file=sys.stderr)
+    error_file = Path(result.path) / "error.txt"
+    where = f" (traceback: {error_file})" if error_file.exists() or "://" in result.path else ""
+    print(f"rllib: error: {told or cause}{where}", file=sys.stderr)
     return 2 if cause.kind == UsageError.__name__ else 1
+
+
+def _how_to_go_on(experiment: Experiment) -> str:
+    command = f"rllib train --resume --storage-path {shlex.quote(experiment.storage_path)} -n {experiment.name}"
+    return f"once that is mended, it goes on from its last whole checkpoint with: {command}"

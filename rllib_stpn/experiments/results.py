@@ -1,7 +1,10 @@
 """What stands where in a result of Tune."""
 
 from collections.abc import Mapping
+from numbers import Number
 from typing import Any
+
+from ray.tune.utils import flatten_dict
 
 #: Where a result has what its trial survived, as RLlib's fault settings say: one line each.
 SURVIVED = "survived"
@@ -15,3 +18,9 @@ def metric(result: Mapping[str, Any], path: str) -> Any:
             return None
         value = value[key]
     return value
+
+
+def paths_of(result: Mapping[str, Any]) -> dict[str, Number]:
+    """The numbers within a nested result by their paths, such as ``env_runners/episode_return_mean``."""
+    nested = {key: value for key, value in result.items() if isinstance(value, dict) and key != "config"}
+    return {path: value for path, value in flatten_dict(nested).items() if isinstance(value, Number)}

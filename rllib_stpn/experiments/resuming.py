@@ -1,8 +1,6 @@
 """Going on with an experiment whose run was interrupted or killed, or whose goal has been moved."""
 
-import csv
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,18 +10,22 @@ from ray import cloudpickle
 from ray.tune import Callback
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import recovery
 from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.recovery import TrialLog
+from rllib_stpn.experiments.result_files import ITERATION, directory_of, forget_from
 from rllib_stpn.experiments.stopping import StoppingScheduler
 
 _E = TypeVar("_E", bound=Experiment)
 _FILE = "rllib_experiment.pkl"
-_ITERATION = "training_iteration"
 
 
 def remember(experiment: Experiment) -> None:
-    """Leaves the experiment in its directory, for :func:`recall`."""
+    """Leaves the experiment in its directory, for :func:`recall`; one that is not resumed takes another's place."""
     directory = Path(experiment.storage_path) / experiment.name
     directory.mkdir(parents=True, exist_ok=True)
+    if not experiment.resume:
+        TrialLog(directory).clear()
     written = directory / f"{_FILE}.new"
     written.write_bytes(cloudpickle.dumps(experiment))
     os.replace(written, directory / _FILE)
@@ -53,13 +55,13 @@ def recall(storage_path: str, name: str | None) -> Experiment:
 
 
 def can_go_on(experiment: Experiment) -> bool:
-    """Whether Tune has left anything of an experiment."""
+    """Whether a run has left anything of an experiment."""
     from ray.tune import Tuner
 
     directory = f"{experiment.storage_path}/{experiment.name}"
     if "://" in directory:
         return Tuner.can_restore(directory)
-    return any(Path(directory).glob("experiment_state-*.json"))
+    return recovery.something_there(Path(directory))
 
 
 def as_begun(experiment: _E) -> tuple[_E, list[str]]:
@@ -101,11 +103,25 @@ class Bookkeeping(Callback):
 
     Args:
         scheduler: The run's scheduler.
+        log: Where trials are noted, None for a storage that is no directory of this machine.
+        goes_on: Whether there are trials to go on with, so that none may begin in their place.
     """
 
-    def __init__(self, scheduler: StoppingScheduler):
+    def __init__(self, scheduler: StoppingScheduler, log: TrialLog | None = None, goes_on: bool = False):
         self._scheduler = scheduler
+        self._log = log
+        self._goes_on = goes_on
+        self._noted: set[str] = set(log.states()) if log is not None else set()
         self._started: set[str] = set()
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        """Makes sure that Tune goes on where it was to: it logs what keeps it from that, and begins anew.
+
+        Raises:
+            UsageError: It was about to.
+        """
+        if self._goes_on and not self._scheduler.has_trials:
+            raise UsageError("--resume: Tune cannot go on with what is there, and nothing was begun; -v tells more")
 
     def get_state(self) -> dict[str, Any]:
         """What the next run has to know."""
@@ -113,43 +129,22 @@ class Bookkeeping(Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes it from the run before."""
-        self._scheduler.given_up = set(state["given_up"])
+        self._scheduler.given_up |= set(state["given_up"])
 
     def on_trial_start(self, iteration: int, trials: Sequence, trial: Any, **info) -> None:
         """Expects the first result of a trial that starts, or starts again."""
         self._started.add(trial.trial_id)
+        if self._log is not None and trial.trial_id not in self._noted:
+            self._noted.add(trial.trial_id)
+            self._log.begun(trial)
 
     def on_trial_result(self, iteration: int, trials: Sequence, trial: Any, result: dict[str, Any], **info) -> None:
         """Takes out of the files what a trial reported after the checkpoint that it now goes on from."""
         if trial.trial_id in self._started:
             self._started.remove(trial.trial_id)
-            forget_from(Path(trial.local_path), result[_ITERATION])
+            forget_from(directory_of(trial), result[ITERATION])
 
-
-def forget_from(directory: Path, iteration: int) -> None:
-    """Cuts ``result.json`` and ``progress.csv`` before their first line of this iteration, or a later one.
-
-    In place: Tune's loggers have them open, and append.
-    """
-    file = directory / "result.json"
-    if file.exists():
-        with file.open("rb") as lines:
-            kept = 0
-            for line in lines:
-                if not line.endswith(b"\n") or json.loads(line)[_ITERATION] >= iteration:
-                    break
-                kept += len(line)
-        os.truncate(file, kept)
-    file = directory / "progress.csv"
-    if file.exists() and file.stat().st_size:
-        with file.open(newline="", encoding="utf-8", errors="surrogateescape") as text:
-            rows = csv.reader(text)
-            column = next(rows).index(_ITERATION)
-            kept = rows.line_num
-            for row in rows:
-                if len(row) <= column or int(row[column]) >= iteration:
-                    break
-                kept = rows.line_num
-        with file.open("rb") as lines:
-            size = sum(len(next(lines)) for _ in range(kept))
-        os.truncate(file, size)
+    def on_trial_complete(self, iteration: int, trials: Sequence, trial: Any, **info) -> None:
+        """Notes a trial that nobody but the scheduler can have ended."""
+        if self._scheduler.has_given_up(trial.trial_id) and self._log is not None:
+            self._log.given_up(trial)

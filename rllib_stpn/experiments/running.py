@@ -12,11 +12,14 @@ from ray import tune
 
 import rllib_stpn
 from rllib_stpn import provenance
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import StorageError, UsageError
 from rllib_stpn.experiments.building import default_config
 from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.failures import Failures, broken_off
 from rllib_stpn.experiments.folding import fold
+from rllib_stpn.experiments.recovery import TrialLog, recover
 from rllib_stpn.experiments.resources import Cluster, TrialResources, refuse_what_never_comes
+from rllib_stpn.experiments.result_files import loggers
 from rllib_stpn.experiments.resuming import Bookkeeping, as_begun, can_go_on, remember
 from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
 from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
@@ -40,7 +43,7 @@ class TrialResult:
         path: Its directory, or URI.
         checkpoint: Its last checkpoint's directory, or URI; None without one.
         stopped: Why it ended, such as ``"training_iteration 5 reached 5"``; None where it failed or had no result.
-        error: What it failed with, None where it did not fail.
+        error: The tracebacks of what it failed with, None where it did not fail.
     """
 
     settings: Mapping[str, Any]
@@ -48,7 +51,7 @@ class TrialResult:
     path: str
     checkpoint: str | None
     stopped: str | None
-    error: Exception | None
+    error: str | None
 
 
 def prepare(experiment: _E) -> tuple[_E, list[str]]:
@@ -66,11 +69,20 @@ def prepare(experiment: _E) -> tuple[_E, list[str]]:
     """
     make_scheduler(experiment)
     experiment = dataclasses.replace(experiment, storage_path=_storage(experiment.storage_path))
-    if not experiment.resume or "://" in experiment.storage_path or not can_go_on(experiment):
+    if "://" in experiment.storage_path or not can_go_on(experiment):
         return experiment, []
+    if not experiment.resume:
+        there = f"{experiment.storage_path}/{experiment.name}"
+        note = f"{there} has a run already, which --resume will not go on with after this one (another name keeps both)"
+        return experiment, [note]
     experiment, changed = as_begun(experiment)
     notes = [f"--resume: goes on as begun, not with what is now given for {', '.join(changed)}"] if changed else []
-    return experiment, notes
+    try:
+        return experiment, notes + recover(experiment)
+    except OSError as error:
+        raise UsageError(
+            f"--resume: {broken_off(error, f'{experiment.storage_path}/{experiment.name}') or error}"
+        ) from error
 
 
 def fit(
@@ -118,14 +130,23 @@ def make_tuner(
         interruption: Ends every trial after its iteration under way, with a checkpoint.
         callbacks: Tune's callbacks, such as one that shows progress.
     """
-    return _tuner(experiment, _scheduler(experiment, interruption), callbacks)
+    scheduler = _scheduler(experiment, interruption)
+    return _tuner(experiment, scheduler, Bookkeeping(scheduler), callbacks)
 
 
-def _scheduler(experiment: Experiment, interruption: Interruption | None) -> StoppingScheduler:
-    return StoppingScheduler(make_scheduler(experiment), experiment.stop, interruption or Interruption())
+def _scheduler(
+    experiment: Experiment, interruption: Interruption | None, log: TrialLog | None = None
+) -> StoppingScheduler:
+    given_up = log.all_given_up() if log is not None else ()
+    return StoppingScheduler(make_scheduler(experiment), experiment.stop, interruption or Interruption(), given_up)
 
 
-def _tuner(experiment: Experiment, scheduler: StoppingScheduler, callbacks: Sequence[tune.Callback]) -> tune.Tuner:
+def _tuner(
+    experiment: Experiment,
+    scheduler: StoppingScheduler,
+    bookkeeping: Bookkeeping,
+    callbacks: Sequence[tune.Callback],
+) -> tune.Tuner:
     for name, value in _TUNES_VARIABLES.items():
         os.environ.setdefault(name, value)
     rllib_stpn.register()
@@ -138,7 +159,7 @@ def _tuner(experiment: Experiment, scheduler: StoppingScheduler, callbacks: Sequ
             storage_path=experiment.storage_path,
             checkpoint_config=tune.CheckpointConfig(**{"checkpoint_at_end": True, **experiment.checkpoint}),
             failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
-            callbacks=[Bookkeeping(scheduler), *callbacks],
+            callbacks=[bookkeeping, *callbacks, *([] if remote(experiment) else loggers())],
             verbose=0,
         ),
         _tuner_kwargs=_beginning(experiment),
@@ -157,13 +178,33 @@ def run(
 
     Returns:
         How each trial ended; a failed one raises nothing.
+
+    Raises:
+        StorageError: The disk is full, or cannot be written to.
     """
-    if "://" not in experiment.storage_path:
-        provenance.record(Path(experiment.storage_path) / experiment.name)
-        remember(experiment)
-    scheduler = _scheduler(experiment, interruption)
-    results = _tuner(experiment, scheduler, callbacks).fit()
-    return [_trial_result(result, scheduler.reasons) for result in results]
+    directory = Path(experiment.storage_path) / experiment.name
+    failures = Failures()
+    try:
+        log = None
+        if not remote(experiment):
+            provenance.record(directory)
+            remember(experiment)
+            log = TrialLog(directory)
+        scheduler = _scheduler(experiment, interruption, log)
+        bookkeeping = Bookkeeping(scheduler, log, goes_on=experiment.resume and can_go_on(experiment))
+        results = _tuner(experiment, scheduler, bookkeeping, [*callbacks, failures]).fit()
+    except UsageError:
+        raise
+    except Exception as error:
+        if told := broken_off(error, str(directory)):
+            raise StorageError(told) from error
+        raise
+    return [_trial_result(result, scheduler, failures) for result in results]
+
+
+def remote(experiment: Experiment) -> bool:
+    """Whether an experiment is not written to a directory of this machine."""
+    return "://" in experiment.storage_path
 
 
 def _storage(path: str) -> str:
@@ -188,15 +229,19 @@ def _beginning(experiment: Experiment) -> dict[str, Any]:
     return {} if experiment.resume or experiment.restore is None else {"restore": experiment.restore}
 
 
-def _trial_result(result: Any, reasons: Mapping[str, str]) -> TrialResult:
+def _trial_result(result: Any, scheduler: StoppingScheduler, failures: Failures) -> TrialResult:
     metrics = result.metrics or {}
+    trial_id = metrics.get("trial_id", "")
+    stopped, error = scheduler.reasons.get(trial_id), failures.text(trial_id)
+    if stopped is None and error is None and not scheduler.interrupted:
+        error = "unknown: it ended before it had reached what it is to stop at, and Tune does not say why"
     return TrialResult(
         settings=_settings(result),
         metrics=metrics,
         path=result.path,
         checkpoint=result.checkpoint.path if result.checkpoint else None,
-        stopped=reasons.get(metrics.get("trial_id", "")) if result.error is None else None,
-        error=result.error,
+        stopped=stopped if error is None else None,
+        error=error,
     )
 
 

@@ -1,7 +1,7 @@
 """When a trial ends: its stop criteria, a signal, or its scheduler."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
@@ -32,19 +32,40 @@ class StoppingScheduler(TrialScheduler):
         scheduler: Decides between the trials.
         criteria: Metric path -> the value that ends a trial when it is reached or exceeded.
         interruption: Ends everything.
+        given_up: Ids of the trials that the scheduler ended in the run before.
 
     Attributes:
         reasons: Trial id -> why the trial ended.
         given_up: Ids of the trials that the scheduler ended.
+        has_trials: Whether it has been given any; before a run begins, only a resumed one's have been.
     """
 
-    def __init__(self, scheduler: TrialScheduler, criteria: Mapping[str, float], interruption: Interruption):
+    def __init__(
+        self,
+        scheduler: TrialScheduler,
+        criteria: Mapping[str, float],
+        interruption: Interruption,
+        given_up: Iterable[str] = (),
+    ):
         super().__init__()
         self._scheduler = scheduler
         self._criteria = dict(criteria)
         self._interruption = interruption
         self.reasons: dict[str, str] = {}
-        self.given_up: set[str] = set()
+        self.given_up = set(given_up)
+        self.has_trials = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal ends the run."""
+        return self._interruption.signal is not None
+
+    def has_given_up(self, trial_id: str) -> bool:
+        """Whether the scheduler ended a trial that is over: nobody else can have, if nothing else is a reason."""
+        if trial_id not in self.reasons and not self.interrupted:
+            self.reasons[trial_id] = _BY_THE_SCHEDULER
+            self.given_up.add(trial_id)
+        return trial_id in self.given_up
 
     @property
     def metric(self) -> str | None:
@@ -62,6 +83,7 @@ class StoppingScheduler(TrialScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Leaves out a trial of a resumed run that has nothing left to do: the scheduler never sees it."""
+        self.has_trials = True
         if self._is_finished(trial.trial_id, trial.run_metadata.last_result):
             trial.set_status(trial.TERMINATED)
         else:

@@ -8,20 +8,20 @@ import functools
 import os
 import pickle
 import time
-from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.rllib.core import COMPONENT_RL_MODULE
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRIAL_INFO
-from ray.tune.utils import flatten_dict
 
+from rllib_stpn.agents.checkpoints import check_whole
 from rllib_stpn.errors import RolloutError
 from rllib_stpn.experiments.building import TRAINABLES, algorithm_class, build_config, validate
-from rllib_stpn.experiments.results import SURVIVED, metric
+from rllib_stpn.experiments.results import SURVIVED, metric, paths_of
 from rllib_stpn.rollouts.episode_runner import SURVIVED as SURVIVED_FAILURES
 from rllib_stpn.rollouts.failure import left_by
+from rllib_stpn.whole_checkpoints import WholeCheckpoints
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -31,6 +31,7 @@ else:
 
 
 _SECONDS_TO_ANSWER = 60.0
+_KILLED = "their processes died: most often they had used up the memory, and the system killed them (dmesg tells)"
 
 
 @functools.cache
@@ -102,7 +103,7 @@ def _model_in_words(config: "AlgorithmConfig") -> dict[str, Any]:
     return {key: model[key] for key in ("custom_model", "custom_model_config", "use_lstm") if model.get(key)}
 
 
-class _Trial(_Base):
+class _Trial(WholeCheckpoints, _Base):
     """Goes before an algorithm in the bases of a class that has the attributes ``base``, ``run`` and ``defaults``."""
 
     base: "type[Algorithm]"
@@ -166,7 +167,8 @@ class _Trial(_Base):
     def _raise_if_none_is_left(self, error: Exception | None) -> None:
         down = self._lost_runners()
         if down and len(down) == self.config.num_env_runners and not self.config.restart_failed_env_runners:
-            raise RolloutError(f"no env runner is left: {'; '.join(filter(None, down.values()))}") from error
+            told = "; ".join(filter(None, down.values())) or _KILLED
+            raise RolloutError(f"no env runner is left: {told}") from error
 
     def _newly_lost(self) -> list[str]:
         down = self._lost_runners()
@@ -230,6 +232,7 @@ class _Trial(_Base):
         RLlib's new API stack does so only after the first update, and its old one never: there the policies have the
         settings of another trial, whose checkpoint this is in population based training.
         """
+        check_whole(Path(checkpoint_dir))
         workers = None if self.config.enable_rl_module_and_learner else self.env_runner_group
         own = workers.foreach_env_runner(_settings_of_policies)[0] if workers is not None else {}
         super().load_checkpoint(checkpoint_dir)
@@ -242,8 +245,7 @@ class _Trial(_Base):
     def save(self, checkpoint_dir: str | None = None) -> Any:
         """A checkpoint with its result, which also has metrics by their paths, where Tune looks for a score."""
         saved = super().save(checkpoint_dir)
-        nested = {key: value for key, value in saved.metrics.items() if isinstance(value, dict) and key != "config"}
-        saved.metrics |= {path: value for path, value in flatten_dict(nested).items() if isinstance(value, Number)}
+        saved.metrics |= paths_of(saved.metrics)
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -258,3 +260,4 @@ class _Trial(_Base):
             constructor = {"class": self.base, "ctor_args_and_kwargs": self.get_ctor_args_and_kwargs()}
             replacement.write_bytes(cloudpickle.dumps(constructor, protocol=pickle.HIGHEST_PROTOCOL))
             os.replace(replacement, written)
+        self.seal(checkpoint_dir)

@@ -72,8 +72,9 @@ def check(experiment: _E) -> _E:
         UsageError: Naming the file, the key, what was given and what is allowed.
     """
     where = experiment.where
+    restored: list[str] = []
     if experiment.restore is not None and "://" not in experiment.restore:
-        restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.algorithm)
+        restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.algorithm, restored)
         experiment = dataclasses.replace(experiment, restore=restore)
     if experiment.algorithm in TRAINABLES:
         for point in itertools.islice(searches.points(experiment.config), _MOST_POINTS_TO_BUILD):
@@ -81,7 +82,7 @@ def check(experiment: _E) -> _E:
                 build_config(experiment.algorithm, point)
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
-        return experiment
+        return experiment.replaced(restored)
     import rllib_stpn
 
     rllib_stpn.register()
@@ -116,6 +117,7 @@ def check(experiment: _E) -> _E:
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
         notes += [f"{where}: {note}" for note in more]
+    notes = [*restored, *notes]
     return experiment.replaced(note for note in dict.fromkeys(notes) if note not in experiment.notes)
 
 
@@ -211,11 +213,12 @@ def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
     return notes
 
 
-def _checkpoint(where: str, path: str, run: str) -> str:
-    from rllib_stpn.agents.checkpoints import algorithm_name, find_checkpoint
+def _checkpoint(where: str, path: str, run: str, notes: list[str]) -> str:
+    from rllib_stpn.agents.checkpoints import algorithm_name, check_whole, find_checkpoint
 
     try:
-        checkpoint = find_checkpoint(path)
+        checkpoint = find_checkpoint(path, notes.append)
+        check_whole(checkpoint)
         wrote = algorithm_name(checkpoint)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None

@@ -1,5 +1,6 @@
 """Supervised training as a Tune trainable."""
 
+import io
 import os
 import time
 from collections.abc import Mapping
@@ -10,16 +11,18 @@ import numpy as np
 import torch
 from ray import tune
 
+from rllib_stpn import manifest
 from rllib_stpn.errors import UsageError
 from rllib_stpn.supervised.sequence_module import SequenceModule
 from rllib_stpn.supervised.settings import SupervisedConfig
 from rllib_stpn.supervised.task import SPLITS, Task, Totals, evaluate
+from rllib_stpn.whole_checkpoints import WholeCheckpoints
 
 _FILE = "supervised.pt"
 _INITIAL, _ORDER = 0, 1  # random streams beside those of the data
 
 
-class Supervised(tune.Trainable):
+class Supervised(WholeCheckpoints):
     """Trains a layer on a task; one iteration is one epoch.
 
     ::
@@ -147,7 +150,7 @@ class Supervised(tune.Trainable):
         return totals.metrics("train")
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes all that is needed to go on, in one file."""
+        """Writes all that is needed to go on, in one file, with its result and a manifest."""
         state = {
             "config": {key: value for key, value in self.config.items() if not key.startswith("__")},
             "seed": self._seed,
@@ -158,10 +161,13 @@ class Supervised(tune.Trainable):
             "module": self.module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
+        written = io.BytesIO()
+        torch.save(state, written)  # to a file, it does not tell why it could not write it
         path = Path(checkpoint_dir) / _FILE
         replacement = path.with_suffix(".new")  # An interrupted run must not leave half a file.
-        torch.save(state, replacement)
+        replacement.write_bytes(written.getbuffer())
         os.replace(replacement, path)
+        self.seal(checkpoint_dir)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Goes on from a checkpoint; the data are made anew from its seed.
@@ -228,6 +234,8 @@ def _read(path: str | os.PathLike) -> dict[str, Any]:
     file = Path(path) / _FILE
     if not file.is_file():
         raise UsageError(f"{path}: no checkpoint of supervised training: it has no {_FILE}")
+    if (file.parent / manifest.FILE).is_file() and (damage := manifest.damage(file.parent)):
+        raise UsageError(f"{path}: broken: {damage}")
     try:
         return torch.load(file, weights_only=True)
     except Exception as error:

@@ -336,13 +336,14 @@ def test_the_newest_whole_checkpoint_of_a_trial_and_an_experiment(checkpoints, t
         shutil.copytree(checkpoints / case / "checkpoint", tmp_path / "experiment/trial_a" / f"checkpoint_{number:06}")
     next((tmp_path / "experiment/trial_a/checkpoint_000002").rglob("module_state.pkl")).unlink()
     shutil.rmtree(tmp_path / "experiment/trial_a/checkpoint_000002/learner_group")
-    assert rllib_stpn.load(tmp_path / "experiment/trial_a").algorithm == "A2C"
+    with pytest.warns(UserWarning, match="checkpoint_000002: broken: .* is missing: left out, checkpoint_000001 is"):
+        assert rllib_stpn.load(tmp_path / "experiment/trial_a").algorithm == "A2C"
     shutil.copytree(checkpoints / "appo/checkpoint", tmp_path / "experiment/trial_b/checkpoint_000000")
     (tmp_path / "experiment/trial_b/checkpoint_000000").touch()
     agent = rllib_stpn.load(str(tmp_path / "experiment"))
     assert agent.algorithm == "APPO"
     assert agent.checkpoint == tmp_path / "experiment/trial_b/checkpoint_000000"
-    with pytest.raises(rllib_stpn.UsageError, match="broken, it lacks learner_group"):
+    with pytest.raises(rllib_stpn.UsageError, match="broken: learner_group.* missing; checkpoint_000001 beside it"):
         rllib_stpn.load(tmp_path / "experiment/trial_a/checkpoint_000002")
 
 
@@ -375,7 +376,7 @@ def test_weights_of_another_model_are_refused_in_one_line(checkpoints, tmp_path)
 def test_a_damaged_file_is_told(checkpoints, tmp_path):
     shutil.copytree(checkpoints / "a2c-stpn/checkpoint", tmp_path / "damaged")
     (tmp_path / "damaged/class_and_ctor_args.pkl").write_bytes(b"\x80\x04")
-    with pytest.raises(rllib_stpn.UsageError, match="damaged: cannot be loaded: EOFError"):
+    with pytest.raises(rllib_stpn.UsageError, match="damaged: broken: class_and_ctor_args.pkl is cut short or garbled"):
         rllib_stpn.load(tmp_path / "damaged")
 
 

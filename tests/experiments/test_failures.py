@@ -1,14 +1,16 @@
 """Finding the error in a trial's traceback."""
 
+import errno
 import json
 import os
 
 import gymnasium
 import pytest
+from ray.tune.error import TuneError
 
 from rllib_stpn import errors
-from rllib_stpn.errors import users_place
-from rllib_stpn.experiments.failures import root_error
+from rllib_stpn.errors import in_words, users_place
+from rllib_stpn.experiments.failures import broken_off, root_error
 
 CHAIN = """\
 Failure # 1 (occurred at 2026-01-01_00-00-00)
@@ -83,6 +85,37 @@ def test_an_actor_that_died_in_its_constructor():
         "Traceback (most recent call last):\n  File 'z.py', line 1\nValueError: too small\n"
     )
     assert root_error(text)[:2] == ("ValueError", "too small")
+
+
+def test_a_process_that_was_killed_is_told_as_that():
+    cause = root_error(
+        "Failure # 1 (occurred at 2026-01-01_00-00-00)\nThe actor died unexpectedly before finishing this task.\n"
+        "\tclass_name: PPO\n\tactor_id: 9dd0\n\tpid: 25714\n\tnamespace: 9f4d\n\tip: 10.0.0.1\n"
+        "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
+        "Worker unexpectedly exits. Some common causes include: (1) the process was killed by the OOM killer due to "
+        "high memory usage, or (2) the worker crashed due to SIGSEGV or another unexpected error.\n"
+    )
+    assert str(cause).startswith("the trial's process (PPO, pid 25714 on 10.0.0.1) died without an error of its own")
+    assert "memory" in str(cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "/runs/x: the disk is full: [Errno 28]"),
+        (OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"), "disk is full"),
+        (OSError(errno.EROFS, "Read-only file system", "/runs/x/trial/result.json"), "the disk is read-only"),
+        (PermissionError(errno.EACCES, "Permission denied", "/runs/x/trial"), "/runs/x: it cannot be written to"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/runs/x"), "/runs/x: it is not there any more"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/home/user/level.txt"), None),
+        (RuntimeError("the simulator died"), None),
+    ],
+)
+def test_a_disk_that_fails_is_told_from_other_errors_whether_raised_here_or_handed_on_as_text(error, told):
+    inside = TuneError(f'Traceback (most recent call last):\n  File "x.py", line 1\n{in_words(error)}\n')
+    for each in (error, inside):
+        found = broken_off(each, "/runs/x")
+        assert found is None if told is None else told in found
 
 
 def test_text_without_an_error_is_told_as_it_is():

@@ -12,7 +12,7 @@ import pytest
 from ray import cloudpickle, tune
 
 from rllib_stpn.cli.main import main
-from rllib_stpn.experiments import resuming
+from rllib_stpn.experiments import result_files
 
 SMALL = {
     "num_env_runners": 0,
@@ -137,7 +137,7 @@ def test_files_forget_what_came_after_the_checkpoint_in_place(tmp_path):
     json_file.write_text("".join(f'{{"training_iteration": {i}}}\n' for i in (1, 2, 3, 4)))
     csv_file.write_text("note,training_iteration\n" + "".join(f'"a\nb",{i}\n' for i in (1, 2, 3, 4)))
     with json_file.open("at") as log:  # As Tune's logger has it.
-        resuming.forget_from(tmp_path, 3)
+        result_files.forget_from(tmp_path, 3)
         log.write('{"training_iteration": 3}\n')
     assert [json.loads(line)["training_iteration"] for line in json_file.read_text().splitlines()] == [1, 2, 3]
     assert csv_file.read_text() == 'note,training_iteration\n"a\nb",1\n"a\nb",2\n'
