@@ -8,8 +8,9 @@ from ray.rllib.algorithms.algorithm import Algorithm
 import rllib_stpn
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.experiments.loading import from_flags, load
+from rllib_stpn.experiments.loading import load
 from rllib_stpn.experiments.validation import check
+from tests.experiments.of_settings import experiment_of
 
 LAYER = {"custom_model": "lstm", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 5}
 LSTM = {"use_lstm": True, "lstm_cell_size": 4, "fcnet_hiddens": [4], "max_seq_len": 5}
@@ -38,12 +39,6 @@ class Shows(gymnasium.Env):
 gymnasium.register("Shows-v0", Shows)
 
 
-def flagged(run, env, **config):
-    experiment = from_flags(run, env)
-    experiment.config |= config
-    return experiment
-
-
 @pytest.mark.parametrize(
     ("keys", "shown"),
     [
@@ -67,12 +62,12 @@ def test_each_key_has_its_inputs_shown(model, keys, shown):
     [("PPO", "layer"), ("PPO", "lstm"), ("A2C", "layer"), ("APPO", "layer"), ("IMPALA", "lstm"), ("DQN", "plain")],
 )
 def test_a_file_that_asks_for_them_is_taken_without_a_word(run, model):
-    assert check(flagged(run, "CartPole-v1", model=MODELS[model] | ASKS)) == []
+    assert check(experiment_of(run, "CartPole-v1", model=MODELS[model] | ASKS)).notes == ()
 
 
 def test_they_stand_in_a_grid():
-    experiment = flagged("PPO", "Shows-v0", model=LAYER | {"lstm_use_prev_action": {"grid_search": [True, False]}})
-    assert check(experiment) == []
+    experiment = experiment_of("PPO", "Shows-v0", model=LAYER | {"lstm_use_prev_action": {"grid_search": [True, False]}})
+    assert check(experiment).notes == ()
 
 
 def test_spaces_that_are_flattened_hold_them_at_their_end(ray_session):
@@ -104,7 +99,7 @@ def test_spaces_that_are_flattened_hold_them_at_their_end(ray_session):
 def test_where_they_cannot_be_shown_one_sentence_says_so(run, settings, message):
     model = {"model": PLAIN | ASKS}
     with pytest.raises(UsageError, match=message):
-        check(flagged(run, "Shows-v0", **(model | settings)))
+        check(experiment_of(run, "Shows-v0", **(model | settings)))
 
 
 def test_in_python_the_way_is_named():
@@ -124,7 +119,7 @@ def test_a_python_files_own_model_settings_ask_as_well(write):
         "mine.py",
     )
     (experiment,) = load(file)
-    config = build_config(experiment.run, experiment.config, experiment.base)
+    config = build_config(experiment.algorithm, experiment.config, experiment.base)
     assert config._previous_inputs == ("reward",)
 
 

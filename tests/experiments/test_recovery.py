@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from ray.tune.schedulers import FIFOScheduler
 
 from rllib_stpn import manifest
 from rllib_stpn.agents.checkpoints import newest_whole
