@@ -52,6 +52,7 @@ def flagged(run, env, **config):
         ({"lstm_use_prev_action_reward": True}, ("action", "reward")),
         (ASKS, ("action", "reward")),
         ({"lstm_use_prev_action": False, "lstm_use_prev_action_reward": None}, ()),
+        ({"lstm_use_prev_action_reward": -1, "lstm_use_prev_reward": 1}, ("reward",)),
     ],
     ids=lambda value: "+".join(value),
 )
