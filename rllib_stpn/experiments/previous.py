@@ -14,6 +14,8 @@ PREVIOUS_INPUTS = {
     "lstm_use_prev_reward": ("reward",),
     "lstm_use_prev_action_reward": ("action", "reward"),
 }
+#: Values of these keys that ask for nothing; -1 is RLlib's own default of the last one.
+OFF = (False, None, -1)
 
 
 def without(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +34,9 @@ def show(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:
         UsageError: They are asked for and cannot be shown there.
     """
     blocks = [model] if model else [config._model_config, getattr(config._rl_module_spec, "model_config", None)]
-    asked = [key for block in blocks if isinstance(block, Mapping) for key in PREVIOUS_INPUTS if block.get(key)]
+    asked = [
+        key for block in blocks if isinstance(block, Mapping) for key in PREVIOUS_INPUTS if block.get(key) not in OFF
+    ]
     if not asked:
         return
     from rllib_stpn.rollouts import EpisodeEnvRunner

@@ -13,7 +13,7 @@ from rllib_stpn.experiments import atari, compatibility, never_read, ranges, rec
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.previous import PREVIOUS_INPUTS
+from rllib_stpn.experiments.previous import OFF, PREVIOUS_INPUTS
 from rllib_stpn.experiments.values import as_number, unknown_key
 from rllib_stpn.ray_names import register_class
 
@@ -341,7 +341,7 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
         raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
     for key in PREVIOUS_INPUTS if new_stack else ():
         for value in searches.choices(model.get(key, False)):
-            if value not in (True, False, None):
+            if value not in (True, *OFF):
                 raise _wrong(f"{where}: {key}", value, bool)
     if model.get("custom_model") and new_stack:
         return model  # The model's own check, when the settings are built, names keys and options.

@@ -20,6 +20,7 @@ from ray.rllib.connectors.env_to_module import (
     AddTimeDimToBatchAndZeroPad,
     BatchIndividualItems,
     MeanStdFilter,
+    PrevActionsPrevRewards,
 )
 from ray.rllib.connectors.module_to_env import (
     GetActions,
@@ -83,9 +84,12 @@ def _transforms(pipeline: Any, equivalents: dict[type, Callable], where: str) ->
             transforms.append(equivalents[type(connector)](connector))
         else:
             names = ", ".join(kind.__name__ for kind in equivalents)
+            way = "RLlib's own SingleAgentEnvRunner runs any connector"
+            if isinstance(connector, PrevActionsPrevRewards):
+                way = "stpn_envs.PreviousActionReward around the environment shows the same"
             raise UsageError(
                 f"{where} connector {type(connector).__name__}: cannot run batched; allowed are {names} and "
-                "connectors with a method `batched(array)`; RLlib's own SingleAgentEnvRunner runs any connector"
+                f"connectors with a method `batched(array)`; {way}"
             )
     return transforms
 

@@ -47,6 +47,7 @@ gymnasium.register("Shows-v0", Shows)
         ({"lstm_use_prev_action_reward": True}, ("action", "reward")),
         (ASKS, ("action", "reward")),
         ({"lstm_use_prev_action": False, "lstm_use_prev_action_reward": None}, ()),
+        ({"lstm_use_prev_action_reward": -1, "lstm_use_prev_reward": 1}, ("reward",)),
     ],
     ids=lambda value: "+".join(value),
 )
@@ -66,7 +67,8 @@ def test_a_file_that_asks_for_them_is_taken_without_a_word(run, model):
 
 
 def test_they_stand_in_a_grid():
-    experiment = experiment_of("PPO", "Shows-v0", model=LAYER | {"lstm_use_prev_action": {"grid_search": [True, False]}})
+    model = LAYER | {"lstm_use_prev_action": {"grid_search": [True, False]}}
+    experiment = experiment_of("PPO", "Shows-v0", model=model)
     assert check(experiment).notes == ()
 
 

@@ -96,6 +96,11 @@ def test_a_connector_that_cannot_run_batched_is_refused_by_name(connector):
         observation_transforms(pipeline_of(piece, OBSERVATIONS["image"]))
 
 
+def test_what_shows_the_same_as_rllibs_previous_actions_is_named():
+    with pytest.raises(UsageError, match="stpn_envs.PreviousActionReward around the environment"):
+        observation_transforms(pipeline_of(PrevActionsPrevRewards(), OBSERVATIONS["image"]))
+
+
 def test_an_own_connector_runs_batched_by_its_method():
     (transform,) = observation_transforms(pipeline_of(BatchedDoubling(), OBSERVATIONS["image"]))
     assert transform(np.array([[1.5]])) == 3.0
