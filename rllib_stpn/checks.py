@@ -1,4 +1,4 @@
-"""Checks of values: what is right comes back, what is not is a UsageError "WHERE: got X, allowed are Y"."""
+"""Checks of values: valid values are returned, others raise a UsageError "WHERE: got X, allowed are Y"."""
 
 from __future__ import annotations
 

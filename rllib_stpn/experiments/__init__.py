@@ -10,8 +10,8 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "load": "rllib_stpn.experiments.checked",
-    "CheckedExperiment": "rllib_stpn.experiments.checked",
+    "load": "rllib_stpn.experiments.checked_experiment",
+    "CheckedExperiment": "rllib_stpn.experiments.checked_experiment",
     "TrialResult": "rllib_stpn.experiments.running",
 }
 

@@ -1,4 +1,7 @@
-"""Going on with an experiment whose run was interrupted or killed, or whose goal has been moved."""
+"""Resuming an experiment that was interrupted or killed, or that has new stop criteria.
+
+Which checkpoint a trial goes on from is decided in :mod:`recovery`.
+"""
 
 import dataclasses
 import os
@@ -21,7 +24,7 @@ _FILE = "rllib_experiment.pkl"
 
 
 def remember(experiment: Experiment) -> None:
-    """Leaves the experiment in its directory, for :func:`recall`; one that is not resumed takes another's place."""
+    """Saves the experiment for :func:`recall`. A new run replaces an earlier one of the same name."""
     directory = Path(experiment.storage_path) / experiment.name
     directory.mkdir(parents=True, exist_ok=True)
     if not experiment.resume:
@@ -65,14 +68,14 @@ def can_go_on(experiment: Experiment) -> bool:
 
 
 def as_begun(experiment: _E) -> tuple[_E, list[str]]:
-    """An experiment that goes on, which Tune does with the settings of its first run, and those it had otherwise.
+    """The experiment with the settings of its first run, which Tune resumes, and the names of those that differ now.
 
     Raises:
         UsageError: It was begun with another algorithm.
     """
     try:
         first = recall(experiment.storage_path, experiment.name)
-    except UsageError:  # What it was made of is gone, or was not written by us. Tune needs none of it.
+    except UsageError:  # The file cannot be loaded, or we did not write it; Tune does not need it.
         return experiment, []
     if first.algorithm != experiment.algorithm:
         raise UsageError(
@@ -96,7 +99,7 @@ def as_begun(experiment: _E) -> tuple[_E, list[str]]:
 
 
 class Bookkeeping(Callback):
-    """Keeps what a resumed run needs: which trials the scheduler gave up, and files without what a trial repeats.
+    """Keeps what a resumed run needs: which trials the scheduler stopped, and files without what a trial repeats.
 
     Tune counts a trial that a signal ended as it counts one that reached its goal. So a resumed run is offered all its
     trials, and the scheduler leaves out those that have nothing left to do.
@@ -115,7 +118,7 @@ class Bookkeeping(Callback):
         self._started: set[str] = set()
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Makes sure that Tune goes on where it was to: it logs what keeps it from that, and begins anew.
+        """Makes sure that Tune really resumes. Where it cannot, it only logs why, and starts over.
 
         Raises:
             UsageError: It was about to.
@@ -145,6 +148,6 @@ class Bookkeeping(Callback):
             forget_from(directory_of(trial), result[ITERATION])
 
     def on_trial_complete(self, iteration: int, trials: Sequence, trial: Any, **info) -> None:
-        """Notes a trial that nobody but the scheduler can have ended."""
+        """Notes a trial that only the scheduler can have ended."""
         if self._scheduler.has_given_up(trial.trial_id) and self._log is not None:
             self._log.given_up(trial)

@@ -55,7 +55,7 @@ class TrialResult:
 
 
 def prepare(experiment: _E) -> tuple[_E, list[str]]:
-    """Makes the storage path, and gives an experiment that is resumed the settings that it was begun with.
+    """Creates the storage directory, and restores the original settings of an experiment that is resumed.
 
     Args:
         experiment: A checked one, see :func:`rllib_stpn.experiments.validation.check`.
@@ -94,8 +94,8 @@ def fit(
         experiment: A prepared one. One that goes on keeps the settings of its first run, which have to fit.
         cluster: The machines.
         strict: Refuse what does not fit, in place of changing it.
-        may_grow: Whether other machines may join, so that what is not there yet may be waited for.
-        whole: Whether the machines are this experiment's alone: a single trial then takes every CPU.
+        may_grow: Whether machines may join later, so that a trial may wait for what is missing now.
+        whole: Whether no other experiment shares the machines; a single trial then uses all CPUs.
 
     Returns:
         The experiment with ``folded`` settings, and a note for each change.
@@ -127,7 +127,7 @@ def make_tuner(
 
     Args:
         experiment: The experiment; with ``resume`` it goes on, where there is something to go on with.
-        interruption: Ends every trial after its iteration under way, with a checkpoint.
+        interruption: Ends every trial after its current iteration, with a checkpoint.
         callbacks: Tune's callbacks, such as one that shows progress.
     """
     scheduler = _scheduler(experiment, interruption)
@@ -169,11 +169,11 @@ def _tuner(
 def run(
     experiment: Experiment, interruption: Interruption | None = None, callbacks: Sequence[tune.Callback] = ()
 ) -> list[TrialResult]:
-    """Runs an experiment that is fitted to the machines, and leaves in its directory what :mod:`resuming` needs.
+    """Runs an experiment that is fitted to the machines, and writes what :mod:`resuming` needs into its directory.
 
     Args:
         experiment: The experiment.
-        interruption: Ends every trial after its iteration under way, with a checkpoint.
+        interruption: Ends every trial after its current iteration, with a checkpoint.
         callbacks: Tune's callbacks, such as one that shows progress.
 
     Returns:
@@ -226,7 +226,7 @@ def _beginning(experiment: Experiment) -> dict[str, Any]:
     if experiment.resume and can_go_on(experiment):
         every = tune.ResumeConfig.ResumeType.RESUME  # the scheduler leaves out those that are finished
         return {"resume_config": tune.ResumeConfig(finished=every, unfinished=every, errored=every)}
-    return {} if experiment.resume or experiment.restore is None else {"restore": experiment.restore}
+    return {} if experiment.restore is None else {"restore": experiment.restore}
 
 
 def _trial_result(result: Any, scheduler: StoppingScheduler, failures: Failures) -> TrialResult:

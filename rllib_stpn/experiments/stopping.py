@@ -108,6 +108,7 @@ class StoppingScheduler(TrialScheduler):
             return self._scheduler.choose_trial_to_run(tune_controller)
         for trial in tune_controller.get_trials():
             if trial.status in (trial.PENDING, trial.PAUSED):
+                self.reasons[trial.trial_id] = signal.Signals(self._interruption.signal).name
                 tune_controller.stop_trial(trial)
         return None
 

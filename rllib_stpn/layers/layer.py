@@ -147,8 +147,7 @@ class Layer(torch.nn.Module):
     ) -> torch.Tensor:
         """Energy ``[B, T, units]`` of a step, T = 1, without what the synapses of some inputs spend.
 
-        That is the energy of a step with these inputs at zero, as long as the efficacies of a step do not depend on its
-        own inputs. A layer where they do overrides this.
+        Computed by setting these inputs to zero. Override it where a step's efficacies depend on that step's inputs.
 
         Args:
             inputs: ``[B, 1, I]``.

@@ -40,7 +40,8 @@ class STPN(Layer):
         per_synapse: Whether every synapse learns its own Λ and Γ; False is one scalar each.
         normalize: "pre" divides F by the norm of W + F before its update, "post" after it, None never.
         clamp: Bound of the absolute value of the fast weights, None for no bound.
-        gamma_init_scale: Initial range of Γ relative to that of W; 0.001 as published, larger starts more plastic.
+        gamma_init_scale: Initial range of Γ as a multiple of W's; 0.001 as published. Larger values start
+            with more plasticity.
         implementation: "fused" CPU kernel, plain torch "reference", or "auto", the fastest that can run.
 
     Raises:

@@ -1,4 +1,5 @@
-"""How a module acts on whole arrays: observations become tensors, pass through it, and actions are chosen.
+"""How a module acts on whole arrays: observations become tensors, pass through it, and
+give the distribution that actions are drawn from.
 
 The batched env runner and a loaded agent act through these functions.
 """
@@ -60,7 +61,7 @@ def forward_one_step(
 
 
 def action_distribution(module: Any, outputs: dict[str, Any], explore: bool) -> Any:
-    """The distribution from which actions ``[B, ...]`` are drawn; without ``explore`` it has the most probable only."""
+    """The distribution from which actions ``[B, ...]`` are drawn; without ``explore`` always the most probable."""
     inputs = outputs[Columns.ACTION_DIST_INPUTS]
     if explore:
         return lean_distribution(module.get_exploration_action_dist_cls())(inputs)
@@ -68,7 +69,7 @@ def action_distribution(module: Any, outputs: dict[str, Any], explore: bool) -> 
 
 
 def map_leaves(function: Callable, value: Any, *others: Any) -> Any:
-    """``tree.map_structure``, at no cost for what most values are: one array."""
+    """``tree.map_structure``, with a short cut for the usual case, a single array."""
     if isinstance(value, np.ndarray | torch.Tensor):
         return function(value, *others)
     return tree.map_structure(function, value, *others)

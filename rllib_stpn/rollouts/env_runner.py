@@ -2,7 +2,7 @@
 
 RLlib's ``SingleAgentEnvRunner`` keeps one Python object per environment and every module output, recurrent state
 included, for every step. For an STPN on Pong that is 680 KB a step. This runner steps the vector environment and the
-module on whole arrays and returns a ``Fragment``. What does not concern sampling is inherited.
+module on whole arrays and returns a ``Fragment``. Everything else is inherited from RLlib's runner.
 """
 
 from __future__ import annotations
@@ -155,13 +155,13 @@ class BatchedEnvRunner(KeepsEpisodes):
         self._inference_seconds: list[float] = []
         steps = episodes = t = 0
         while (steps if planned is not None else episodes) < asked:
-            # Steps beyond the planned ones, taken for those in which an environment only reset, prolong the last
+            # Steps in which an environment only reset do not count; those that make up for them prolong the last
             # sequence.
             begins_sequence = t % spacing == 0 and (planned is None or t < planned)
             if begins_sequence and self.module.is_stateful() and not self.config.in_evaluation:
                 recorder.begin_sequence(self._current_state())
             outcome = self._step(t, recorder, explore, random_actions)
-            if outcome is None:  # the environment failed and was made again: what it did before is of no use
+            if outcome is None:  # the environment failed and was made again: all recorded so far is discarded
                 self._reset_envs_and_episodes(explore)
                 recorder = Recorder(planned or _STEPS_OF_EPISODES)
                 steps, episodes, t = 0, 0, 0
@@ -256,7 +256,11 @@ class BatchedEnvRunner(KeepsEpisodes):
                     finals = tree.map_structure(lambda o: np.asarray(o)[ended], observations)
                     if self._keeps_episodes:  # the reset may write over them
                         infos = final_infos = copied(infos)
-                    observations, reset_infos = self.env.reset(options={"reset_mask": done})
+                    try:
+                        observations, reset_infos = self.env.reset(options={"reset_mask": done})
+                    except Exception as error:
+                        self._environment_failed(error, "as it was reset")
+                        return None
                 finals = self._process(finals, ended)
                 if not self.config.in_evaluation:
                     final_values[ended] = self._values(finals, torch.from_numpy(ended), explore)
@@ -322,7 +326,7 @@ class BatchedEnvRunner(KeepsEpisodes):
         self._state = outputs.get(Columns.STATE_OUT)
         distribution = action_distribution(self.module, outputs, explore)
         if random_actions:
-            outputs[Columns.ACTIONS] = convert_to_torch_tensor(self.env.action_space.sample())
+            outputs[Columns.ACTIONS] = convert_to_torch_tensor(self.env.action_space.sample(), device=self._device)
         elif Columns.ACTIONS not in outputs:
             outputs[Columns.ACTIONS] = distribution.sample()
         if Columns.ACTION_LOGP not in outputs and not self.config.in_evaluation:

@@ -9,7 +9,7 @@ from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, one_of
 from rllib_stpn.kernels.availability import numba_is_installed
 from rllib_stpn.kernels.stpn.reference import stpn_reference
-from rllib_stpn.kernels.stpn.rules import NORMALIZATIONS
+from rllib_stpn.kernels.stpn.normalizations import NORMALIZATIONS
 
 IMPLEMENTATIONS = ("auto", "fused", "reference")
 

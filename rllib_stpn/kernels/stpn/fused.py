@@ -6,7 +6,7 @@ import torch
 
 from rllib_stpn.kernels.simd.vector import LANES
 from rllib_stpn.kernels.stpn.columns.autograd import ColumnsSTPN
-from rllib_stpn.kernels.stpn.rules import NORMALIZATIONS
+from rllib_stpn.kernels.stpn.normalizations import NORMALIZATIONS
 from rllib_stpn.kernels.stpn.samples.autograd import SamplesSTPN
 
 # Bytes of the E of sixteen samples over a sequence up to which they go side by side in the lanes of vectors.

@@ -3,7 +3,7 @@
 import torch
 
 from rllib_stpn.kernels.recomputed import run_in_chunks
-from rllib_stpn.kernels.stpn.rules import NORM_OFFSET
+from rllib_stpn.kernels.stpn.normalizations import NORM_OFFSET
 from rllib_stpn.kernels.synaptic_energy import synaptic_energy
 
 _GRAPH_TENSORS = 8  # tensors of the size of F that autograd keeps for one step, measured

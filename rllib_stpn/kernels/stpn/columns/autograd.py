@@ -10,7 +10,7 @@ from rllib_stpn.kernels.memory import Lease, flat, uninitialised, workspace
 from rllib_stpn.kernels.simd.vector import LANES
 from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn.columns import backward, forward
-from rllib_stpn.kernels.stpn.rules import POST
+from rllib_stpn.kernels.stpn.normalizations import POST
 from rllib_stpn.kernels.threads import run_slices, slices
 
 # Samples worked on together, which share loads of the weights, and columns per pass, which stay within a first-level

@@ -7,7 +7,7 @@ from rllib_stpn.kernels.simd.copying import clear, copy, load_up_to
 from rllib_stpn.kernels.simd.functions import bounded
 from rllib_stpn.kernels.simd.vector import LANES, broadcast, load, splat, store, sum_each, where_inside
 from rllib_stpn.kernels.stpn.columns.weights import load_weights
-from rllib_stpn.kernels.stpn.rules import NORM_OFFSET, POST, PRE
+from rllib_stpn.kernels.stpn.normalizations import NORM_OFFSET, POST, PRE
 
 
 def _replay(keep):

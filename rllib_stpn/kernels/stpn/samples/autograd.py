@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from rllib_stpn.kernels.memory import Lease, flat, workspace
 from rllib_stpn.kernels.simd.vector import LANES
-from rllib_stpn.kernels.stpn.rules import POST
+from rllib_stpn.kernels.stpn.normalizations import POST
 from rllib_stpn.kernels.stpn.samples import backward, forward
 from rllib_stpn.kernels.threads import run_slices, slices
 

@@ -6,7 +6,7 @@ from rllib_stpn.kernels.simd.compiling import compiled, compiled_part
 from rllib_stpn.kernels.simd.copying import clear, episode_begins, gather, scatter
 from rllib_stpn.kernels.simd.functions import bounded
 from rllib_stpn.kernels.simd.vector import LANES, broadcast, load, splat, square_root, store, where_inside
-from rllib_stpn.kernels.stpn.rules import NORM_OFFSET, POST, PRE
+from rllib_stpn.kernels.stpn.normalizations import NORM_OFFSET, POST, PRE
 
 
 def _replay(plain):
