@@ -8,8 +8,8 @@ import torch
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, one_of
 from rllib_stpn.kernels.availability import numba_is_installed
-from rllib_stpn.kernels.stpn.reference import stpn_reference
 from rllib_stpn.kernels.stpn.normalizations import NORMALIZATIONS
+from rllib_stpn.kernels.stpn.reference import stpn_reference
 
 IMPLEMENTATIONS = ("auto", "fused", "reference")
 

@@ -23,8 +23,8 @@ from rllib_stpn.kernels.simd.vector import (
     sum_each,
 )
 from rllib_stpn.kernels.stpn.columns.weights import load_weights
-from rllib_stpn.kernels.stpn.row_sums import load_sums, store_sums
 from rllib_stpn.kernels.stpn.normalizations import NORM_OFFSET, POST, PRE
+from rllib_stpn.kernels.stpn.row_sums import load_sums, store_sums
 
 
 @inline

@@ -14,8 +14,8 @@ from rllib_stpn.kernels.simd.compiling import compiled, compiled_part
 from rllib_stpn.kernels.simd.copying import clear, episode_begins, gather, scatter
 from rllib_stpn.kernels.simd.functions import bounded, tanh
 from rllib_stpn.kernels.simd.vector import LANES, at_least, broadcast, load, splat, square_root, store, where_inside
-from rllib_stpn.kernels.stpn.row_sums import load_sums, store_sums
 from rllib_stpn.kernels.stpn.normalizations import NORM_OFFSET, POST, PRE
+from rllib_stpn.kernels.stpn.row_sums import load_sums, store_sums
 
 
 def _update(post, plain):
