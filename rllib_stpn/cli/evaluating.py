@@ -44,7 +44,7 @@ class Request:
             ("--seed", self.seed, 0),
         ):
             if value < least:
-                raise UsageError(f"{option}: expected a whole number of at least {least}, got {value}")
+                raise UsageError(f"{option}: got {value}, allowed is a whole number of at least {least}")
         if self.video is not None and Path(self.video).suffix.lower() != ".gif":
             raise UsageError(f"--video: got {self.video!r}, allowed is a file name that ends in .gif")
         for option, file in (("--out", self.out), ("--video", self.video)):

@@ -44,7 +44,7 @@ class Machine:
         if self.address == "local":
             object.__setattr__(self, "address", None)
         if self.num_cpus is not None and self.num_cpus < 1:
-            raise UsageError(f"--ray-num-cpus: expected a whole number of at least 1, got {self.num_cpus}")
+            raise UsageError(f"--ray-num-cpus: got {self.num_cpus}, allowed is a whole number of at least 1")
         if self.num_cpus is not None and self.address is not None:
             raise UsageError(
                 f"--ray-num-cpus: the cluster at {self.address!r} (--ray-address or RAY_ADDRESS) brings its own CPUs; "

@@ -3,11 +3,12 @@
 import math
 from typing import Any
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, one_of
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.old import keys as old_keys
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.values import as_number, in_words, integer, unknown_key
+from rllib_stpn.experiments.values import as_number, in_words, unknown_key
 
 CHECKPOINT_KEYS = {
     "checkpoint_frequency": int,
@@ -60,7 +61,7 @@ def scheduler(where: str, name: Any) -> tuple[str, list[str]]:
 def name(where: str, value: Any) -> str:
     """An experiment's name, which can be a directory's."""
     if not isinstance(value, str) or not value.strip() or "/" in value or value in (".", ".."):
-        raise UsageError(f"{where}: expected the name of a directory, got {value!r}")
+        raise UsageError(f"{where}: got {value!r}, allowed is the name of a directory")
     return value
 
 
@@ -79,14 +80,14 @@ def stop(
     if block is None:
         return {}, []
     if not isinstance(block, dict):
-        raise UsageError(f"{where}: expected a mapping of metrics to numbers, got {in_words(block)}")
+        raise UsageError(f"{where}: got {in_words(block)}, allowed is a mapping of metrics to numbers")
     block, notes = old_names.translate_stop(where, block, new_stack)
     criteria = {}
     for metric, value in block.items():
         check_metric(where, metric, run, new_stack, own_metrics)
         number = as_number(value)
         if number is None or math.isnan(number):
-            raise UsageError(f"{where}: {metric}: expected a number, got {in_words(value)}")
+            raise UsageError(f"{where}: {metric}: got {in_words(value)}, allowed is a number")
         criteria[metric] = number
     return criteria, notes
 
@@ -132,7 +133,7 @@ def checkpoint(where: str, block: Any, run: str, new_stack: bool) -> dict[str, A
     if block is None:
         return {}
     if not isinstance(block, dict):
-        raise UsageError(f"{where}: expected a mapping, got {in_words(block)}")
+        raise UsageError(f"{where}: got {in_words(block)}, allowed is a mapping")
     for key, value in block.items():
         if key not in CHECKPOINT_KEYS:
             raise unknown_key(where, key, CHECKPOINT_KEYS, list_all=True)
@@ -140,10 +141,10 @@ def checkpoint(where: str, block: Any, run: str, new_stack: bool) -> dict[str, A
             continue
         kind = CHECKPOINT_KEYS[key]
         if kind is int:
-            integer(f"{where}: {key}", value, at_least=1 if key == "num_to_keep" else 0)
+            checks.integer(f"{where}: {key}", value, at_least=1 if key == "num_to_keep" else 0)
         elif not isinstance(value, kind):
             expected = "true or false" if kind is bool else "a string"
-            raise UsageError(f"{where}: {key}: expected {expected}, got {in_words(value)}")
+            raise UsageError(f"{where}: {key}: got {in_words(value)}, allowed is {expected}")
     order = block.get("checkpoint_score_order")
     if order not in (None, "min", "max"):
         raise UsageError(f"{where}: checkpoint_score_order: got {order!r}, allowed are 'min', 'max'")

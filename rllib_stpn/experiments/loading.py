@@ -8,12 +8,13 @@ import difflib
 from pathlib import Path
 from typing import Any
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import keys, searches, yaml_file
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.old import keys as old_keys
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.values import in_words, integer, unknown_key
+from rllib_stpn.experiments.values import in_words, unknown_key
 
 
 def from_flags(run: str, env: str) -> Experiment:
@@ -36,7 +37,7 @@ def load(path: Path) -> list[Experiment]:
         return [_from_python(path)]
     tree, notes = _read(path)
     if not isinstance(tree, dict) or not tree:
-        raise UsageError(f"{path}: expected a mapping of experiment names, got {in_words(tree)}")
+        raise UsageError(f"{path}: got {in_words(tree)}, allowed is a mapping of experiment names")
     misplaced = old_keys.setting_at_the_top(tree, old_names.settings())
     if misplaced is not None:
         raise UsageError(
@@ -83,7 +84,9 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     where = f"{path}: {name}"
     name = keys.name(f"{path}: experiment name", name)
     if not isinstance(block, dict):
-        raise UsageError(f"{where}: expected a mapping with run, env (or task), stop and config, got {in_words(block)}")
+        raise UsageError(
+            f"{where}: got {in_words(block)}, allowed is a mapping with run, env (or task), stop and config"
+        )
     block, notes = old_names.translate_experiment(where, block)
     allowed = (
         "run",
@@ -106,7 +109,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     if config is None:
         config = {}
     if not isinstance(config, dict):
-        raise UsageError(f"{where}: config: expected a mapping of settings, got {in_words(config)}")
+        raise UsageError(f"{where}: config: got {in_words(config)}, allowed is a mapping of settings")
     config = dict(config)
     for key in ("env", "task"):
         if key in block:
@@ -116,7 +119,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     if "run" not in block:
         raise UsageError(f"{where}: 'run' is missing")
     if not isinstance(block["run"], str):
-        raise UsageError(f"{where}: run: expected the name of an algorithm, got {in_words(block['run'])}")
+        raise UsageError(f"{where}: run: got {in_words(block['run'])}, allowed is the name of an algorithm")
     written = config
     config, more = old_names.translate_config(f"{where}: config", config, block["run"])
     searches.check(f"{where}: config", config)
@@ -124,12 +127,12 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     storage_path = block.get("storage_path", Experiment.storage_path)
     for key, path in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
         if not isinstance(path, str):
-            raise UsageError(f"{where}: {key}: expected a directory, got {in_words(path)}")
+            raise UsageError(f"{where}: {key}: got {in_words(path)}, allowed is a directory")
     scheduler, more_notes = keys.scheduler(f"{where}: scheduler", block.get("scheduler", "fifo"))
     scheduler_config = block.get("scheduler_config", {})
     if not isinstance(scheduler_config, dict):
         given = in_words(scheduler_config)
-        raise UsageError(f"{where}: scheduler_config: expected a mapping of arguments, got {given}")
+        raise UsageError(f"{where}: scheduler_config: got {given}, allowed is a mapping of arguments")
     return Experiment(
         where=where,
         name=name,
@@ -139,8 +142,8 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         checkpoint=keys.checkpoint(
             f"{where}: checkpoint_config", block.get("checkpoint_config"), block["run"], old_names.on_new_stack(config)
         ),
-        num_samples=integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
-        max_failures=integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
+        num_samples=checks.integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
+        max_failures=checks.integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
         storage_path=storage_path,
         restore=block.get("restore"),
         scheduler=scheduler,

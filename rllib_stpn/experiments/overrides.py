@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any, TypeVar
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import keys, searches
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.old import names as old_names
 from rllib_stpn.experiments.old import values as old_values
-from rllib_stpn.experiments.values import integer
 
 _E = TypeVar("_E", bound=Experiment)
 #: The options of ``rllib train`` whose names are not those of the fields.
@@ -71,7 +71,7 @@ class Overrides:
         if wanted not in changed.config and changed.base is None and not {"env", "task"} & set(changed.config):
             raise UsageError(f"{changed.where}: {wanted!r} is missing")
         if changed.config.get("env", "") is None and changed.base is None:
-            raise UsageError(f"{changed.where}: env: expected the id of an environment, got nothing")
+            raise UsageError(f"{changed.where}: env: got nothing, allowed is the id of an environment")
         if self.stop is not None:
             stop, notes = keys.stop(self._called("stop"), self.stop, changed.algorithm, changed.new_stack)
             changed = changed.replaced(notes, stop=stop)
@@ -109,7 +109,7 @@ class Overrides:
             changes["scheduler_config"] = self.scheduler_config
         for field, at_least in (("num_samples", 1), ("max_failures", -1)):
             if getattr(self, field) is not None:
-                changes[field] = integer(self._called(field), getattr(self, field), at_least)
+                changes[field] = checks.integer(self._called(field), getattr(self, field), at_least)
         return experiment.replaced(notes, **changes)
 
     def _with_checkpoints(self, experiment: _E) -> _E:
@@ -119,7 +119,7 @@ class Overrides:
             ("checkpoints_kept", "num_to_keep", 1),
         ):
             if getattr(self, field) is not None:
-                checkpoint[key] = integer(self._called(field), getattr(self, field), at_least)
+                checkpoint[key] = checks.integer(self._called(field), getattr(self, field), at_least)
         return dataclasses.replace(experiment, checkpoint=checkpoint)
 
     def _with_settings(self, changed: _E, experiment: _E) -> _E:

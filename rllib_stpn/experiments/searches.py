@@ -113,7 +113,7 @@ def check(where: str, settings: dict[str, Any]) -> None:
         if found in RANGES:
             block[found] = _range(f"{where}: {key}: {found}", found, values)
         elif not isinstance(values, list) or not values:
-            raise UsageError(f"{where}: {key}: {found}: expected a list of values, got {in_words(values)}")
+            raise UsageError(f"{where}: {key}: {found}: got {in_words(values)}, allowed is a list of values")
 
 
 def _range(where: str, kind: str, values: Any) -> list[float]:

@@ -204,7 +204,7 @@ def test_wrong_options_are_told_in_a_line(evaluated, tmp_path, capsys):
     for arguments, message in (
         ([tmp_path / "nowhere"], "no such directory"),
         ([tmp_path], "with nothing in it"),
-        ([maze, "--episodes", 0], "--episodes: expected a whole number of at least 1, got 0"),
+        ([maze, "--episodes", 0], "--episodes: got 0, allowed is a whole number of at least 1"),
         ([maze, "--seed", -1], "--seed"),
         ([maze, "--video", "film.mp4"], "ends in .gif"),
         ([maze, "--out", tmp_path / "none/r.json"], "none/r.json cannot be written"),

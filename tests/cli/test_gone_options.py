@@ -45,4 +45,4 @@ def test_each_of_evaluation_is_taken_and_named(capsys, names):
 
 def test_failures_allowed_are_those_of_the_command_line(capsys):
     assert main(["train", "--run", "PPO", "--env", "CartPole-v1", "--max-failures", "-2", *NOBODY]) == 2
-    assert "--max-failures: expected a whole number of at least -1, got -2" in capsys.readouterr().err
+    assert "--max-failures: got -2, allowed is a whole number of at least -1" in capsys.readouterr().err

@@ -134,8 +134,8 @@ CONFIG_MISTAKES = {
     "a-fraction": ("{num_env_runners: 1.5}", ["num_env_runners: got 1.5", "whole number"]),
     "a-bool-for-a-number": ("{train_batch_size: true}", ["train_batch_size: got True", "whole number"]),
     "nothing": ("{num_env_runners: null}", ["num_env_runners: got None", "whole number"]),
-    "negative": ("{num_env_runners: -1}", ["num_env_runners: got -1", "least is 0"]),
-    "no-environment": ("{num_envs_per_env_runner: 0}", ["num_envs_per_env_runner: got 0", "least is 1"]),
+    "negative": ("{num_env_runners: -1}", ["num_env_runners: got -1", "allowed is a whole number of at least 0"]),
+    "no-environment": ("{num_envs_per_env_runner: 0}", ["num_envs_per_env_runner: got 0", "allowed is a whole number of at least 1"]),
     "a-word-for-the-batch": (
         "{train_batch_size_per_learner: big}",
         ["train_batch_size_per_learner: got 'big'"],

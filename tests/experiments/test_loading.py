@@ -187,7 +187,7 @@ def test_models_in_a_grid_are_translated(write):
 @pytest.mark.parametrize("search", ["{grid_search: null}", "{choice: 3}"])
 @pytest.mark.parametrize("block", ["model", "evaluation_config"])
 def test_a_search_of_no_list_is_told(write, block, search):
-    with pytest.raises(UsageError, match=f"{block}: .*: expected a list of values"):
+    with pytest.raises(UsageError, match=f"{block}: .*: got .*, allowed is a list of values"):
         load_one(write(f"x: {{run: PPO, env: E-v0, config: {{{block}: {search}}}}}"))
 
 
@@ -302,29 +302,29 @@ MISTAKES = {
     "no-yaml": ("a: [1\nb: 2", ["line 2", "not YAML"]),
     "tab": ("a:\n\t- 1", ["line 2", "not YAML"]),
     "python-object": ("a: !!python/object/apply:os.system [echo]", ["not YAML", "python/object"]),
-    "empty": ("", ["expected a mapping of experiment names", "nothing"]),
-    "a-list": ("- a\n- b", ["expected a mapping of experiment names", "a list"]),
+    "empty": ("", ["allowed is a mapping of experiment names", "nothing"]),
+    "a-list": ("- a\n- b", ["allowed is a mapping of experiment names", "a list"]),
     "no-experiment-name": ("run: PPO\nenv: CartPole-v1", ["'run' stands at the top"]),
     "a-slash-in-the-name": ("a/b: {run: PPO, env: E-v0}", ["name of a directory", "'a/b'"]),
-    "experiment-no-mapping": ("x: 3", ["x", "expected a mapping", "3"]),
+    "experiment-no-mapping": ("x: 3", ["x", "allowed is a mapping", "3"]),
     "no-run": ("x: {env: E-v0}", ["x: 'run' is missing"]),
     "no-env": ("x: {run: PPO}", ["x: 'env' is missing"]),
     "run-a-number": ("x: {run: 3, env: E-v0}", ["run", "3"]),
     "two-envs": ("x: {run: PPO, env: E-v0, config: {env: F-v0}}", ["env is given twice", "'F-v0'"]),
     "unknown-key": ("x: {run: PPO, env: E-v0, stopp: {}}", ["unknown key 'stopp'", "did you mean stop"]),
-    "config-a-list": ("x: {run: PPO, env: E-v0, config: [1]}", ["config", "expected a mapping", "a list"]),
-    "stop-a-number": ("x: {run: PPO, env: E-v0, stop: 5}", ["stop", "expected a mapping", "5"]),
+    "config-a-list": ("x: {run: PPO, env: E-v0, config: [1]}", ["config", "allowed is a mapping", "a list"]),
+    "stop-a-number": ("x: {run: PPO, env: E-v0, stop: 5}", ["stop", "allowed is a mapping", "5"]),
     "stop-unknown": (
         "x: {run: PPO, env: E-v0, stop: {episode_retrun_mean: 5}}",
         ["stop", "episode_return_mean"],
     ),
     "stop-no-number": (
         "x: {run: PPO, env: E-v0, stop: {training_iteration: soon}}",
-        ["expected a number", "'soon'"],
+        ["allowed is a number", "'soon'"],
     ),
     "stop-true": (
         "x: {run: PPO, env: E-v0, stop: {training_iteration: true}}",
-        ["expected a number", "True"],
+        ["allowed is a number", "True"],
     ),
     "grid-empty": (
         "x: {run: PPO, env: E-v0, config: {lr: {grid_search: []}}}",

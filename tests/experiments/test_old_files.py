@@ -60,7 +60,7 @@ REFUSED = {
     "cartpole-bc": "'/tmp/rllib-stpn-nothing-here'",
     "cartpole-marwil": "'/tmp/rllib-stpn-nothing-here'",
     "driving-misplaced": "unknown key 'framework'",
-    "env-left-empty": "env: expected the id of an environment",
+    "env-left-empty": "env: got nothing, allowed is the id of an environment",
     "flatland-broken-list": "line 7, column 52: not YAML",
     "flatland-maddpg": "unknown algorithm 'contrib/MADDPG': RLlib has dropped it",
     "flatland-marwil": "'/tmp/rllib-stpn-nothing-here'",
@@ -84,7 +84,7 @@ REFUSED = {
     "sac-lr-schedule": "`actor_lr`, `critic_lr` and `alpha_lr`",
     "stateless-r2d2": "unknown algorithm 'R2D2': RLlib has dropped it; of those it has, DQN comes close",
     "unity-soccer": "unity3d_env.Unity3DEnv' cannot be imported",
-    "wandb-record": "expected a mapping with run, env (or task), stop and config, got 1",
+    "wandb-record": "got 1, allowed is a mapping with run, env (or task), stop and config",
 }
 #: Settings of a file that have no effect today, and that a note has to name.
 NAMED = {
@@ -134,7 +134,7 @@ REFUSED_LINES = {
     'train --run IMPALA --env Pong-v0 --config \'{"model": {"use_lstm": true, "lstm_use_prev_action": true}}\'': (
         "lstm_use_prev_action: got images of the shape"
     ),
-    "train --run PPO --env CartPole-v0 --stop 100": "--stop: expected a JSON object",
+    "train --run PPO --env CartPole-v0 --stop 100": "--stop: got '100', allowed is a JSON object",
     "train --run PPO --env CartPole-v0 --config \"{'lr': 0.1}\"": "--config: not JSON",
     "train --run PPO --env gym_cartpole_bt:CartPole-BT-v0": "module 'gym_cartpole_bt' cannot be imported",
     "train --run PPO --env CartPole-v0 --scheduler MedianStopping": "--scheduler: got 'MedianStopping', allowed are",

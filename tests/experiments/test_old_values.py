@@ -160,5 +160,5 @@ def test_an_env_may_come_from_the_command_line_and_has_to_come(write):
     for text in ("x: {run: PPO}", "x: {run: PPO, env: }"):
         (experiment,) = load(write(text))
         assert Overrides(env="E-v0").apply(experiment).config["env"] == "E-v0"
-        with pytest.raises(UsageError, match="x: ('env' is missing|env: expected the id of an environment)"):
+        with pytest.raises(UsageError, match="x: ('env' is missing|env: got .*, allowed is the id of an environment)"):
             Overrides().apply(experiment)

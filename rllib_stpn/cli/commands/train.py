@@ -241,5 +241,5 @@ def _json_object(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}: {text!r}") from None
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"expected a JSON object ({{...}}), got {text!r}")
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed is a JSON object ({{...}})")
     return value
