@@ -135,7 +135,7 @@ CONFIG_MISTAKES = {
     "a-bool-for-a-number": ("{train_batch_size: true}", ["train_batch_size: got True", "whole number"]),
     "nothing": ("{num_env_runners: null}", ["num_env_runners: got None", "whole number"]),
     "negative": ("{num_env_runners: -1}", ["num_env_runners: got -1", "allowed is a whole number of at least 0"]),
-    "no-environment": ("{num_envs_per_env_runner: 0}", ["num_envs_per_env_runner: got 0", "allowed is a whole number of at least 1"]),
+    "no-environment": ("{num_envs_per_env_runner: 0}", ["num_envs_per_env_runner: got 0", "of at least 1"]),
     "a-word-for-the-batch": (
         "{train_batch_size_per_learner: big}",
         ["train_batch_size_per_learner: got 'big'"],

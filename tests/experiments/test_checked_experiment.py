@@ -68,7 +68,7 @@ def test_overrides_are_the_options_of_rllib_train(small):
     [
         ({"sed": 1}, r"unknown override 'sed'; did you mean seed\?"),
         ({"num_samples": 0}, r"^num_samples: got 0, allowed is a whole number of at least 1"),
-        ({"checkpoints_kept": -1}, r"^checkpoints_kept: expected"),
+        ({"checkpoints_kept": -1}, r"^checkpoints_kept: got -1, allowed"),
         ({"config": {"lr": "much"}}, r"config: lr: got 'much', allowed is a number"),
     ],
 )
