@@ -42,7 +42,7 @@ class TrialResult:
         metrics: Its last result, nested as RLlib makes it; empty where there was none.
         path: Its directory, or URI.
         checkpoint: Its last checkpoint's directory, or URI; None without one.
-        stopped: Why it ended, such as ``"training_iteration 5 reached 5"``; None where it failed or had no result.
+        stopped: Why it ended, such as ``"training_iteration 5 reached 5"`` or ``"SIGINT"``; None where it failed.
         error: The tracebacks of what it failed with, None where it did not fail.
     """
 

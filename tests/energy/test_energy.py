@@ -472,8 +472,8 @@ def test_off_it_computes_nothing(ray_session, monkeypatch):
     [
         ("enregy", ["callbacks", "'enregy'", "energy"]),
         ({"energy": {"every": 2}}, ["callbacks: energy", "every_n_steps"]),
-        ({"energy": {"every_n_steps": 0}}, ["every_n_steps: got 0", "from 1"]),
-        ({"energy": {"ignore_inputs": [-1]}}, ["ignore_inputs: got [-1]"]),
+        ({"energy": {"every_n_steps": 0}}, ["every_n_steps: got 0", "at least 1"]),
+        ({"energy": {"ignore_inputs": [-1]}}, ["ignore_inputs", "got -1"]),
     ],
 )
 def test_wrong_options_are_refused(block, parts):

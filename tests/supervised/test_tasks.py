@@ -154,7 +154,7 @@ def test_the_mean_readout_has_one_weight_for_all_units():
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("associative_retrieval", {"num_pairs": 27}, "num_pairs: got 27, allowed are 1 to 26"),
+        ("associative_retrieval", {"num_pairs": 27}, "num_pairs: got 27, allowed is a whole number from 1 to 26"),
         ("associative_retrieval", {"train_size": 0}, "train_size: got 0"),
         ("familiarity", {"delay": 15}, "length: got 15, allowed is more than the delay of 15"),
         ("familiarity", {"readout": "max"}, "readout: got 'max', allowed are 'linear', 'mean'"),
