@@ -146,6 +146,7 @@ sweep:
     assert rates == {0.001, 0.002}
 
 
+@pytest.mark.slow
 def test_a_trial_of_our_own_algorithm_takes_what_yaml_alone_has(capsys, write, tmp_path):
     path = write("""
 own:

@@ -106,6 +106,7 @@ def test_output_that_nobody_reads_asks_a_run_to_end(capsys):
     assert capsys.readouterr().err.count("stopping after this iteration, with a checkpoint") == 1
 
 
+@pytest.mark.slow
 def test_a_run_whose_reader_goes_away_ends_with_a_checkpoint(start, cartpole, tmp_path, trial_directory):
     process = start("train", cartpole, "--storage-path", tmp_path, "--ray-num-cpus", 1)
     for line in process.stdout:

@@ -18,6 +18,7 @@ def results(directory) -> list[list[dict]]:
     return [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
 
 
+@pytest.mark.slow
 def test_two_experiments_in_a_file_and_random_search(capsys, write, tmp_path):
     path = write(f"""
 one:
@@ -43,6 +44,7 @@ two:
     assert "APPO on Acrobot-v1: 1 iterations" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_population_based_training_perturbs_the_settings(write, tmp_path):
     path = write(f"""
 population:

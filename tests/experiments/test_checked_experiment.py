@@ -99,6 +99,7 @@ def test_it_runs_goes_on_and_prints_nothing(small, ray_session, capsys, tmp_path
     assert "".join(capsys.readouterr()) == ""
 
 
+@pytest.mark.slow
 def test_its_tuner_is_tunes(small, ray_session):
     results = small.override(config={"lr": {"grid_search": [0.1, 0.2]}}).tuner().fit()
     assert sorted(result.config["lr"] for result in results) == [0.1, 0.2]

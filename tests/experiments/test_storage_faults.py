@@ -70,6 +70,7 @@ def iterations(storage: Path) -> list[int]:
     return [json.loads(line)["training_iteration"] for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_storage_that_is_moved_away_ends_the_run_which_goes_on_where_it_is(tmp_path, capsys):
     storage, moved = tmp_path / "storage", tmp_path / "moved"
     assert begin(storage, 4, mark=str(tmp_path / "mark"), moved=(str(storage), str(moved))) == 1
