@@ -30,6 +30,11 @@ def test_tables_in_the_readme_and_the_docs_are_made_from_the_committed_runs():
     assert "\n".join(table) in (RESULTS.parent / "docs/results.md").read_text()
 
 
+def test_nothing_but_studies_lies_in_results():
+    directories = {path.name for path in RESULTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert directories <= {*RUN["STUDIES"], "maze_settings"}
+
+
 def test_studies_name_files_that_are_there():
     for study in RUN["STUDIES"].values():
         assert all((RUN["EXAMPLES"] / f"{file}.yaml").is_file() for file in study.files)

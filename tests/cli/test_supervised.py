@@ -7,7 +7,8 @@ import pytest
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.cli.progress import Progress, supervised
-from rllib_stpn.experiments.folding import Room, fold
+from rllib_stpn.experiments.folding import fold
+from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.supervised import SupervisedConfig, evaluate, load
 
 SMALL = '{"task_config": {"train_size": 300, "validation_size": 50, "test_size": 50}}'
@@ -50,8 +51,8 @@ def test_a_run_from_yaml_to_checkpoint(rllib, tmp_path, trial_directory):
 
 
 def test_the_only_trial_gets_all_cpus():
-    assert fold({}, SupervisedConfig(), Room([2])) == ({"num_cpus_for_main_process": 2}, [])
-    assert fold({}, SupervisedConfig(), Room([2]), alone=False) == ({}, [])
+    assert fold({}, SupervisedConfig(), Cluster([2])) == ({"num_cpus_for_main_process": 2}, [])
+    assert fold({}, SupervisedConfig(), Cluster([2]), alone=False) == ({}, [])
 
 
 @pytest.mark.usefixtures("ray_session")
