@@ -1,7 +1,6 @@
 """The entry point ``rllib``."""
 
 import argparse
-import difflib
 import importlib
 import importlib.metadata
 import os
@@ -11,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from rllib_stpn.cli import commands, gone_options, terminal
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, did_you_mean, one_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +43,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     if today is not None:
         raise UsageError(f"{argv[0]}: rllib {today} takes its place (see: rllib {today} --help)")
     parser, names = _parser(), _commands()
-    if argv and argv[0] not in names and (close := difflib.get_close_matches(argv[0], names, n=1)):
-        raise UsageError(f"COMMAND: got '{argv[0]}', allowed are {', '.join(names)}; did you mean {close[0]}?")
+    if argv and did_you_mean(argv[0], names):
+        raise one_of("COMMAND", argv[0], names)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         args.parser.refuse(unknown)
@@ -59,8 +58,7 @@ class _Parser(argparse.ArgumentParser):
 
     def refuse(self, unknown: Sequence[str]) -> None:
         """Raises for arguments that the command does not have, with the option that the first may stand for."""
-        close = difflib.get_close_matches(unknown[0].split("=")[0], self._option_string_actions, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(unknown[0].split("=")[0], self._option_string_actions, most=1)
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 

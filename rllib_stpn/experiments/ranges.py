@@ -1,11 +1,10 @@
 """The ranges outside which a setting makes no sense, where RLlib itself takes any number."""
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, did_you_mean
 
 #: From 0 to 1: what comes later is discounted, or averaged away.
 _SHARES = {"gamma", "lambda_", "gae_lambda", "tau", "decay", "momentum", "expectile"}
@@ -62,5 +61,5 @@ def check_block(where: str, block: Mapping[str, Any], known: Iterable[str]) -> N
     """
     known = list(known)
     for name in block:
-        if name not in known and (close := difflib.get_close_matches(str(name), known, n=1, cutoff=0.75)):
-            raise UsageError(f"{where}: unknown key {name!r}; did you mean {close[0]}?")
+        if hint := did_you_mean(name, known, most=1, likeness=0.75):
+            raise UsageError(f"{where}: unknown key {name!r}{hint}")

@@ -149,5 +149,6 @@ class Bookkeeping(Callback):
 
     def on_trial_complete(self, iteration: int, trials: Sequence, trial: Any, **info) -> None:
         """Notes a trial that only the scheduler can have ended."""
-        if self._scheduler.has_given_up(trial.trial_id) and self._log is not None:
+        self._scheduler.note_end(trial.trial_id)
+        if trial.trial_id in self._scheduler.given_up and self._log is not None:
             self._log.given_up(trial)

@@ -60,12 +60,10 @@ class StoppingScheduler(TrialScheduler):
         """Whether a signal ends the run."""
         return self._interruption.signal is not None
 
-    def has_given_up(self, trial_id: str) -> bool:
-        """Whether the scheduler ended a trial that is over: nobody else can have, if nothing else is a reason."""
+    def note_end(self, trial_id: str) -> None:
+        """Notes that a trial is over: where there is no other reason, the scheduler ended it."""
         if trial_id not in self.reasons and not self.interrupted:
-            self.reasons[trial_id] = _BY_THE_SCHEDULER
-            self.given_up.add(trial_id)
-        return trial_id in self.given_up
+            self._give_up(trial_id)
 
     @property
     def metric(self) -> str | None:
@@ -98,8 +96,7 @@ class StoppingScheduler(TrialScheduler):
             return self.STOP
         decision = self._scheduler.on_trial_result(tune_controller, trial, result)
         if decision == self.STOP:
-            self.reasons[trial.trial_id] = _BY_THE_SCHEDULER
-            self.given_up.add(trial.trial_id)
+            self._give_up(trial.trial_id)
         return decision
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -127,6 +124,10 @@ class StoppingScheduler(TrialScheduler):
     def debug_string(self) -> str:
         """The scheduler's own."""
         return self._scheduler.debug_string()
+
+    def _give_up(self, trial_id: str) -> None:
+        self.reasons[trial_id] = _BY_THE_SCHEDULER
+        self.given_up.add(trial_id)
 
     def _is_finished(self, trial_id: str, last_result: Mapping[str, Any]) -> bool:
         if trial_id in self.given_up:
