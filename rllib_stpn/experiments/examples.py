@@ -1,10 +1,9 @@
 """The tuned examples that come with the package: YAML files that are found by name."""
 
-import difflib
 from pathlib import Path
 
 import rllib_stpn
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, did_you_mean
 
 _PACKAGE = Path(rllib_stpn.__file__).parent
 _NAME = "tuned_examples"
@@ -44,9 +43,8 @@ def find(name: str) -> Path:
     known = names()
     if stem in known:
         return directory() / f"{stem}.yaml"
-    close = difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`rllib example list` shows them all"
-    raise UsageError(f"example: got {name!r}, which is none; {hint}")
+    hint = did_you_mean(stem, known, likeness=0.5) or "; `rllib example list` shows them all"
+    raise UsageError(f"example: got {name!r}, which is none{hint}")
 
 
 def about(name: str) -> str:

@@ -14,15 +14,9 @@ from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import recovery, resuming, running
 from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
+from tests.experiments.of_settings import SMALL
 
-CONFIG = {
-    "num_env_runners": 0,
-    "train_batch_size": 64,
-    "minibatch_size": 64,
-    "num_epochs": 1,
-    "model": {"fcnet_hiddens": [4]},
-}
-BEGIN = ["train", "--run", "PPO", "--env", "CartPole-v1", "--config", json.dumps(CONFIG), "-n", "x"]
+BEGIN = ["train", "--run", "PPO", "--env", "CartPole-v1", "--config", json.dumps(SMALL), "-n", "x"]
 WEIGHTS = "learner_group/learner/rl_module/default_policy/module_state.pkl"
 
 

@@ -13,14 +13,7 @@ from ray import cloudpickle, tune
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.experiments import result_files
-
-SMALL = {
-    "num_env_runners": 0,
-    "train_batch_size": 64,
-    "minibatch_size": 64,
-    "num_epochs": 1,
-    "model": {"fcnet_hiddens": [4]},
-}
+from tests.experiments.of_settings import SMALL
 
 
 class Interrupting(gymnasium.Env):

@@ -13,16 +13,10 @@ import pytest
 from ray import cloudpickle, tune
 
 from rllib_stpn.cli.main import main
+from tests.experiments.of_settings import SMALL
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
-CONFIG = {
-    "num_env_runners": 0,
-    "train_batch_size": 64,
-    "minibatch_size": 64,
-    "num_epochs": 1,
-    "model": {"fcnet_hiddens": [4]},
-}
 
 
 class Taking(gymnasium.Env):
@@ -58,7 +52,7 @@ def environment():
 
 
 def begin(storage: Path, iterations: int, **env_config) -> int:
-    config = json.dumps({**CONFIG, "env_config": env_config} if env_config else CONFIG)
+    config = json.dumps({**SMALL, "env_config": env_config} if env_config else SMALL)
     env = "Taking" if env_config else "CartPole-v1"
     arguments = ["--storage-path", str(storage), "--checkpoint-freq", "1", "-n", "x"]
     goal = json.dumps({"training_iteration": iterations})
