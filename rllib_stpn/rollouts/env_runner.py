@@ -34,6 +34,7 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import torch_on_one_thread
+from rllib_stpn.kernels.laid_out import weights_unchanged
 from rllib_stpn.kernels.memory import memory_left_unfilled
 from rllib_stpn.models import encoders
 from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, to_arrays
@@ -128,7 +129,7 @@ class BatchedEnvRunner(KeepsEpisodes):
     @torch.no_grad()
     def _sample(self, **arguments: Any) -> list[Fragment]:
         threads = contextlib.nullcontext() if self._convolves else torch_on_one_thread()
-        with threads, memory_left_unfilled():
+        with threads, memory_left_unfilled(), weights_unchanged():
             return self._collect(**arguments)
 
     def _collect(
