@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rllib_stpn.cli.compiled import tell_where_kernels_are
 from rllib_stpn.cli.progress import REINFORCEMENT, Progress, ShownMetrics, duration, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
 from rllib_stpn.cli.signals import Signals, abort
+from rllib_stpn.cli.terminal import tell_where_kernels_are
 from rllib_stpn.cli.waiting import Waiting
 from rllib_stpn.errors import StorageError, UsageError
 from rllib_stpn.experiments import running

@@ -1,4 +1,4 @@
-"""The output of commands: letters that a terminal does not have are spelled, and its reader may go away."""
+"""The output of commands: letters that a terminal does not have are spelled, its reader may go away, and notes."""
 
 import codecs
 import contextlib
@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
@@ -85,6 +86,17 @@ def when_nobody_reads(act: Callable[[], None]) -> Iterator[None]:
     finally:
         for stream in streams:
             stream.when_gone = None
+
+
+def tell_where_kernels_are() -> None:
+    """Prints a note with the directory of compiled kernels, where the usual ones cannot be written to."""
+    from rllib_stpn.kernels import disk_cache
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        disk_cache.directory()
+    for each in told:
+        print(f"note: {each.message}", flush=True)
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:
