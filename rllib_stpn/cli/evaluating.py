@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_stpn import checks, provenance
 from rllib_stpn.cli.progress import duration
-from rllib_stpn.cli.terminal import tell_where_kernels_are
+from rllib_stpn.cli.terminal import tell, tell_where_kernels_are
 from rllib_stpn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
             raise UsageError(f"{option}: {file} cannot be written, allowed is a file in a directory that can")
     from rllib_stpn.agents.checkpoints import find_checkpoint, is_supervised
 
-    path = find_checkpoint(args.checkpoint, lambda note: print(f"note: {note}", flush=True))
+    path = find_checkpoint(args.checkpoint, lambda note: tell([note]))
     tell_where_kernels_are()
     results = _supervised(args, path) if is_supervised(path) else _agent(args, path)
     if args.out is not None:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 #: The exit code of a command whose output nobody reads any more, as shells count: 128 and the number of SIGPIPE.
@@ -88,6 +88,12 @@ def when_nobody_reads(act: Callable[[], None]) -> Iterator[None]:
             stream.when_gone = None
 
 
+def tell(notes: Iterable[object], kind: str = "note") -> None:
+    """Prints notes, one a line."""
+    for note in notes:
+        print(f"{kind}: {note}", flush=True)
+
+
 def tell_where_kernels_are() -> None:
     """Prints a note with the directory of compiled kernels, where the usual ones cannot be written to."""
     from rllib_stpn.kernels import disk_cache
@@ -95,8 +101,7 @@ def tell_where_kernels_are() -> None:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         disk_cache.directory()
-    for each in told:
-        print(f"note: {each.message}", flush=True)
+    tell(each.message for each in told)
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

@@ -59,6 +59,11 @@ class Overrides:
     scheduler_config: dict[str, Any] | None = None
     options: bool = dataclasses.field(default=False, kw_only=True)
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """The fields that change something."""
+        return [field.name for field in dataclasses.fields(cls) if not field.kw_only]
+
     def apply(self, experiment: _E) -> _E:
         """The changed experiment; its notes are those of both.
 

@@ -176,6 +176,16 @@ def total(bundles: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: amount for name, amount in total.items() if amount}
 
 
+def unplaced(asked: Mapping[str, float]) -> bool:
+    """Whether Ray has found no place for processes that ask for this, all together."""
+    from ray.util import placement_group_table
+
+    return any(
+        group["state"] in ("PENDING", "INFEASIBLE") and total(list(group["bundles"].values())) == asked
+        for group in placement_group_table().values()
+    )
+
+
 def in_words(resources: Mapping[str, float]) -> str:
     """Such as ``"2 CPUs, 1 GPU, 1 license"``."""
 

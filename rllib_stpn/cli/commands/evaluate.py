@@ -16,6 +16,7 @@ The exit code is 0, or 2 for a wrong input.
 import argparse
 
 from rllib_stpn.cli import gone_options
+from rllib_stpn.cli.terminal import tell
 
 HELP = "run a trained agent: returns, energy, video"
 
@@ -39,8 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates what the command line asks for and returns the exit code."""
-    for note in args.gone:
-        print(f"note: {note}")
+    tell(args.gone)
     if not args.verbose:
         from rllib_stpn.cli import ray_session
 
