@@ -5,10 +5,9 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.errors import UsageError, in_one_line, one_of
+from rllib_stpn.errors import UsageError, in_one_line, one_of, unknown
 from rllib_stpn.experiments import atari, previous, recorded_data
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.values import unknown_key
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -44,9 +43,10 @@ def algorithm_class(run: str) -> "type[Algorithm]":
     name = run.removeprefix("contrib/")
     if name in old_names.ALGORITHMS_DROPPED or run != name:
         near = old_names.ALGORITHMS_DROPPED.get(name, "none")
-        raise UsageError(f"run: unknown algorithm {run!r}: RLlib has dropped it; of those it has, {near} comes close")
+        told = f"RLlib has dropped it; of those it has, {near} comes close"
+        raise UsageError(f"run: got the unknown algorithm {run!r}: {told}")
     if run not in algorithm_names():
-        raise unknown_key("run", run, algorithm_names(), noun="algorithm", list_all=True)
+        raise unknown("run", "algorithm", run, algorithm_names())
     from ray.rllib.algorithms.registry import ALGORITHMS
 
     try:
@@ -297,7 +297,7 @@ def _callbacks(block: Any) -> Any:
     allowed = list(inspect.signature(EnergyMetricsCallback).parameters)
     for key in options or {}:
         if key not in allowed:
-            raise unknown_key("callbacks: energy", key, allowed, list_all=True)
+            raise unknown("callbacks: energy", "key", key, allowed)
     callback = functools.partial(EnergyMetricsCallback, **(options or {}))
     callback()  # a wrong value is refused here, not in a remote actor
     return callback

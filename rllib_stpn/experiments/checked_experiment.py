@@ -10,7 +10,7 @@ import ray
 
 import rllib_stpn
 from rllib_stpn.cpus import available_cpus
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.experiments import loading, running, searches, validation
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.experiments.experiment import Experiment
@@ -18,7 +18,6 @@ from rllib_stpn.experiments.overrides import Overrides
 from rllib_stpn.experiments.ray_start import start_ray
 from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.trial_result import TrialResult
-from rllib_stpn.experiments.values import unknown_key
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import AlgorithmConfig
@@ -43,7 +42,7 @@ class CheckedExperiment(Experiment):
         """
         for name in overrides:
             if name not in Overrides.names():
-                raise unknown_key(self.where, name, Overrides.names(), noun="override", list_all=True)
+                raise unknown(self.where, "override", name, Overrides.names())
         return validation.check(Overrides(**overrides).apply(self))
 
     def fold(self, strict: bool = False) -> "CheckedExperiment":

@@ -66,7 +66,7 @@ def test_overrides_are_the_options_of_rllib_train(small):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ({"sed": 1}, r"unknown override 'sed'; did you mean seed\?"),
+        ({"sed": 1}, r"got the unknown override 'sed', allowed are 'name', .*; did you mean seed\?"),
         ({"num_samples": 0}, r"^num_samples: got 0, allowed is a whole number of at least 1"),
         ({"checkpoints_kept": -1}, r"^checkpoints_kept: got -1, allowed"),
         ({"config": {"lr": "much"}}, r"config: lr: got 'much', allowed is a number"),
