@@ -58,7 +58,7 @@ def did_you_mean(given: Any, names: Iterable[str], most: int = 3) -> str:
 
 
 def seeds_in(value: Any, num_envs: int) -> dict[int, int]:
-    """Return the seeds by the environments that have one, of a list with one or None for each, or of None."""
+    """Return ``{row: seed}`` for None, or for a list with a seed or None for each environment."""
     given = [None] * num_envs if value is None else list(value)
     if len(given) != num_envs:
         raise ValueError(f"seed: got {len(given)} entries, allowed is one for each of {num_envs} environments")

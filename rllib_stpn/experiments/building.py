@@ -134,7 +134,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
 
 def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> dict[str, Any]:
-    """Sets the callbacks of training; the settings without them, and with those of evaluation as classes."""
+    """Sets the callbacks of training. Returns the settings without them, with those of evaluation as classes."""
     from ray.rllib.callbacks.callbacks import RLlibCallback
     from ray.rllib.utils import force_list
 
@@ -147,12 +147,12 @@ def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> d
     evaluation = settings.get("evaluation_config") or {}
     if evaluation.get("callbacks_class") is not None:
         settings["evaluation_config"] = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
-        if callbacks is None:  # RLlib has the callbacks of training sum results up, and there are none
-            config.callbacks(  # beside those that a Python file may have
+        if callbacks is None:  # RLlib has training's own sum up; a Python file's stay beside these.
+            config.callbacks(
                 on_train_result=[*force_list(config.callbacks_on_train_result), sum_up_training],
                 on_evaluate_end=[*force_list(config.callbacks_on_evaluate_end), sum_up_evaluation],
             )
-    elif "callbacks_class" in evaluation:  # none, where training has some
+    elif "callbacks_class" in evaluation:  # None switches those of training off.
         settings["evaluation_config"] = {**evaluation, "callbacks_class": RLlibCallback}
     return settings
 
@@ -232,7 +232,7 @@ def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool) -> None:
 
     Args:
         config: The configuration. Modified.
-        prepared: Whether the environment gets actions in its own range and counting, whatever the model draws.
+        prepared: Whether actions are brought into the environment's own range and numbering.
         thin: Whether env runners keep one recurrent state for each sequence.
     """
     from rllib_stpn.rollouts import thin_states

@@ -45,8 +45,8 @@ METRIC_ROOTS = (
 METRIC_ROOTS_OLD_STACK = ("env_runners", "evaluation", "info", "counters", "custom_metrics", "timers", "perf")
 #: Metrics at the top of a result of the old stack alone.
 TOP_METRICS_OLD_STACK = ("num_env_steps_trained", "timesteps_total", "agent_timesteps_total", "num_agent_steps_trained")
-#: The same for supervised training, beside Tune's own. A criterion is met from below, so losses are none; test data are
-#: not there to stop by.
+#: The same for supervised training, beside Tune's own. A criterion is met from below, so no loss is one; a run must
+#: not stop by its test data.
 SUPERVISED_METRICS = ("train_accuracy", "validation_accuracy", "num_sequences_trained_lifetime")
 
 

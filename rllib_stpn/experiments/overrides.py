@@ -128,7 +128,7 @@ class Overrides:
         return dataclasses.replace(experiment, checkpoint=checkpoint)
 
     def _with_settings(self, changed: _E, experiment: _E) -> _E:
-        """Puts settings over those of the file, both translated for the algorithm and the API stack that come out."""
+        """Puts settings over those of the file, both translated for the resulting algorithm and API stack."""
         given = {**(self.config or {}), **({} if self.seed is None else {"seed": self.seed})}
         switches = {key: given[key] for key in old_names.SWITCHES if key in given}
         new_stack = dataclasses.replace(changed, config=changed.config | switches).new_stack

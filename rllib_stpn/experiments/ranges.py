@@ -7,7 +7,7 @@ from typing import Any
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, did_you_mean, unknown
 
-#: From 0 to 1: what comes later is discounted, or averaged away.
+#: Factors of discounting and averaging: from 0 to 1.
 _SHARES = {"gamma", "lambda_", "gae_lambda", "tau", "decay", "momentum", "expectile"}
 _ABOVE_ZERO = {"clip_param", "kl_target", "adam_epsilon"}
 _FROM_ZERO = {"lr", "beta", "epsilon", "entropy_scale", "grad_clip", "initial_alpha", "vf_clip_param"}

@@ -10,7 +10,7 @@ import ray
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.resources import Cluster
 
-# What a client of HTTP/2, and so of gRPC, begins with; the type of the frame that the server begins with (RFC 9113).
+# The first bytes of a client of HTTP/2, and so of gRPC, and the type of the first frame of a server (RFC 9113).
 _HELLO, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0", 4
 _AT = "--ray-address or RAY_ADDRESS"
 

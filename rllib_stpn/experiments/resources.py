@@ -37,7 +37,7 @@ class Cluster:
 
     @classmethod
     def of_this_machine(cls, cpus: int) -> "Cluster":
-        """This machine, of which so many CPUs are to be used, and all GPUs."""
+        """This machine, with the CPUs that are to be used and all its GPUs."""
         import torch
 
         return cls([cpus], [torch.cuda.device_count()])
@@ -134,7 +134,7 @@ class TrialResources:
 
 
 def refuse_what_never_comes(experiment: Experiment, cluster: Cluster) -> None:
-    """Refuses an experiment whose trials ask for more than a machine that no other will join.
+    """Refuses an experiment whose trials ask for more than the machine has, where no other machine will join.
 
     Args:
         experiment: One that is fitted to the machine.

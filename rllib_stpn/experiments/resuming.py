@@ -121,10 +121,10 @@ class Bookkeeping(Callback):
         self._started: set[str] = set()
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Makes sure that Tune really resumes. Where it cannot, it only logs why, and starts over.
+        """Makes sure that Tune resumes. Where it cannot, it would only log why, and start over.
 
         Raises:
-            UsageError: It was about to.
+            UsageError: Tune cannot resume.
         """
         if self._goes_on and not self._scheduler.has_trials:
             raise UsageError("--resume: Tune cannot go on with what is there, and nothing was begun; -v tells more")

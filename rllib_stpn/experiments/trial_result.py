@@ -51,7 +51,7 @@ def trial_result(result: Any, scheduler: StoppingScheduler, failures: Failures) 
     trial_id = metrics.get("trial_id", "")
     stopped, error = scheduler.reasons.get(trial_id), failures.text(trial_id)
     if stopped is None and error is None and not scheduler.interrupted:
-        error = "unknown: it ended before it had reached what it is to stop at, and Tune does not say why"
+        error = "unknown: it ended before it met a stop criterion, and Tune does not say why"
     return TrialResult(
         settings=_settings(result),
         metrics=metrics,

@@ -1,4 +1,4 @@
-"""Checks of an experiment's settings against its algorithm, of which RLlib makes some later, and some never."""
+"""Checks an experiment's settings against its algorithm. RLlib makes some of these checks later, and some never."""
 
 import dataclasses
 import functools
@@ -100,8 +100,8 @@ def check(experiment: _E) -> _E:
     notes += _without_effect(experiment, defaults)
     mutations, more = _checked_mutations(experiment, defaults)
     notes += more
-    begun = searches.merge(mutations, experiment.config)  # Tune draws what a trial has not
-    if experiment.scheduler == "pb2":  # fractions, where the settings are whole numbers
+    begun = searches.merge(mutations, experiment.config)  # Tune draws what config does not have
+    if experiment.scheduler == "pb2":  # It draws fractions, also for whole numbers.
         experiment = dataclasses.replace(experiment, config=begun)
     if mutations:
         changed = f"{where}: scheduler_config: {_mutations_key(experiment)}"
@@ -160,7 +160,7 @@ def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str,
 
 
 def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
-    """Mutations as searches. Tune takes lists of values, and lists of two bounds, without a word for either."""
+    """Mutations as searches. Tune takes bare lists: of values for PBT, of two bounds for PB2."""
     drawn: dict[str, Any] = {}
     for name, value in mutations.items():
         if isinstance(value, dict) and not searches.is_search(value):
