@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from rllib_stpn import checks
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.resources import Cluster
@@ -38,8 +39,8 @@ class Machine:
     def __post_init__(self):
         if self.address == "local":
             object.__setattr__(self, "address", None)
-        if self.num_cpus is not None and self.num_cpus < 1:
-            raise UsageError(f"--ray-num-cpus: got {self.num_cpus}, allowed is a whole number of at least 1")
+        if self.num_cpus is not None:
+            checks.integer("--ray-num-cpus", self.num_cpus, at_least=1)
         if self.num_cpus is not None and self.address is not None:
             raise UsageError(
                 f"--ray-num-cpus: the cluster at {self.address!r} (--ray-address or RAY_ADDRESS) brings its own CPUs; "
