@@ -5,10 +5,9 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.errors import UsageError, in_one_line, one_of
+from rllib_stpn.errors import UsageError, in_one_line, one_of, unknown
 from rllib_stpn.experiments import atari, previous, recorded_data
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.values import unknown_key
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -44,9 +43,10 @@ def algorithm_class(run: str) -> "type[Algorithm]":
     name = run.removeprefix("contrib/")
     if name in old_names.ALGORITHMS_DROPPED or run != name:
         near = old_names.ALGORITHMS_DROPPED.get(name, "none")
-        raise UsageError(f"run: unknown algorithm {run!r}: RLlib has dropped it; of those it has, {near} comes close")
+        told = f"RLlib has dropped it; of those it has, {near} comes close"
+        raise UsageError(f"run: got the unknown algorithm {run!r}: {told}")
     if run not in algorithm_names():
-        raise unknown_key("run", run, algorithm_names(), noun="algorithm", list_all=True)
+        raise unknown("run", "algorithm", run, algorithm_names())
     from ray.rllib.algorithms.registry import ALGORITHMS
 
     try:
@@ -134,7 +134,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
 
 def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> dict[str, Any]:
-    """Sets the callbacks of training; the settings without them, and with those of evaluation as classes."""
+    """Sets the callbacks of training. Returns the settings without them, with those of evaluation as classes."""
     from ray.rllib.callbacks.callbacks import RLlibCallback
     from ray.rllib.utils import force_list
 
@@ -147,12 +147,12 @@ def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> d
     evaluation = settings.get("evaluation_config") or {}
     if evaluation.get("callbacks_class") is not None:
         settings["evaluation_config"] = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
-        if callbacks is None:  # RLlib has the callbacks of training sum results up, and there are none
-            config.callbacks(  # beside those that a Python file may have
+        if callbacks is None:  # RLlib has training's own sum up; a Python file's stay beside these.
+            config.callbacks(
                 on_train_result=[*force_list(config.callbacks_on_train_result), sum_up_training],
                 on_evaluate_end=[*force_list(config.callbacks_on_evaluate_end), sum_up_evaluation],
             )
-    elif "callbacks_class" in evaluation:  # none, where training has some
+    elif "callbacks_class" in evaluation:  # None switches those of training off.
         settings["evaluation_config"] = {**evaluation, "callbacks_class": RLlibCallback}
     return settings
 
@@ -232,7 +232,7 @@ def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool) -> None:
 
     Args:
         config: The configuration. Modified.
-        prepared: Whether the environment gets actions in its own range and counting, whatever the model draws.
+        prepared: Whether actions are brought into the environment's own range and numbering.
         thin: Whether env runners keep one recurrent state for each sequence.
     """
     from rllib_stpn.rollouts import thin_states
@@ -297,7 +297,7 @@ def _callbacks(block: Any) -> Any:
     allowed = list(inspect.signature(EnergyMetricsCallback).parameters)
     for key in options or {}:
         if key not in allowed:
-            raise unknown_key("callbacks: energy", key, allowed, list_all=True)
+            raise unknown("callbacks: energy", "key", key, allowed)
     callback = functools.partial(EnergyMetricsCallback, **(options or {}))
     callback()  # a wrong value is refused here, not in a remote actor
     return callback

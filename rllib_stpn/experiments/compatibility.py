@@ -167,7 +167,7 @@ def _by_name(spaces: "tuple[Space, Space]") -> dict[str, Any]:
 
 
 def _notes_on_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
-    """What goes wrong without a word with RLlib's own connectors, which a Python file has."""
+    """What goes wrong in silence with RLlib's own connectors, which a Python file uses."""
     from ray.rllib.connectors.env_to_module import MeanStdFilter
 
     from rllib_stpn.rollouts import BatchedEnvRunner

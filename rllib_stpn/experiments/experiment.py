@@ -1,7 +1,7 @@
 """An experiment: what is trained, on what, until when, and where its results go."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rllib_stpn.experiments import searches
@@ -73,6 +73,10 @@ class Experiment:
     def num_trials(self) -> int:
         """How many trials it has."""
         return self.num_samples * searches.size(self.config)
+
+    def envs_or_tasks(self, settings: Mapping[str, Any]) -> list[Any]:
+        """What is learned with these settings: an environment or a task; of a search over them, all."""
+        return searches.choices(settings.get(env_or_task(self.algorithm), getattr(self.base, "env", None)))
 
     def replaced(self: _E, notes: Iterable[str], **fields: Any) -> _E:
         """The experiment with other values in some fields, and more notes."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.utils import flatten_dict
 
-#: Where a result has what its trial survived, as RLlib's fault settings say: one line each.
+#: The key of what a trial survived under RLlib's fault settings, a line each.
 SURVIVED = "survived"
 
 

@@ -54,6 +54,7 @@ def keeping_what_it_adapts(learner_class: type[Learner]) -> type[Learner]:
     """A subclass of a learner with :class:`KeepsWhatItAdapts` as first base; the learner itself where it has that."""
     if issubclass(learner_class, KeepsWhatItAdapts):
         return learner_class
+    # RLlib builds learners from a class, which is each algorithm's own, or the user's: so each has a subclass.
     return type(learner_class.__name__, (KeepsWhatItAdapts, learner_class), {"__doc__": learner_class.__doc__})
 
 

@@ -74,7 +74,7 @@ def test_the_address_may_come_from_rays_variable(capsys, cartpole, tmp_path, mon
 def test_ray_itself_is_taken_for_ray(ray_session):
     import ray
 
-    from rllib_stpn.cli.ray_session import _reach
+    from rllib_stpn.experiments.ray_start import _reach
 
     _reach(ray.get_runtime_context().gcs_address)
 
