@@ -12,6 +12,7 @@ from typing import Any
 
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import neighbours
 from rllib_stpn.experiments.resources import Cluster
 
 _ENVIRONMENT = {
@@ -91,6 +92,7 @@ def ray_running(machine: Machine) -> Iterator[Cluster]:
         options: dict[str, Any] = {
             "log_to_driver": machine.verbosity > 0,
             "logging_level": (logging.CRITICAL, logging.WARNING, logging.DEBUG)[min(machine.verbosity, 2)],
+            "job_config": neighbours.job_config(),
         }
         if machine.address is None:
             options |= {

@@ -71,11 +71,12 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
     The settings are attributes of the algorithm's ``AlgorithmConfig``, but for these:
 
-    - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
-      its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``, ``lstm_use_prev_reward`` and
-      ``lstm_use_prev_action_reward`` have the environments show these. On the old API stack it stays as it is.
+    - ``model``: with a ``custom_model``, one of ours or a layer by its path, the whole block becomes the RLModule's
+      spec; without, its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``,
+      ``lstm_use_prev_reward`` and ``lstm_use_prev_action_reward`` have the environments show these. On the old API
+      stack it stays as it is.
     - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
-      samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
+      samples batched, and PPO does where ``custom_model`` names a layer and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
@@ -106,6 +107,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
     settings = _without_callbacks(config, settings)
     if not new_stack:
+        _register_layer(settings.get("model") or {})
         return config.update_from_dict(settings)
 
     asked = settings.pop("model", None) or {}
@@ -165,6 +167,18 @@ def _set_batch_size(config: "AlgorithmConfig", settings: Mapping[str, Any]) -> N
 
 def _has_layer(model: Mapping[str, Any]) -> bool:
     return bool(model.get("custom_model"))
+
+
+def _register_layer(model: Mapping[str, Any]) -> None:
+    """Makes the path of a layer known to RLlib's old API stack, unless something has that name already."""
+    from ray.rllib.models.catalog import RLLIB_MODEL
+    from ray.tune.registry import _global_registry
+
+    from rllib_stpn.registration import register_layer
+
+    named = model.get("custom_model")
+    if isinstance(named, str) and "." in named and not _global_registry.contains(RLLIB_MODEL, named):
+        register_layer(named)
 
 
 def _set_model(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:

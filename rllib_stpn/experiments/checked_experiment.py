@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import rllib_stpn
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments import loading, running, searches, validation
+from rllib_stpn.experiments import loading, neighbours, running, searches, validation
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.overrides import Overrides
@@ -109,7 +109,7 @@ class CheckedExperiment(Experiment):
 
         own = not ray.is_initialized()
         if own:
-            ray.init()
+            ray.init(job_config=neighbours.job_config())
         experiment, notes = running.prepare(self)
         experiment, more = running.fit(experiment, Cluster.of_ray(), may_grow=not own, whole=own)
         return experiment.replaced([*notes, *more])

@@ -53,7 +53,10 @@ def _from_python(path: Path) -> Experiment:
 
     base, config, stop = python_file.read(path)
     run = base.algo_class.__name__
-    experiment = Experiment(where=str(path), name=path.stem, algorithm=run, config=config, base=base)
+    directory = str(path.parent.absolute())
+    experiment = Experiment(
+        where=str(path), name=path.stem, algorithm=run, config=config, base=base, directory=directory
+    )
     stop, notes = keys.stop(f"{path}: stop", stop, run, experiment.new_stack, own_metrics=True)
     return experiment.replaced(notes, stop=stop)
 
@@ -125,9 +128,9 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     searches.check(f"{where}: config", config)
     stop, stop_notes = keys.stop(f"{where}: stop", block.get("stop"), block["run"], old_names.on_new_stack(config))
     storage_path = block.get("storage_path", Experiment.storage_path)
-    for key, path in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
-        if not isinstance(path, str):
-            raise UsageError(f"{where}: {key}: got {in_words(path)}, allowed is a directory")
+    for key, given in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
+        if not isinstance(given, str):
+            raise UsageError(f"{where}: {key}: got {in_words(given)}, allowed is a directory")
     scheduler, more_notes = keys.scheduler(f"{where}: scheduler", block.get("scheduler", "fifo"))
     scheduler_config = block.get("scheduler_config", {})
     if not isinstance(scheduler_config, dict):
@@ -150,4 +153,5 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         scheduler_config=scheduler_config,
         notes=(*notes, *more, *stop_notes, *more_notes),
         written=written,
+        directory=str(path.parent.absolute()),
     )

@@ -53,7 +53,7 @@ class FreeLogStdHead(TorchFreeLogStdMLPHead):
 
 
 class LayerCatalog(ActorCriticCatalog):
-    """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder.
+    """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder, or its class by the path.
 
     ``model_config["custom_model_config"]`` holds the layer's options. The keys of RLlib's ``DefaultModelConfig``
     keep their meaning; ``fcnet_hiddens: []`` (our default) puts the layer straight on the observation.
