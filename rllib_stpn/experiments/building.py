@@ -1,7 +1,9 @@
 """From plain settings, as a YAML file and Tune hold them, to RLlib's ``AlgorithmConfig``."""
 
+import contextlib
 import functools
 import inspect
+import pydoc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +109,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
     settings = _without_callbacks(config, settings)
     if not new_stack:
-        _register_layer(settings.get("model") or {})
-        return config.update_from_dict(settings)
+        return config.update_from_dict(_with_own_layer(settings))
 
     asked = settings.pop("model", None) or {}
     model = previous.without(asked)
@@ -169,16 +170,23 @@ def _has_layer(model: Mapping[str, Any]) -> bool:
     return bool(model.get("custom_model"))
 
 
-def _register_layer(model: Mapping[str, Any]) -> None:
-    """Makes the path of a layer known to RLlib's old API stack, unless something has that name already."""
-    from ray.rllib.models.catalog import RLLIB_MODEL
-    from ray.tune.registry import _global_registry
+def _with_own_layer(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the old API stack, where RLlib takes the path of a layer for that of a model."""
+    from ray.rllib.models.modelv2 import ModelV2
 
-    from rllib_stpn.registration import register_layer
+    from rllib_stpn.layers import layer_path
+    from rllib_stpn.models.model_v2 import OWN_LAYER
 
+    model = settings.get("model") or {}
     named = model.get("custom_model")
-    if isinstance(named, str) and "." in named and not _global_registry.contains(RLLIB_MODEL, named):
-        register_layer(named)
+    if not isinstance(named, str) or "." not in named:
+        return settings
+    with contextlib.suppress(pydoc.ErrorDuringImport):  # which is told below
+        found = pydoc.locate(named)
+        if isinstance(found, type) and issubclass(found, ModelV2):
+            return settings
+    options = {"layer": layer_path(named, "model: custom_model"), **(model.get("custom_model_config") or {})}
+    return {**settings, "model": {**model, "custom_model": OWN_LAYER, "custom_model_config": options}}
 
 
 def _set_model(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:

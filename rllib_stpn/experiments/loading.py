@@ -128,9 +128,9 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
     searches.check(f"{where}: config", config)
     stop, stop_notes = keys.stop(f"{where}: stop", block.get("stop"), block["run"], old_names.on_new_stack(config))
     storage_path = block.get("storage_path", Experiment.storage_path)
-    for key, given in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
-        if not isinstance(given, str):
-            raise UsageError(f"{where}: {key}: got {in_words(given)}, allowed is a directory")
+    for key, directory in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
+        if not isinstance(directory, str):
+            raise UsageError(f"{where}: {key}: got {in_words(directory)}, allowed is a directory")
     scheduler, more_notes = keys.scheduler(f"{where}: scheduler", block.get("scheduler", "fifo"))
     scheduler_config = block.get("scheduler_config", {})
     if not isinstance(scheduler_config, dict):

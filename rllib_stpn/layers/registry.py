@@ -48,6 +48,7 @@ _LARGEST = 2**24
 
 def make_layer(
     layer: str | type[Layer],
+    /,
     *,
     input_size: int,
     hidden_size: int | None = None,
@@ -137,7 +138,7 @@ def layer_options(layer: str | type[Layer]) -> dict[str, tuple[Any, str]]:
 
 
 def check_options(
-    layer: str | type[Layer], *, hidden_size: int | None = None, num_parameters: int | None = None, **options: Any
+    layer: str | type[Layer], /, *, hidden_size: int | None = None, num_parameters: int | None = None, **options: Any
 ) -> None:
     """Checks what :func:`make_layer` is given, but for the options' values, of which the constructor knows.
 

@@ -30,6 +30,7 @@ _PREVIOUS = "lstm_use_prev_"
 
 def recurrent_spec(
     layer: str | type[Layer],
+    /,
     *,
     hidden_size: int | None = None,
     num_parameters: int | None = None,

@@ -19,113 +19,23 @@ from rllib_stpn.layers import (
     layer_path,
     make_layer,
 )
-
-MODULE = '''
-"""Layers of a user."""
-
-import torch
-from rllib_stpn.layers import Layer, PlasticRecurrence
+from tests import own_layers as own
 
 
-class Plain(Layer):
-    def state_shapes(self):
-        return {"h": (self.hidden_size,)}
-
-    def step(self, x, drive, state, return_energy):
-        h = 0.5 * state["h"] + x.mean(1, keepdim=True)
-        return h, {"h": h}, None
-
-
-class Options(Plain):
-    """Options.
-
-    Args:
-        input_size: Features.
-        keep: Described
-            over two lines.
-    """
-
-    def __init__(self, input_size, hidden_size, needed, keep=0.5, *, num_layers=3, scale=(1.0, 2.0)):
-        super().__init__(input_size, hidden_size)
-        if keep > 1:
-            raise RuntimeError("keep is too large")
-        self.num_layers = num_layers
-        self.needed = torch.nn.Parameter(torch.full((hidden_size, num_layers), float(needed)))
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    """Modules that cannot be imported."""
+    (tmp_path / "users_broken_layers.py").write_text("import torch\n\n1 / 0\n")
+    (tmp_path / "users_missing_layers.py").write_text("import a_module_that_is_not_there\n")
+    monkeypatch.syspath_prepend(tmp_path)
 
 
-class Wide(Plain):
-    def __init__(self, input_size, hidden_size):
-        super().__init__(input_size, hidden_size)
-        self.output_size = 2 * hidden_size
-        self.weight = torch.nn.Parameter(torch.randn(hidden_size, input_size))
-
-    def step(self, x, drive, state, return_energy):
-        h = torch.tanh(0.5 * state["h"] + x @ self.weight.T)
-        return torch.cat([h, -h], 1), {"h": h}, None
-
-
-class Rule(PlasticRecurrence):
-    def update(self, state, output):
-        return {"Hebb": 0.9 * state["Hebb"] + 0.1 * output[:, :, None] * state["h"][:, None, :]}
-
-
-class NoRule(PlasticRecurrence):
-    pass
-
-
-class NoStep(Layer):
-    def state_shapes(self):
-        return {}
-
-
-class NoShapes(Layer):
-    def step(self, x, drive, state, return_energy):
-        return x, {}, None
-
-
-class AnyOptions(Plain):
-    def __init__(self, input_size, hidden_size, **options):
-        super().__init__(input_size, hidden_size)
-
-
-class OtherSizes(Plain):
-    def __init__(self, features, units):
-        super().__init__(features, units)
-
-
-class Outer:
-    class Inner(Plain):
-        pass
-
-
-class NoLayer(torch.nn.LSTM):
-    pass
-
-
-def a_function():
-    pass
-'''
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("modules")
-    (directory / "users_layers.py").write_text(MODULE)
-    (directory / "users_broken_layers.py").write_text("import torch\n\n1 / 0\n")
-    (directory / "users_missing_layers.py").write_text("import a_module_that_is_not_there\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(directory)
-        import users_layers
-
-        yield users_layers
-
-
-def test_a_path_and_a_class_make_the_same(own):
-    for layer in ("users_layers.Plain", own.Plain):
+def test_a_path_and_a_class_make_the_same():
+    for layer in ("tests.own_layers.Plain", own.Plain):
         made = make_layer(layer, input_size=5, hidden_size=4)
         assert type(made) is own.Plain
         assert layer_class(layer) is own.Plain
-        assert layer_path(layer) == "users_layers.Plain"
+        assert layer_path(layer) == "tests.own_layers.Plain"
         assert made.name == "Plain"
         check_layer(made)
 
@@ -146,7 +56,7 @@ def test_the_name_is_that_of_the_class_unless_it_gives_one():
     assert (Mine.name, Named.name, STPN.name) == ("Mine", "mine", "stpn")
 
 
-def test_options_need_neither_docstring_nor_default(own):
+def test_options_need_neither_docstring_nor_default():
     options = layer_options(own.Options)
     assert list(options)[:4] == ["needed", "keep", "num_layers", "scale"]
     assert options["keep"] == (0.5, "Described over two lines.")
@@ -158,10 +68,10 @@ def test_options_need_neither_docstring_nor_default(own):
     assert repr(layer) == "Options(input_size=5, hidden_size=4)"
     stack = make_layer(own.Options, input_size=5, hidden_size=4, needed=2, layer_norm=True)
     check_layer(stack)
-    assert set(layer_options("users_layers.Plain")) == {"num_layers", "input_projection", "layer_norm"}
+    assert set(layer_options("tests.own_layers.Plain")) == {"num_layers", "input_projection", "layer_norm"}
 
 
-def test_outputs_of_another_size(own):
+def test_outputs_of_another_size():
     layer = make_layer(own.Wide, input_size=5, hidden_size=4)
     assert (layer.hidden_size, layer.output_size, layer(torch.zeros(2, 3, 5))[0].shape[-1]) == (4, 8, 8)
     assert pickle.loads(pickle.dumps(layer)).output_size == 8
@@ -172,12 +82,12 @@ def test_outputs_of_another_size(own):
         check_layer(each)
 
 
-def test_a_rule_is_one_method(own):
-    check_layer(make_layer("users_layers.Rule", input_size=5, hidden_size=4))
+def test_a_rule_is_one_method():
+    check_layer(make_layer("tests.own_layers.Rule", input_size=5, hidden_size=4))
     assert issubclass(own.Rule, PlasticRecurrence)
 
 
-def test_energy_that_is_left_out_is_refused_where_it_is_asked_for(own):
+def test_energy_that_is_left_out_is_refused_where_it_is_asked_for():
     layer = make_layer(own.Wide, input_size=5, hidden_size=4)
     for each in (layer, make_layer(own.Wide, input_size=5, hidden_size=4, num_layers=2)):
         with pytest.raises(UsageError, match="Wide: got a layer that leaves its energy out, allowed is one whose step"):
@@ -186,7 +96,7 @@ def test_energy_that_is_left_out_is_refused_where_it_is_asked_for(own):
             each.energy_without(torch.zeros(2, 1, 5), None)
 
 
-def test_energy_that_is_left_out_in_chunks_of_time(own, monkeypatch):
+def test_energy_that_is_left_out_in_chunks_of_time(monkeypatch):
     monkeypatch.setattr("rllib_stpn.kernels.recomputed.GRAPH_BYTES", 1)
     layer = make_layer(own.Wide, input_size=5, hidden_size=4)
     with pytest.raises(UsageError, match="leaves its energy out"):
@@ -196,30 +106,36 @@ def test_energy_that_is_left_out_in_chunks_of_time(own, monkeypatch):
 @pytest.mark.parametrize(
     "layer, message",
     [
-        ("users_layers.Plane", r"'users_layers.Plane': users_layers has no class 'Plane'; did you mean Plain\?"),
+        (
+            "tests.own_layers.Plane",
+            r"'tests.own_layers.Plane': tests.own_layers has no class 'Plane'; did you mean Plain\?",
+        ),
         (
             "no_such_module.Plain",
             "cannot be imported: No module named 'no_such_module'; allowed are modules in the cur",
         ),
-        ("users_layers.sub.Plain", "cannot be imported: No module named 'users_layers.sub'"),
+        ("tests.own_layers.sub.Plain", "cannot be imported: No module named 'tests.own_layers.sub'"),
         ("users_broken_layers.Plain", r"cannot be imported: ZeroDivisionError: division by zero \(.*layers.py:3\)"),
         ("users_missing_layers.Plain", "cannot be imported: No module named 'a_module_that_is_not_there'"),
-        ("users_layers.NoLayer", "got 'users_layers.NoLayer', allowed are .* derive from rllib_stpn.layers.Layer"),
-        ("users_layers.a_function", "got 'users_layers.a_function', allowed are .* derive from"),
+        (
+            "tests.own_layers.NoLayer",
+            "got 'tests.own_layers.NoLayer', allowed are .* derive from rllib_stpn.layers.Layer",
+        ),
+        ("tests.own_layers.a_function", "got 'tests.own_layers.a_function', allowed are .* derive from"),
         ("torch.nn.LSTM", "got 'torch.nn.LSTM', allowed are .* derive from"),
         ("rllib_stpn.layers.Layer", "got Layer, allowed are layers that define state_shapes, step"),
-        ("users_layers.NoRule", "got NoRule, allowed are layers that define update"),
-        ("users_layers.NoStep", r"got NoStep, allowed are layers that define step \(or run\)"),
-        ("users_layers.NoShapes", "got NoShapes, allowed are layers that define state_shapes$"),
+        ("tests.own_layers.NoRule", "got NoRule, allowed are layers that define update"),
+        ("tests.own_layers.NoStep", r"got NoStep, allowed are layers that define step \(or run\)"),
+        ("tests.own_layers.NoShapes", "got NoShapes, allowed are layers that define state_shapes$"),
         (
-            "users_layers.AnyOptions",
+            "tests.own_layers.AnyOptions",
             r"constructor \(input_size, hidden_size, \*\*options\), allowed are .* by its name",
         ),
         (
-            "users_layers.OtherSizes",
+            "tests.own_layers.OtherSizes",
             r"constructor \(features, units\), allowed are .* input_size and hidden_size first",
         ),
-        ("users_layers.Outer.Inner", "No module named 'users_layers.Outer'"),
+        ("tests.own_layers.Outer.Inner", "No module named 'tests.own_layers.Outer'"),
         ("__main__.Plain", "got '__main__.Plain', which other processes cannot import; .* file of its own"),
         ("Plain", "got 'Plain', allowed are 'stpn', .*or the path of a class of your own, such as 'my_layers.MyLayer'"),
         (".", "'.' cannot be imported"),
@@ -230,24 +146,24 @@ def test_energy_that_is_left_out_in_chunks_of_time(own, monkeypatch):
     ],
     ids=str,
 )
-def test_what_is_no_layer_is_refused_in_a_sentence(own, layer, message):
+def test_what_is_no_layer_is_refused_in_a_sentence(broken, layer, message):
     with pytest.raises(UsageError, match=f"^custom_model: .*{message}"):
         layer_path(layer, "custom_model")
 
 
-def test_a_class_that_other_processes_cannot_import_is_refused(own):
+def test_a_class_that_other_processes_cannot_import_is_refused():
     class Local(own.Plain):
         pass
 
     main = type("OfANotebook", (own.Plain,), {"__module__": "__main__"})
     script = type("OfAScript", (own.Plain,), {"__module__": "<run_path>"})
-    gone = type("Plain", (own.Plain,), {"__module__": "users_layers"})  # another class than the one of that path
+    gone = type("Plain", (own.Plain,), {"__module__": "tests.own_layers"})  # another class than the one of that path
     for kind, place in (
         (Local, f"{__name__}.test_a_class_that_other_processes_cannot_import_is_refused"),
         (main, "__main__"),
         (script, "<run_path>"),
-        (gone, "users_layers"),
-        (own.Outer.Inner, "users_layers.Outer"),
+        (gone, "tests.own_layers"),
+        (own.Outer.Inner, "tests.own_layers.Outer"),
     ):
         name = kind.__name__
         told = f"custom_model: got {name} of {place}, which other processes cannot import; allowed is a class at the "
@@ -259,24 +175,24 @@ def test_a_class_that_other_processes_cannot_import_is_refused(own):
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({}, "users_layers.Options: needed: got no value, allowed is one, as it has no default"),
-        ({"needed": 1, "kept": 2}, "users_layers.Options: got the unknown option 'kept', .*; did you mean keep"),
+        ({}, "tests.own_layers.Options: needed: got no value, allowed is one, as it has no default"),
+        ({"needed": 1, "kept": 2}, "tests.own_layers.Options: got the unknown option 'kept', .*; did you mean keep"),
         (
             {"needed": 1, "keep": 2},
-            r"users_layers.Options: its constructor failed with input_size=5, hidden_size=4: RuntimeError: keep is too "
-            r"large \(.*users_layers.py:\d+\)",
+            r"Options: its constructor failed with input_size=5, hidden_size=4: RuntimeError: keep is too large "
+            r"\(.*own_layers.py:\d+\)",
         ),
     ],
 )
-def test_wrong_options_are_told_in_a_sentence(own, given, message):
+def test_wrong_options_are_told_in_a_sentence(given, message):
     with pytest.raises(UsageError, match=message):
-        make_layer("users_layers.Options", input_size=5, hidden_size=4, **given)
+        make_layer("tests.own_layers.Options", input_size=5, hidden_size=4, **given)
 
 
-def test_no_number_of_parameters_without_parameters(own):
-    with pytest.raises(UsageError, match="users_layers.Plain: num_parameters: got 100, allowed are numbers that"):
-        make_layer("users_layers.Plain", input_size=5, num_parameters=100)
-    layer = make_layer("users_layers.Wide", input_size=5, num_parameters=100)
+def test_no_number_of_parameters_without_parameters():
+    with pytest.raises(UsageError, match="tests.own_layers.Plain: num_parameters: got 100, allowed are numbers that"):
+        make_layer("tests.own_layers.Plain", input_size=5, num_parameters=100)
+    layer = make_layer("tests.own_layers.Wide", input_size=5, num_parameters=100)
     assert layer.hidden_size == 20
 
 
