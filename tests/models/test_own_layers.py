@@ -44,6 +44,7 @@ def test_the_spec_holds_the_path(layer):
         (own.Options, {"needed": 2}),
         (own.Rule, {"vf_share_layers": False}),
         (own.EvenInputs, {}),
+        (own.Counts, {}),
     ],
 )
 def test_a_module_has_it_as_its_memory(layer, options, tmp_path):
