@@ -152,12 +152,24 @@ def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> li
             f"run: {_name(config)} has no model for observations {spaces[0]} and actions {spaces[1]}: "
             f"{textwrap.shorten(in_one_line(str(error)) or type(error).__name__, 300)}"
         ) from error
+    _check_mask(config, every[DEFAULT_MODULE_ID][0], module)
     notes = _check_own_layer(config, module)
     if _measures_energy(config):
         from rllib_stpn.energy.spent import check_told
 
         check_told(module)
     return notes
+
+
+def _check_mask(config: "AlgorithmConfig", observations: "Space", module: Any) -> None:
+    from rllib_stpn.models import ActorCriticCatalog
+    from rllib_stpn.models.action_mask import KEY, mask_size
+
+    if mask_size(observations) and not isinstance(module.catalog, ActorCriticCatalog):
+        raise UsageError(
+            f"run: got {_name(config)} with {KEY} among the observations, allowed are {', '.join(_ON_POLICY)}: the "
+            f"model of {_name(config)} would draw what is not allowed"
+        )
 
 
 def _check_own_layer(config: "AlgorithmConfig", module: Any) -> list[str]:
