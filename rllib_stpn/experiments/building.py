@@ -1,7 +1,9 @@
 """From plain settings, as a YAML file and Tune hold them, to RLlib's ``AlgorithmConfig``."""
 
+import contextlib
 import functools
 import inspect
+import pydoc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +73,12 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
     The settings are attributes of the algorithm's ``AlgorithmConfig``, but for these:
 
-    - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
-      its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``, ``lstm_use_prev_reward`` and
-      ``lstm_use_prev_action_reward`` have the environments show these. On the old API stack it stays as it is.
+    - ``model``: with a ``custom_model``, one of ours or a layer by its path, the whole block becomes the RLModule's
+      spec; without, its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``,
+      ``lstm_use_prev_reward`` and ``lstm_use_prev_action_reward`` have the environments show these. On the old API
+      stack it stays as it is.
     - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
-      samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
+      samples batched, and PPO does where ``custom_model`` names a layer and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
@@ -106,7 +109,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
     settings = _without_callbacks(config, settings)
     if not new_stack:
-        return config.update_from_dict(settings)
+        return config.update_from_dict(_with_own_layer(settings))
 
     asked = settings.pop("model", None) or {}
     model = previous.without(asked)
@@ -165,6 +168,25 @@ def _set_batch_size(config: "AlgorithmConfig", settings: Mapping[str, Any]) -> N
 
 def _has_layer(model: Mapping[str, Any]) -> bool:
     return bool(model.get("custom_model"))
+
+
+def _with_own_layer(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the old API stack, where RLlib takes the path of a layer for that of a model."""
+    from ray.rllib.models.modelv2 import ModelV2
+
+    from rllib_stpn.layers import layer_path
+    from rllib_stpn.models.model_v2 import OWN_LAYER
+
+    model = settings.get("model") or {}
+    named = model.get("custom_model")
+    if not isinstance(named, str) or "." not in named:
+        return settings
+    with contextlib.suppress(pydoc.ErrorDuringImport):  # which is told below
+        found = pydoc.locate(named)
+        if isinstance(found, type) and issubclass(found, ModelV2):
+            return settings
+    options = {"layer": layer_path(named, "model: custom_model"), **(model.get("custom_model_config") or {})}
+    return {**settings, "model": {**model, "custom_model": OWN_LAYER, "custom_model_config": options}}
 
 
 def _set_model(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:

@@ -43,6 +43,7 @@ class Experiment:
         scheduler_config: The scheduler's arguments, as Tune's class has them.
         written: The settings as they stand in the file, under any names; None where there is no file.
         folded: `config` fitted to the machines that it runs on; None before.
+        directory: That of its file, whose modules it may name; None without a file.
     """
 
     where: str
@@ -62,6 +63,7 @@ class Experiment:
     scheduler_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     written: dict[str, Any] | None = None
     folded: dict[str, Any] | None = None
+    directory: str | None = None
 
     @property
     def new_stack(self) -> bool:

@@ -67,7 +67,10 @@ def _from_python(path: Path) -> Experiment:
 
     base, config, stop = python_file.read(path)
     run = base.algo_class.__name__
-    experiment = Experiment(where=str(path), name=path.stem, algorithm=run, config=config, base=base)
+    directory = str(path.parent.absolute())
+    experiment = Experiment(
+        where=str(path), name=path.stem, algorithm=run, config=config, base=base, directory=directory
+    )
     stop, notes = keys.stop(f"{path}: stop", stop, run, experiment.new_stack, own_metrics=True)
     return experiment.replaced(notes, stop=stop)
 
@@ -125,6 +128,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         scheduler_config=_mapping(f"{where}: scheduler_config", block.get("scheduler_config", {}), "arguments"),
         notes=(*notes, *of_config, *of_stop, *of_scheduler),
         written=written,
+        directory=str(path.parent.absolute()),
     )
 
 

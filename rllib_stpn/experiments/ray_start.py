@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments import neighbours
 from rllib_stpn.experiments.resources import Cluster
 
 # The first bytes of a client of HTTP/2, and so of gRPC, and the type of the first frame of a server (RFC 9113).
@@ -33,7 +34,7 @@ def start_ray(address: str | None, **options: Any) -> Cluster:
     own = not ray.is_initialized()
     try:
         if own:
-            ray.init(address=address or "local", **options)
+            ray.init(address=address or "local", job_config=neighbours.job_config(), **options)
     except Exception as error:  # There are as many kinds as there are things that Ray asks of a machine.
         ray.shutdown()
         raise UsageError(f"{_AT}: no cluster at {address!r}: {error}" if address else _no_start(error)) from error

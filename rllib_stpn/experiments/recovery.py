@@ -174,9 +174,7 @@ def _set_to_newest(trial: Trial, config: tune.CheckpointConfig) -> list[str]:
     ended = ended and Path(before.checkpoint.path).name == newest.name
     metrics = _metrics(trial, there[: there.index(newest) + 1])
     if newest not in metrics:
-        raise UsageError(
-            f"--resume: {newest}: its iteration is not known; --restore {newest} begins with it"
-        )
+        raise UsageError(f"--resume: {newest}: its iteration is not known; --restore {newest} begins with it")
     manager = _CheckpointManager(_without_limit(config))
     for path, of_checkpoint in metrics.items():
         found = tune.Checkpoint(path=str(path), filesystem=trial.storage.storage_filesystem)

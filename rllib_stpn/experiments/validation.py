@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, did_you_mean, unknown
-from rllib_stpn.experiments import atari, compatibility, never_read, ranges, recorded_data, searches
+from rllib_stpn.experiments import atari, compatibility, neighbours, never_read, ranges, recorded_data, searches
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.old import names as old_names
@@ -72,6 +72,8 @@ def check(experiment: _E) -> _E:
         UsageError: Naming the file, the key, what was given and what is allowed.
     """
     where = experiment.where
+    if experiment.directory is not None:
+        neighbours.find_in(experiment.directory)
     restored: list[str] = []
     if experiment.restore is not None and "://" not in experiment.restore:
         restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.algorithm, restored)
@@ -336,7 +338,7 @@ def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError
 def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mapping[str, Any]:
     named = model.get("custom_model")
     if named is not None and not isinstance(named, (str, dict)):
-        raise UsageError(f"{where}: custom_model: got {named!r}, allowed is the name of a layer")
+        raise UsageError(f"{where}: custom_model: got {named!r}, allowed is the name of a layer, or its path")
     refused = [key for key in model if new_stack and key in old_names.MODEL_REFUSED and model[key]]
     if refused:
         raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
