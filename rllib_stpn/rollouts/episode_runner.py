@@ -92,6 +92,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     env: Any
     _needs_initial_reset: bool
+    _seed: int | None
 
     def make_env(self) -> None:
         """Creates the vector environment."""

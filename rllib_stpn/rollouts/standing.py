@@ -110,7 +110,7 @@ class _Pickler(cloudpickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: io.BytesIO, env: VectorEnv, single: list[gym.Env]) -> None:
+    def __init__(self, file: io.BytesIO, env: VectorEnv, single: list[Any]) -> None:
         super().__init__(file)
         self._env, self._single = env, single
 
