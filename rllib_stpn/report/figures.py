@@ -6,6 +6,7 @@ Within ``matplotlib.rc_context(palette.DARK)`` they are drawn, and have to be sa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rcParams
@@ -41,8 +42,8 @@ def learning_curves(section: Section, threshold: float | None) -> Figure:
     for axes in (by_steps, by_time):
         axes.set_xlim(left=0)
         if threshold is not None:
-            label = f"threshold {threshold:g}" if axes is by_steps else None
-            axes.axhline(threshold, label=label, color="0.5", linewidth=1, linestyle=(0, (6, 3)), zorder=0)
+            name = f"threshold {threshold:g}" if axes is by_steps else None
+            axes.axhline(threshold, label=name, color="0.5", linewidth=1, linestyle=(0, (6, 3)), zorder=0)
     _legend(figure)
     return figure
 
@@ -147,7 +148,7 @@ def _curve(axes: Axes, group: Group, xs: Sequence[np.ndarray], metric: str, look
     first = min(common, max(x[0] for x, _ in curves))
     grid = np.linspace(first, common, _POINTS) if len(curves) > 1 else curves[0][0]
     values = np.array([np.interp(grid, x, y) for x, y in curves])  # [seeds, points]
-    line = {"color": look.colour, "linestyle": look.dash}
+    line: dict[str, Any] = {"color": look.colour, "linestyle": look.dash}
     # A single result is a point.
     single = "o" if len(set(grid)) == 1 else None
     axes.plot(grid, interquartile_mean(values), label=label, linewidth=1.8, marker=single, **line)

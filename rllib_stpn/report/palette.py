@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.colors import to_hex, to_rgb
 
@@ -32,9 +32,11 @@ COLOURS_IN_THE_DARK = COLOURS | {
     "RLlib LSTM": "#7A5C7A",
 }
 """The same, where these are bright enough for a dark page."""
-DARK = {"figure.facecolor": "#1a1a1a", "axes.facecolor": "#1a1a1a", "grid.color": "#3a3a3a"} | dict.fromkeys(
-    ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#dddddd"
-)
+DARK: dict[Any, Any] = {
+    "figure.facecolor": "#1a1a1a",
+    "axes.facecolor": "#1a1a1a",
+    "grid.color": "#3a3a3a",
+} | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#dddddd")
 """Matplotlib's settings for a figure on a dark page."""
 _MARKERS = "osD^vPX*<>phd"
 _DASHES = ("-", "--", ":", "-.")
@@ -74,7 +76,7 @@ def looks(layers: Sequence[str], dark: bool) -> list[Look]:
         if abs(sum(full) / 3 - towards) < 0.3:  # too close to it for shades
             towards = 1 - towards
         share = _LAST_SHADE * number / max(shades - 1, 1)
-        colour = to_hex([part + (towards - part) * share for part in full])
+        red, green, blue = (part + (towards - part) * share for part in full)
         marker = _MARKERS[(names.index(name) + number) % len(_MARKERS)]
-        found.append(Look(colour, _DASHES[number % len(_DASHES)], marker))
+        found.append(Look(to_hex((red, green, blue)), _DASHES[number % len(_DASHES)], marker))
     return found
