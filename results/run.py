@@ -33,7 +33,7 @@ class Study:
     """Tuned examples, each trained with several seeds.
 
     Attributes:
-        files: Names in tuned_examples, the one to compare with first.
+        files: Names in tuned_examples, the one that ratios are to first.
         seeds: A training for each.
         stop: In place of the files' own.
         config: Merged over the files' own.
@@ -123,7 +123,10 @@ def keep(experiment: Path, target: Path) -> None:
 def report(study: str, out: Path) -> None:
     """Writes the report on the kept runs of a study, without the HTML page: the same in one large file."""
     runs = [str(Path(__file__).parent / study / "runs" / file) for file in STUDIES[study].files]
-    subprocess.run([RLLIB, "report", *runs, "--out", out, *STUDIES[study].report], check=True)
+    subprocess.run(
+        [RLLIB, "report", *runs, "--out", out, "--baseline", STUDIES[study].files[0], *STUDIES[study].report],
+        check=True,
+    )
     (out / "report.html").unlink()
 
 

@@ -1,12 +1,13 @@
 """Prints the README's table of results, made from the committed runs.
 
-    python results/summary.py
+python results/summary.py
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from rllib_stpn.report.groups import ENERGY, METRICS, Group, make_sections, needed_metrics
+from rllib_stpn.report.numbers import interquartile_mean_and_interval, ratio_and_interval
 from rllib_stpn.report.trials import read_trials
 
 RESULTS = Path(__file__).parent
@@ -22,7 +23,6 @@ class Row:
         stpn: The experiment of STPN.
         rival: That of the best recurrent rival.
         control: That of the layer without memory; None where it was not run.
-        digits: After the point.
     """
 
     task: str
@@ -30,7 +30,6 @@ class Row:
     stpn: str
     rival: str | None = None
     control: str | None = None
-    digits: int = 0
 
 
 ROWS = (
@@ -39,7 +38,6 @@ ROWS = (
         "associative_retrieval",
         stpn="art_stpn",
         rival="art_fast_weights",
-        digits=3,
     ),
     Row("maze, PPO, 40M steps", "maze_ppo", stpn="maze_stpn_ppo", rival="maze_lstm_ppo"),
     Row(
@@ -68,38 +66,34 @@ def group(study: str, experiment: str) -> Group:
     return only
 
 
-def cell(study: str, experiment: str | None, digits: int) -> str:
-    """The mean of the last results over seeds, with the worst and the best seed's; of a rival also its layer."""
+def cell(study: str, experiment: str | None) -> str:
+    """The interquartile mean of the last results over seeds, and its 95 % interval; of a rival also its layer."""
     if experiment is None:
         return "-"
     found = group(study, experiment)
-    last = found.last(*METRICS)
-    text = f"{last.mean():.{digits}f}"
-    if len(last) > 1:
-        text += f" ({last.min():.{digits}f} to {last.max():.{digits}f})"
+    text = interquartile_mean_and_interval(found.last(*METRICS))
     name = found.layer.upper() if len(found.layer) <= 4 else found.layer.replace("_", " ")
     return text if found.layer == "stpn" else f"{name} {text}"
 
 
 def energy_ratio(row: Row) -> str:
-    """How many times STPN's energy per step the rival spends."""
+    """How many times STPN's energy per step the rival spends, with the 95 % interval of that."""
     if row.rival is None:
         return "-"
-    spent = [group(row.study, experiment).last(*ENERGY).mean() for experiment in (row.stpn, row.rival)]
-    ratio = spent[1] / spent[0]
-    return f"{ratio:.1f}x" if ratio < 10 else f"{ratio:,.0f}x"
+    stpn, rival = (group(row.study, experiment).last(*ENERGY) for experiment in (row.stpn, row.rival))
+    return ratio_and_interval(rival, stpn)
 
 
 def table() -> str:
     """The table in Markdown."""
     lines = [
-        "| task | STPN | best recurrent rival | without memory | rival's energy | seeds |",
+        "| task | STPN | best recurrent rival | without memory | energy ratio to STPN | seeds |",
         "|---|---|---|---|---|---|",
     ]
     for row in ROWS:
         page = RESULTS / row.study / "README.md"
         link = f"results/{row.study}/{'README' if page.exists() else 'report'}.md"
-        cells = [cell(row.study, experiment, row.digits) for experiment in (row.stpn, row.rival, row.control)]
+        cells = [cell(row.study, experiment) for experiment in (row.stpn, row.rival, row.control)]
         seeds = len(group(row.study, row.stpn).trials)
         lines.append("| " + " | ".join([f"[{row.task}]({link})", *cells, energy_ratio(row), str(seeds)]) + " |")
     return "\n".join(lines)

@@ -25,9 +25,10 @@ def test_the_report_is_made_again_from_the_committed_runs(study, tmp_path):
 def test_tables_in_the_readme_and_the_docs_are_made_from_the_committed_runs():
     assert SUMMARY["table"]() in (RESULTS.parent / "README.md").read_text()
     report = (RESULTS / "associative_retrieval/report.md").read_text()
-    table = [line for line in report.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(RUN["STUDIES"]["associative_retrieval"].files)
-    assert "\n".join(table) in (RESULTS.parent / "docs/results.md").read_text()
+    tables = [block for block in report.split("\n\n") if block.startswith("|")]
+    lines = 2 + len(RUN["STUDIES"]["associative_retrieval"].files)
+    assert [block.count("\n") + 1 for block in tables] == [lines, lines]
+    assert "\n\n".join(tables) in (RESULTS.parent / "docs/results.md").read_text()
 
 
 def test_nothing_but_studies_lies_in_results():

@@ -1,4 +1,7 @@
-"""The figures of a report: one line, bar or point per group, and the standard deviation over its seeds."""
+"""The figures of a report: one line, bar or point per group, and the interval over its seeds.
+
+Within ``matplotlib.rc_context(palette.DARK)`` they are drawn, and have to be saved, for a dark page.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,41 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from rllib_stpn.report.groups import ENERGY, SECONDS, STEPS, Group, Section
+from rllib_stpn.report.numbers import count, interquartile_mean_alone
+from rllib_stpn.report.palette import DARK, Look, looks
+from rllib_stpn.report.statistics import bootstrap_interval, interquartile_mean
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; more groups differ in their dashes.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DASHES = ("-", "--", ":", "-.")
-_MARKERS = "osD^vPX*<>p"  # not a multiple of the colours, so that the pairs last
 _POINTS = 300
-Look = dict[str, Any]
-
-
-def metric_name(metric: str) -> str:
-    """A metric as axes and tables call it, e.g. ``"episode return"``."""
-    name = metric.replace("env_runners/", "").replace("/", " ").replace("_", " ")
-    return name.removesuffix(" mean")
+_RESAMPLES = 1000  # for each point of a curve
 
 
 def learning_curves(section: Section, threshold: float | None) -> Figure:
     """The metric over steps and over wall time.
 
-    Mean and standard deviation up to the last step that all seeds of a group reached; beyond it, a line per seed.
+    Interquartile mean and interval up to the last step that all seeds of a group reached; beyond it, a line per seed.
     """
     figure = _figure(10, 4.6)
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
     seconds, unit = _unit_of_time(max(np.nanmax(t.metrics[SECONDS]) for g in section.groups for t in g.trials))
-    for index, group in enumerate(section.groups):
-        look: Look = {"color": _colour(index), "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)]}
+    for group, look in _with_looks(section):
         label = f"{group.label} ({_seeds(group)})"
         _curve(by_steps, group, [t.column(*STEPS) for t in group.trials], section.metric, look, label)
         _curve(by_time, group, [t.metrics[SECONDS] / seconds for t in group.trials], section.metric, look, None)
     by_steps.set_xlabel(section.unit_of_steps)
     by_steps.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
-    by_steps.set_ylabel(metric_name(section.metric))
+    by_steps.set_ylabel(section.name_of_metric)
     by_time.set_xlabel(f"wall time ({unit})")
     for axes in (by_steps, by_time):
         axes.set_xlim(left=0)
-    if threshold is not None:
-        look = {"color": "0.4", "linewidth": 1, "linestyle": (0, (6, 3)), "zorder": 0}
-        by_steps.axhline(threshold, label=f"threshold {threshold:g}", **look)
-        by_time.axhline(threshold, **look)
+        if threshold is not None:
+            name = f"threshold {threshold:g}" if axes is by_steps else None
+            axes.axhline(threshold, label=name, color="0.5", linewidth=1, linestyle=(0, (6, 3)), zorder=0)
     _legend(figure)
     return figure
 
@@ -56,53 +51,44 @@ def learning_curves(section: Section, threshold: float | None) -> Figure:
 def final_performance(section: Section) -> Figure:
     """Bars of the metric's last values."""
     values = [group.last(section.metric) for group in section.groups]
-    return _bars(section, values, f"final {metric_name(section.metric)}")
+    return _bars(section, values, f"final {section.name_of_metric}", log=False)
 
 
 def energy(section: Section) -> Figure | None:
-    """Bars of the energy per step, None where it was not measured."""
+    """Bars of the energy per step, points where it spans decades; None where it was not measured."""
     values = [group.last(*ENERGY) for group in section.groups]
-    return _bars(section, values, _energy_label(section)) if np.isfinite(np.concatenate(values)).any() else None
+    if not np.isfinite(np.concatenate(values)).any():
+        return None
+    return _bars(section, values, _energy_label(section), log=_spans_decades(values))
 
 
 def energy_against_performance(section: Section) -> Figure | None:
     """A point per group, and a small one per seed; None where energy was not measured."""
+    energies = [group.last(*ENERGY) for group in section.groups]
+    if not np.isfinite(np.concatenate(energies)).any():
+        return None
     figure = _figure(6.4, 4.6)
     axes = figure.subplots()
-    means: list[float] = []
-    for index, group in enumerate(section.groups):
-        spent, score = group.last(*ENERGY), group.last(section.metric)
+    for (group, look), spent in zip(_with_looks(section), energies, strict=True):
         known = np.isfinite(spent)
         if not known.any():
             continue
-        spent, score = spent[known], score[known]
-        look: Look = {"color": _colour(index), "marker": _MARKERS[index % len(_MARKERS)]}
+        spent, score = spent[known], group.last(section.metric)[known]
         if len(spent) > 1:
-            axes.scatter(spent, score, s=14, alpha=0.5, linewidths=0, **look)
-        axes.errorbar(
-            spent.mean(), score.mean(), xerr=spent.std(), yerr=score.std(), markersize=8, capsize=3, linestyle="none",
-            label=f"{group.label} ({_seeds(group)})", **look,
-        )  # fmt: skip
-        means.append(spent.mean())
-    if not means:
-        return None
-    if min(means) > 0 and max(means) > 20 * min(means):
-        axes.set_xscale("log")
+            axes.scatter(spent, score, s=18, alpha=0.6, linewidths=0, color=look.colour, marker=look.marker)
+        point = interquartile_mean(spent), interquartile_mean(score)
+        axes.errorbar(*point, xerr=_error(spent), yerr=_error(score), color=look.colour, capsize=3)
+        label = f"{group.label} ({_seeds(group)})"
+        axes.plot(*point, look.marker, color=look.colour, markersize=8, label=label)
     axes.margins(0.15)
-    if axes.get_xscale() == "linear":
+    if _spans_decades(energies):
+        axes.set_xscale("log")
+    else:
         axes.set_xlim(left=0)
     axes.set_xlabel(_energy_label(section))
-    axes.set_ylabel(f"final {metric_name(section.metric)}")
+    axes.set_ylabel(f"final {section.name_of_metric}")
     _legend(figure)
     return figure
-
-
-def count(number: float) -> str:
-    """A number of steps in three digits, e.g. ``"1.25M"``."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -119,8 +105,9 @@ def _legend(figure: Figure) -> None:
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _colour(index: int) -> str:
-    return _COLOURS[index % len(_COLOURS)]
+def _with_looks(section: Section) -> list[tuple[Group, Look]]:
+    dark = rcParams["axes.facecolor"] == DARK["axes.facecolor"]
+    return list(zip(section.groups, looks([group.layer for group in section.groups], dark), strict=True))
 
 
 def _seeds(group: Group) -> str:
@@ -128,7 +115,13 @@ def _seeds(group: Group) -> str:
 
 
 def _energy_label(section: Section) -> str:
-    return f"energy per {section.unit_of_energy}, Σ |G| u² (arbitrary units)"
+    return f"{section.name_of_energy}, Σ |G| u² (arbitrary units)"
+
+
+def _spans_decades(values: Sequence[np.ndarray]) -> bool:
+    known = np.concatenate(values)
+    known = known[np.isfinite(known)]
+    return bool(known.min() > 0 and known.max() > 10 * known.min())
 
 
 def _unit_of_time(longest: float) -> tuple[float, str]:
@@ -136,6 +129,12 @@ def _unit_of_time(longest: float) -> tuple[float, str]:
         if longest > 2 * seconds:
             return seconds, unit
     return 1.0, "seconds"
+
+
+def _error(values: np.ndarray) -> np.ndarray:
+    """How far the interval reaches below and above the interquartile mean, ``[2, 1]``; 0 for one seed."""
+    middle, (low, high) = interquartile_mean(values), bootstrap_interval(values)
+    return np.nan_to_num([[middle - low], [high - middle]]).clip(min=0)
 
 
 def _curve(axes: Axes, group: Group, xs: Sequence[np.ndarray], metric: str, look: Look, label: str | None) -> None:
@@ -149,35 +148,51 @@ def _curve(axes: Axes, group: Group, xs: Sequence[np.ndarray], metric: str, look
     first = min(common, max(x[0] for x, _ in curves))
     grid = np.linspace(first, common, _POINTS) if len(curves) > 1 else curves[0][0]
     values = np.array([np.interp(grid, x, y) for x, y in curves])  # [seeds, points]
-    mean, deviation = values.mean(0), values.std(0)
+    line: dict[str, Any] = {"color": look.colour, "linestyle": look.dash}
     # A single result is a point.
-    axes.plot(grid, mean, label=label, linewidth=1.8, marker="o" if len(set(grid)) == 1 else None, **look)
+    single = "o" if len(set(grid)) == 1 else None
+    axes.plot(grid, interquartile_mean(values), label=label, linewidth=1.8, marker=single, **line)
     if len(curves) > 1:
-        axes.fill_between(grid, mean - deviation, mean + deviation, color=look["color"], alpha=0.18, linewidth=0)
+        axes.fill_between(grid, *bootstrap_interval(values, _RESAMPLES), color=look.colour, alpha=0.18, linewidth=0)
     for x, y in curves:
         if x[-1] > common:
             tail = np.concatenate([[common], x[x > common]])
-            axes.plot(tail, np.interp(tail, x, y), linewidth=0.8, alpha=0.6, **look)
+            axes.plot(tail, np.interp(tail, x, y), linewidth=0.8, alpha=0.6, **line)
 
 
-def _bars(section: Section, values: Sequence[np.ndarray], label: str) -> Figure:
-    """A bar for each group that has a value, in its colour."""
-    shown = [(index, each[np.isfinite(each)]) for index, each in enumerate(values) if np.isfinite(each).any()]
+def _bars(section: Section, values: Sequence[np.ndarray], label: str, log: bool) -> Figure:
+    """A bar for each group that has a value; on a log axis, where a bar's length says nothing, a point."""
+    shown = [
+        (group, look, each[np.isfinite(each)])
+        for (group, look), each in zip(_with_looks(section), values, strict=True)
+        if np.isfinite(each).any()
+    ]
     figure = _figure(7, 1.3 + 0.5 * len(shown))
     axes = figure.subplots()
-    for place, (index, each) in enumerate(shown):
-        axes.barh(place, each.mean(), height=0.62, color=_colour(index), alpha=0.75)
+    if log:
+        axes.set_xscale("log")
+        axes.grid(axis="x", alpha=0.5)
+    for place, (_, look, each) in enumerate(shown):
+        middle = interquartile_mean(each)
+        if log:
+            axes.plot(middle, place, look.marker, color=look.colour, markersize=10, zorder=2)
+        else:
+            axes.barh(place, middle, height=0.62, color=look.colour, alpha=0.55)
         if len(each) > 1:
-            axes.errorbar(each.mean(), place, xerr=each.std(), color="0.15", capsize=3, linewidth=1)
-            axes.plot(each, [place] * len(each), "o", color="0.15", markersize=3)
-        end = max(each.mean() + each.std(), each.max(), 0)
-        axes.annotate(f"{each.mean():.4g}", (end, place), (5, 0), textcoords="offset points", va="center", fontsize=9)
-    groups = [section.groups[index] for index, _ in shown]
-    axes.set_yticks(range(len(groups)), [f"{group.label} ({_seeds(group)})" for group in groups])
-    axes.set_ylim(len(groups) - 0.5, -0.5)
+            front, back = rcParams["text.color"], rcParams["axes.facecolor"]
+            axes.errorbar(middle, place, xerr=_error(each), color=front, capsize=3, linewidth=1.2, zorder=3)
+            # Below the interval, and of the page's colour: seen on any bar, and apart where seeds are close.
+            heights = place + np.linspace(0.12, 0.28, len(each))
+            axes.plot(each, heights, "o", color=back, markeredgecolor=front, markersize=5, zorder=4)
+        end = (max(each.max(), 0 if not log else each.max()), place)
+        text = interquartile_mean_alone(each)
+        axes.annotate(text, end, (8, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(shown)), [f"{group.label} ({_seeds(group)})" for group, _, _ in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.margins(x=0.14)
     axes.set_xlabel(label)
-    axes.axvline(0, color="0.2", linewidth=0.8)
+    if not log:
+        axes.axvline(0, color=rcParams["axes.edgecolor"], linewidth=0.8)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure

@@ -1,4 +1,4 @@
-"""Groups of trials that differ only in their seed, and their statistics."""
+"""Groups of trials that differ only in their seed, their names and their values."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rllib_stpn.errors import one_of
 from rllib_stpn.report.trials import Trial
 
 METRICS = ("env_runners/episode_return_mean", "validation_accuracy", "validation_perplexity")
@@ -78,11 +79,19 @@ class Section:
         subject: The environment or the task.
         metric: What success is measured by.
         groups: In the order in which their first trials were found.
+        name_of_labels: What the labels of the groups are, as the head of their column, e.g. ``"layer"``.
     """
 
     subject: str
     metric: str
     groups: list[Group]
+    name_of_labels: str
+
+    @property
+    def name_of_metric(self) -> str:
+        """The metric as tables and axes call it, e.g. ``"episode return"``."""
+        name = self.metric.replace("env_runners/", "").replace("/", " ").replace("_", " ")
+        return name.removesuffix(" mean")
 
     @property
     def unit_of_steps(self) -> str:
@@ -91,9 +100,21 @@ class Section:
         return "training sequences" if supervised else "environment steps"
 
     @property
-    def unit_of_energy(self) -> str:
-        """What the energy is spent on."""
-        return "sequence" if self.unit_of_steps == "training sequences" else "environment step"
+    def name_of_energy(self) -> str:
+        """The energy as tables and axes call it."""
+        return f"energy per {'sequence' if self.unit_of_steps == 'training sequences' else 'environment step'}"
+
+    def group(self, name: str) -> Group | None:
+        """The group that has this label, layer or experiment; None where there is none.
+
+        Raises:
+            UsageError: Several have this layer or experiment.
+        """
+        found = [group for group in self.groups if name == group.label]
+        found = found or [group for group in self.groups if name in (group.layer, group.experiment)]
+        if len(found) > 1:
+            raise one_of(f"report: --baseline: several trainings on {self.subject}", name, [g.label for g in found])
+        return found[0] if found else None
 
 
 def lower_is_better(metric: str) -> bool:
@@ -129,8 +150,7 @@ def make_sections(trials: Sequence[Trial], metric: str | None, notes: list[str])
             key = json.dumps([trial.experiment, trial.layer, _compared(trial)], sort_keys=True)
             groups.setdefault(key, Group(trial.experiment, trial.layer, [])).trials.append(trial)
         if groups:
-            _set_labels(list(groups.values()))
-            sections.append(Section(subject, measure, list(groups.values())))
+            sections.append(Section(subject, measure, list(groups.values()), _set_labels(list(groups.values()))))
     return sections
 
 
@@ -139,26 +159,29 @@ def _compared(trial: Trial) -> dict[str, Any]:
     return {key: value for key, value in _flat(trial.settings) if key not in _NOT_COMPARED}
 
 
-def _set_labels(groups: list[Group]) -> None:
-    """The layer; with its experiment where several have it, and with the settings that differ within one.
+def _set_labels(groups: list[Group]) -> str:
+    """Labels all groups in the same way, and returns what the labels are.
 
-    An experiment that is one group is called by its name alone.
+    The layer, where each is of one experiment; else the experiment, where each has one layer; else both. Groups that
+    these do not tell apart also have the settings in which they differ.
     """
-    for group in groups:
-        same_layer = [g for g in groups if g.layer == group.layer]
-        same = [g for g in same_layer if g.experiment == group.experiment]
-        group.label = group.layer
-        if len(same) < len(same_layer):
-            alone = sum(g.experiment == group.experiment for g in groups) == 1
-            group.label = group.experiment if alone else f"{group.layer} ({group.experiment})"
-        if len(same) > 1:
-            flat, own = [_compared(g.trials[0]) for g in same], _compared(group.trials[0])
-            differing = [key for key in own if any(other.get(key) != own[key] for other in flat)]
-            group.label += "".join(f", {key.split('/')[-1]} {_short(own[key])}" for key in differing)
+    pairs = {(group.layer, group.experiment) for group in groups}
+    if len(pairs) == len({group.layer for group in groups}):
+        name, labels = "layer", [group.layer for group in groups]
+    elif len(pairs) == len({group.experiment for group in groups}):
+        name, labels = "experiment", [group.experiment for group in groups]
+    else:
+        name, labels = "layer (experiment)", [f"{group.layer} ({group.experiment})" for group in groups]
+    for group, label in zip(groups, labels, strict=True):
+        same = [_compared(g.trials[0]) for g, other in zip(groups, labels, strict=True) if other == label]
+        own = _compared(group.trials[0])
+        differing = [key for key in own if any(other.get(key) != own[key] for other in same)]
+        group.label = label + "".join(f", {key.split('/')[-1]} {_short(own[key])}" for key in differing)
     labels = [group.label for group in groups]
     for index, group in enumerate(groups):
         if labels.count(group.label) > 1:
             group.label += f" #{labels[: index + 1].count(group.label)}"
+    return name
 
 
 def _short(value: Any) -> str:

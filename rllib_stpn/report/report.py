@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import matplotlib
 import yaml
 
 from rllib_stpn import provenance
-from rllib_stpn.errors import UsageError
-from rllib_stpn.report import document, figures
-from rllib_stpn.report.document import Block, Code, Heading, Items, Paragraph, Table
-from rllib_stpn.report.groups import (
-    ENERGY,
-    PARAMETERS,
-    STEPS,
-    Group,
-    Section,
-    lower_is_better,
-    make_sections,
-    needed_metrics,
-)
+from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.report import document, figures, palette, tables
+from rllib_stpn.report.document import Block, Code, Heading, Items, Paragraph
+from rllib_stpn.report.groups import Group, Section, lower_is_better, make_sections, needed_metrics
 from rllib_stpn.report.trials import ITERATION, read_trials
 
 if TYPE_CHECKING:
@@ -31,7 +23,11 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    directories: Sequence[Path], out: Path, metric: str | None = None, threshold: float | None = None
+    directories: Sequence[Path],
+    out: Path,
+    metric: str | None = None,
+    threshold: float | None = None,
+    baseline: str | None = None,
 ) -> list[str]:
     """Writes ``report.md``, ``report.html`` and their figures.
 
@@ -41,22 +37,25 @@ def write_report(
         metric: Path of the metric that tells success, e.g. ``evaluation/env_runners/episode_return_mean``. By default
             ``env_runners/episode_return_mean``, or ``validation_accuracy`` of supervised training.
         threshold: A value of the metric; the report tells how long it took to get there.
+        baseline: The layer or experiment whose energy is 1 in ratios; by default that of the first trial found.
 
     Returns:
         A line on each file that was missing or broken.
 
     Raises:
-        UsageError: A directory without results, a metric that no result has, or ``out`` cannot be written.
+        UsageError: A directory without results, a metric that no result has, a baseline that no section or more than
+            one training of a section has, or ``out`` cannot be written.
     """
     trials, notes = read_trials(directories, needed_metrics(metric))
     sections = make_sections(trials, metric, notes)
     if not sections:
         raise UsageError(f"report: nothing to report: {'; '.join(notes)}")
+    baselines = _baselines(sections, baseline)
     try:
         out.mkdir(parents=True, exist_ok=True)
         blocks: list[Block] = [Heading("Training report", 1), Paragraph(_summary(sections))]
-        for section in sections:
-            blocks += _section(section, out, threshold)
+        for section, compared_with in zip(sections, baselines, strict=True):
+            blocks += _section(section, out, threshold, compared_with)
         if notes:
             blocks += [Heading("Left out", 2), Items(notes)]
         document.write(blocks, out)
@@ -65,81 +64,83 @@ def write_report(
     return notes
 
 
+def _baselines(sections: Sequence[Section], name: str | None) -> list[Group | None]:
+    """The group of each section that ratios are to; None where a section has none of this name."""
+    if name is None:
+        return [section.groups[0] for section in sections]
+    found = [section.group(name) for section in sections]
+    if not any(found):
+        raise one_of("report: --baseline", name, dict.fromkeys(g.label for section in sections for g in section.groups))
+    return found
+
+
 def _summary(sections: Sequence[Section]) -> str:
     groups = [group for section in sections for group in section.groups]
     trainings = sum(len(group.trials) for group in groups)
-    return (
+    text = (
         f"{trainings} training{'s' * (trainings > 1)} of {len(groups)} kind{'s' * (len(groups) > 1)} on "
-        f"{', '.join(section.subject for section in sections)}. Values are mean ± standard deviation over seeds."
+        f"{', '.join(section.subject for section in sections)}."
     )
+    seeds = {len(group.trials) for group in groups}
+    if seeds == {1}:
+        return text
+    text += (
+        " a ± b is the mean over seeds and the sample's standard deviation, without ± where all have the same value; "
+        "a (b to c) is the interquartile mean over seeds and its 95 % bootstrap interval."
+    )
+    if seeds & {2, 3, 4}:
+        text += (
+            " With two to four seeds that interval reaches from the lowest to the highest, and holds the value of many "
+            "seeds less often than in 95 % of cases."
+        )
+    return text
 
 
-def _section(section: Section, out: Path, threshold: float | None) -> list[Block]:
-    name = figures.metric_name(section.metric)
+def _section(section: Section, out: Path, threshold: float | None, baseline: Group | None) -> list[Block]:
+    name = section.name_of_metric
     blocks: list[Block] = [
         Heading(section.subject, 2),
         Paragraph(f"Metric: {name} ({section.metric})."),
-        _table(section, threshold),
+        tables.results(section, threshold),
+        tables.costs(section, baseline),
     ]
-    spent = f"per {section.unit_of_energy}"
+    light = _draw(section, threshold)
+    with matplotlib.rc_context(palette.DARK):
+        dark = _draw(section, threshold)
+    for (kind, png, caption), (_, in_the_dark, _) in zip(light, dark, strict=True):
+        file = f"{_file_name(section.subject)}_{kind}.png"
+        (out / file).write_bytes(png)
+        blocks.append(document.Figure(file, caption, in_the_dark))
+    return [*blocks, *_how(section, out)]
+
+
+def _draw(section: Section, threshold: float | None) -> list[tuple[str, bytes, str]]:
+    """The figures of which there are numbers: kind, PNG and caption."""
+    name = section.name_of_metric
     better = "lower" if lower_is_better(section.metric) else "upper"
+    middle = "interquartile mean and 95 % interval over seeds"
     drawn: list[tuple[str, Figure | None, str]] = [
         (
             "learning_curves",
             figures.learning_curves(section, threshold),
-            f"{name} over {section.unit_of_steps} and over wall time: mean ± standard deviation as far as all seeds of "
-            "a line go, then the seeds that go on, one thin line each.",
+            f"{name} over {section.unit_of_steps} and over wall time: {middle} as far as all seeds of a line go, then "
+            "the seeds that go on, one thin line each.",
         ),
-        ("final", figures.final_performance(section), f"Last {name}: mean ± standard deviation; a dot is a seed."),
-        ("energy", figures.energy(section), f"Energy {spent} at the last result, mean ± standard deviation."),
+        ("final", figures.final_performance(section), f"Final {name}: {middle}; a dot is a seed."),
+        ("energy", figures.energy(section), f"{section.name_of_energy} at the last result: {middle}; a dot is a seed."),
         (
             "energy_against_performance",
             figures.energy_against_performance(section),
-            f"Energy {spent} against {name}, both at the last result; {better} left is better.",
+            f"{section.name_of_energy} against {name}, both at the last result: {middle}; {better} left is better.",
         ),
     ]
+    found = []
     for kind, figure, caption in drawn:
         if figure is not None:
-            file = f"{_file_name(section.subject)}_{kind}.png"
-            figure.savefig(out / file)
-            blocks.append(document.Figure(file, caption[0].upper() + caption[1:]))
-    return [*blocks, *_how(section, out)]
-
-
-def _table(section: Section, threshold: float | None) -> Table:
-    name = figures.metric_name(section.metric)
-    headings = ["layer", "experiment", "parameters", "seeds", section.unit_of_steps, f"final {name}", f"best {name}"]
-    if threshold is not None:
-        headings += [f"{section.unit_of_steps} to {threshold:g}", f"minutes to {threshold:g}"]
-    energies = [group.last(*ENERGY) for group in section.groups]
-    measured = any(np.isfinite(values).any() for values in energies)
-    first = _mean(energies[0])
-    if measured:
-        headings += [f"energy per {section.unit_of_energy}", "energy ratio to the first"]
-    rows = []
-    for group, spent in zip(section.groups, energies, strict=True):
-        parameters = group.last(*PARAMETERS)
-        row = [
-            group.label,
-            group.experiment,
-            f"{parameters[0]:,.0f}" if np.isfinite(parameters[0]) else "-",
-            str(len(group.trials)),
-            _pm(group.last(*STEPS), figures.count),
-            _pm(group.last(section.metric)),
-            _pm(group.best(section.metric)),
-        ]
-        if threshold is not None:
-            steps, seconds = group.reached(section.metric, threshold).T
-            there = np.isfinite(steps).sum()
-            of = "" if there == len(steps) else f" ({there} of {len(steps)} seeds)"
-            row += [
-                _pm(steps, figures.count) + of if there else "not reached",
-                _pm(seconds / 60, "{:.3g}".format) if there else "-",
-            ]
-        if measured:
-            row += [_pm(spent), f"{_mean(spent) / first:.3g}" if first > 0 and np.isfinite(spent).any() else "-"]
-        rows.append(row)
-    return Table(headings, rows)
+            png = io.BytesIO()
+            figure.savefig(png)
+            found.append((kind, png.getvalue(), caption[0].upper() + caption[1:]))
+    return found
 
 
 def _how(section: Section, out: Path) -> list[Block]:
@@ -196,18 +197,6 @@ def _write_settings(group: Group, out: Path) -> Path | None:
     file = out / f"{_file_name(f'{group.experiment} {group.label}')}.yaml"
     file.write_text(yaml.safe_dump({group.experiment: experiment}, sort_keys=False), encoding="utf-8")
     return file
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else np.nan
-
-
-def _pm(values: np.ndarray, form: Callable[[float], str] = "{:.4g}".format) -> str:
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return "-"
-    return form(values.mean()) + (f" ± {form(values.std())}" if len(values) > 1 else "")
 
 
 def _file_name(text: str) -> str:

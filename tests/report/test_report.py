@@ -11,13 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.experiments import loading
-from rllib_stpn.report import figures
-from rllib_stpn.report.groups import ENERGY, make_sections, needed_metrics
-from rllib_stpn.report.report import _table
+from rllib_stpn.report import figures, tables
+from rllib_stpn.report.groups import ENERGY, Section, make_sections, needed_metrics
+from rllib_stpn.report.numbers import (
+    interquartile_mean_and_interval,
+    mean_and_deviation,
+    mean_count_and_deviation,
+    ratio_and_interval,
+)
+from rllib_stpn.report.palette import COLOURS
 from rllib_stpn.report.trials import read_trials
 
 DATA = Path(__file__).parent / "data"
@@ -46,13 +53,14 @@ def report(runs: Path, *options: object) -> str:
 
 
 def table(markdown: str) -> dict[str, dict[str, str]]:
-    """The rows of the first table by their first cell."""
-    lines = [line.strip("| ").split(" | ") for line in markdown.splitlines() if line.startswith("|")]
-    return {cells[0]: dict(zip(lines[0], cells, strict=True)) for cells in lines[2:]}
-
-
-def numbers(cell: str) -> list[float]:
-    return [float(n) * {"k": 1e3, "M": 1e6, "": 1}[size] for n, size in re.findall(r"([\d.]+)([kM]?)", cell)]
+    """The rows of the first section's two tables by their first cell, put together."""
+    rows: dict[str, dict[str, str]] = {}
+    tables = [block for block in markdown.split("\n\n") if block.startswith("|")]
+    for lines in (block.splitlines() for block in tables[:2]):
+        heads, _, *cells = [line.strip("| ").split(" | ") for line in lines]
+        for row in cells:
+            rows.setdefault(row[0], {}).update(zip(heads, row, strict=True))
+    return rows
 
 
 def test_table_tells_what_the_result_files_say(runs):
@@ -66,15 +74,15 @@ def test_table_tells_what_the_result_files_say(runs):
         assert (row["experiment"], row["seeds"]) == (f"inverted_pendulum_{experiment}", str(len(seeds)))
         final, best = [each[-1] for each in returns], [max(each) for each in returns]
         for cell, values in (("final episode return", final), ("best episode return", best)):
-            expected = [np.mean(values), np.std(values)][: len(numbers(row[cell]))]
-            assert numbers(row[cell]) == pytest.approx(expected, rel=2e-3)
+            assert row[cell] == mean_and_deviation(np.array(values))
+        assert row["interquartile mean (95 % interval)"] == interquartile_mean_and_interval(np.array(final))
         first = [next((r for r in rows if r["env_runners"]["episode_return_mean"] >= 450), None) for rows in seeds]
         if None in first:
             assert row["environment steps to 450"] == "not reached"
             continue
         steps, minutes = [r[STEPS] for r in first], [r["time_total_s"] / 60 for r in first]
-        assert numbers(row["environment steps to 450"]) == pytest.approx([np.mean(steps), np.std(steps)], rel=1e-2)
-        assert numbers(row["minutes to 450"]) == pytest.approx([np.mean(minutes), np.std(minutes)], rel=1e-2)
+        assert row["environment steps to 450"] == mean_count_and_deviation(np.array(steps))
+        assert row["minutes to 450"] == mean_and_deviation(np.array(minutes))
 
 
 def test_html_holds_its_figures(runs, capsys):
@@ -116,8 +124,8 @@ def test_broken_files_are_named_and_skipped(runs, capsys):
         assert f"- {note}\n" in markdown
     rows = table(markdown)
     assert rows["mlp"]["seeds"] == "1"
-    final = results_text(cut)[-2]
-    assert numbers(rows["mlp"]["final episode return"]) == [json.loads(final)["env_runners"]["episode_return_mean"]]
+    final = json.loads(results_text(cut)[-2])["env_runners"]["episode_return_mean"]
+    assert rows["mlp"]["final episode return"] == mean_and_deviation(np.array([final]))
     assert rows["rnn"] == whole["rnn"]
 
 
@@ -179,8 +187,9 @@ def test_layers_and_rates_of_a_sweep_are_told_apart(runs):
         set_params(trial, lr=(0.1, 0.0001157912357382645)[number % 2])
         shutil.move(trial, sweep / trial.name)
     shutil.rmtree(runs / "inverted_pendulum_mlp")
-    of_sweep = ["mlp, lr 0.0001158", "mlp, lr 0.1", "stpn (sweep), lr 0.0001158", "stpn (sweep), lr 0.1"]
-    assert sorted(labels(runs)) == sorted(["rnn", "inverted_pendulum_stpnf", *of_sweep])
+    of_sweep = [f"{layer} (sweep), lr {rate}" for layer in ("mlp", "stpn") for rate in ("0.0001158", "0.1")]
+    alone = ["rnn (inverted_pendulum_rnn)", "stpn (inverted_pendulum_stpnf)"]
+    assert sorted(labels(runs)) == sorted([*alone, *of_sweep])
 
 
 def test_trainings_from_python_have_their_layer(runs):
@@ -199,15 +208,127 @@ def test_directories_without_results_are_named_and_skipped(runs, capsys):
     assert f"note: {empty}: no results of Tune in or below it: skipped" in capsys.readouterr().out
 
 
-def test_energy_is_in_proportion_to_that_of_the_first_row(runs):
+def section(runs: Path, **spent: float) -> Section:
+    """All runs, with an energy for each layer, which the second and third seed exceed by 1 and 2."""
     read, notes = read_trials([runs], needed_metrics(None))
-    spent = {"mlp": np.nan, "rnn": 2.0, "stpn": 4.0}
-    for ratios in ([("mlp", "-"), ("rnn", "-"), ("stpn", "-")], [("mlp", "1"), ("rnn", "2"), ("stpn", "4")]):
-        for trial in read:
-            trial.metrics[ENERGY[0]] = np.full_like(trial.metrics[RETURN], spent[trial.layer])
-        (section,) = make_sections(read, None, notes)
-        assert [(row[0], row[-1]) for row in _table(section, None).rows] == ratios
-        spent["mlp"] = 1.0
+    (only,) = make_sections(read, None, notes)
+    for group in only.groups:
+        for number, trial in enumerate(group.trials):
+            if group.layer in spent:
+                trial.metrics[ENERGY[0]] = np.full_like(trial.metrics[RETURN], spent[group.layer] + number)
+    return only
+
+
+def test_groups_are_named_by_what_tells_all_of_them_apart(runs):
+    def heads() -> tuple[list[str], list[str]]:
+        drawn = section(runs)
+        return [group.label for group in drawn.groups], tables.costs(drawn, None).headings[:3]
+
+    assert heads() == (["mlp", "rnn", "stpn"], ["layer", "experiment", "seeds"])
+    shutil.move(trials(runs, "rnn")[0], runs / "inverted_pendulum_mlp")
+    shutil.copytree(runs / "inverted_pendulum_stpnf", runs / "again")
+    labels, headings = heads()
+    assert labels == [
+        "stpn (again)",
+        "mlp (inverted_pendulum_mlp)",
+        "rnn (inverted_pendulum_mlp)",
+        "stpn (inverted_pendulum_stpnf)",
+    ]
+    assert headings == ["layer (experiment)", "seeds", "parameters"]
+    shutil.rmtree(runs / "inverted_pendulum_mlp")
+    assert heads() == (["again", "inverted_pendulum_stpnf"], ["experiment", "layer", "seeds"])
+
+
+def test_energy_is_in_proportion_to_that_of_the_baseline(runs):
+    drawn = section(runs, mlp=2.0, rnn=4.0, stpn=8.0)
+    mlp, rnn, stpn = np.array([2.0, 3.0]), np.array([4.0]), np.array([8.0, 9.0, 10.0])
+    for name, label, expected in (
+        ("mlp", "mlp", ["1", ratio_and_interval(rnn, mlp), ratio_and_interval(stpn, mlp)]),
+        ("rnn", "rnn", [ratio_and_interval(mlp, rnn), "1", ratio_and_interval(stpn, rnn)]),
+        ("inverted_pendulum_stpnf", "stpn", [ratio_and_interval(mlp, stpn), ratio_and_interval(rnn, stpn), "1"]),
+    ):
+        costs = tables.costs(drawn, drawn.group(name))
+        assert costs.headings[-1] == f"energy ratio to {label}"
+        assert [row[-1] for row in costs.rows] == expected
+    assert " to " in ratio_and_interval(stpn, mlp)
+
+
+def test_what_was_not_measured_has_no_ratio(runs):
+    drawn = section(runs, rnn=4.0, stpn=8.0)
+    assert [row[-1] for row in tables.costs(drawn, drawn.group("rnn")).rows] == ["-", "1", "2.250"]
+    assert [row[-1] for row in tables.costs(drawn, drawn.group("mlp")).rows] == ["-", "-", "-"]
+    assert tables.costs(drawn, None).headings[-1] == "energy per environment step"
+
+
+def test_a_baseline_is_named_on_the_command_line(runs):
+    for number, trial in enumerate([*trials(runs, "rnn"), *trials(runs, "stpnf")]):
+        lines = [row | {"energy_per_sequence": 1.0 + number} for row in results(trial)]
+        (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    set_params(trials(runs, "rnn")[0], env="Elsewhere-v0")
+    elsewhere, pendulum = report(runs, "--baseline", "stpn").split("\n## ")[1:][::-1]
+    assert "| energy ratio to stpn |" in pendulum
+    assert "energy ratio" not in elsewhere and "energy per environment step" in elsewhere
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("ltsm", ["'ltsm'", "'mlp', 'rnn', 'stpn'"]), ("stpnn", ["did you mean stpn?"])],
+)
+def test_a_baseline_that_is_not_there_is_refused(name, parts, runs, capsys):
+    out = runs.parent / "report"
+    assert main(["report", str(runs), "--out", str(out), "--baseline", name]) == 2
+    err = capsys.readouterr().err
+    assert all(part in err for part in ["--baseline", *parts]) and not out.exists()
+
+
+def test_a_baseline_that_several_trainings_have_is_refused_with_their_names(runs, capsys):
+    shutil.copytree(runs / "inverted_pendulum_stpnf", runs / "again")
+    assert main(["report", str(runs), "--out", str(runs.parent / "report"), "--baseline", "stpn"]) == 2
+    err = capsys.readouterr().err
+    assert "several trainings on InvertedPendulum-v5" in err
+    assert "'stpn (inverted_pendulum_stpnf)'" in err or "'inverted_pendulum_stpnf'" in err
+
+
+def test_energy_has_a_log_axis_where_it_spans_decades(runs):
+    for energies, scale in (({"mlp": 2.0, "rnn": 8.0, "stpn": 4.0}, "linear"), ({"mlp": 1.0, "stpn": 400.0}, "log")):
+        drawn = section(runs, **energies)
+        for figure in (figures.energy(drawn), figures.energy_against_performance(drawn)):
+            assert figure.axes[0].get_xscale() == scale
+            assert np.isfinite(figure.axes[0].get_xlim()).all()
+    assert figures.energy(section(runs)) is None and figures.energy_against_performance(section(runs)) is None
+    assert figures.energy(section(runs, mlp=0.0, stpn=400.0)).axes[0].get_xscale() == "linear"  # 0 has no logarithm
+
+
+def test_bands_of_a_curve_end_where_the_seeds_do(runs):
+    drawn = section(runs)
+    for group in drawn.groups:
+        for number, trial in enumerate(group.trials):  # a mean of 1/2 or 1/3, and a deviation of 0.6 or 0.7
+            trial.metrics[RETURN][:] = number == 1
+    for axes in figures.learning_curves(drawn, None).axes:
+        ends = [(band.get_datalim(axes.transData).y0, band.get_datalim(axes.transData).y1) for band in axes.collections]
+        assert ends == [(0, 1), (0, 1)]  # and none for the RNN, which has a single seed
+
+
+def test_a_layer_has_its_colour_in_all_figures(runs):
+    drawn = section(runs, mlp=1.0, rnn=2.0, stpn=4.0)
+    colours = {COLOURS[group.layer].lower() for group in drawn.groups}
+    curves = figures.learning_curves(drawn, None).axes[0].lines
+    assert {to_hex(line.get_color()) for line in curves} == colours
+    for figure in (figures.final_performance(drawn), figures.energy(drawn)):
+        assert {to_hex(bar.get_facecolor()) for bar in figure.axes[0].patches} == colours
+    points = figures.energy_against_performance(drawn).axes[0].lines
+    assert {to_hex(line.get_color()) for line in points} == colours
+
+
+def test_each_seed_has_a_dot_on_its_bar_away_from_the_interval(runs):
+    drawn = section(runs)
+    axes = figures.final_performance(drawn).axes[0]
+    dots = [line for line in axes.lines if line.get_marker() == "o"]
+    finals = [group.last(RETURN) for group in drawn.groups if len(group.trials) > 1]
+    assert [line.get_xdata().tolist() for line in dots] == [final.tolist() for final in finals]
+    for line in dots:
+        place = np.round(line.get_ydata()[0])
+        assert (np.abs(line.get_ydata() - place) > 0.1).all() and (np.abs(line.get_ydata() - place) < 0.31).all()
 
 
 def test_legends_of_many_lines_fit(runs):

@@ -3,7 +3,7 @@
     rllib report ~/ray_results/pong_stpn ~/ray_results/pong_lstm --out report/ --threshold 18
 
 The directories are of Tune's trials, of experiments, or hold such ones. What differs in its seed alone is one line of
-the figures: mean and standard deviation. Energy is told where it was measured.
+the figures: interquartile mean and 95 % bootstrap interval. Energy is told where it was measured.
 
 In --out: report.md, report.html (one file with all in it), and the figures as PNG.
 
@@ -32,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", metavar="X", type=float, help="tell the steps and minutes until the metric was this good"
     )
+    parser.add_argument(
+        "--baseline",
+        metavar="LAYER",
+        help="the layer or experiment that energy ratios are to (default: the first found)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from rllib_stpn.report.report import write_report
 
     directories = [directory.expanduser() for directory in args.directories]
-    tell(write_report(directories, args.out.expanduser(), args.metric, args.threshold))
+    tell(write_report(directories, args.out.expanduser(), args.metric, args.threshold, args.baseline))
     for name in ("report.md", "report.html"):
         print(f"report      {args.out / name}")
     return 0
