@@ -153,7 +153,7 @@ def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> li
             f"{textwrap.shorten(in_one_line(str(error)) or type(error).__name__, 300)}"
         ) from error
     _check_mask(config, every[DEFAULT_MODULE_ID][0], module)
-    notes = _flattened_images(config, every[DEFAULT_MODULE_ID][0]) + _check_own_layer(config, module)
+    notes = _check_own_layer(config, module)
     if _measures_energy(config):
         from rllib_stpn.energy.spent import check_told
 
@@ -171,22 +171,6 @@ def _check_mask(config: "AlgorithmConfig", observations: "Space", module: Any) -
             f"run: got {_name(config)} with {KEY} among the observations, allowed are {', '.join(_ON_POLICY)}: the "
             f"model of {_name(config)} would draw what is not allowed"
         )
-
-
-def _flattened_images(config: "AlgorithmConfig", observations: "Space") -> list[str]:
-    """A note on the images in a Dict that a layer of ours reads as they are."""
-    from rllib_stpn.models.catalog import through_convolutions
-    from rllib_stpn.models.flat_box import images_of
-
-    if not _layer(config):
-        return []
-    convolved = through_convolutions(observations, config._rl_module_spec.model_config)
-    flattened = [image for image in images_of(observations) if image not in convolved]
-    return [
-        f"observations: {image.name} is flattened, an image of {' x '.join(map(str, image.shape))}: conv_filters in "
-        "the model block send it through convolutions"
-        for image in flattened
-    ]
 
 
 def _check_own_layer(config: "AlgorithmConfig", module: Any) -> list[str]:

@@ -123,11 +123,3 @@ def test_it_trains_and_the_agent_acts(settings, ray_session, tmp_path):
     (encoder,) = encoders(agent.module).values()
     assert encoder.layer.input_size == 12
     assert (rllib_stpn.evaluate(agent, episodes=2).lengths == 7).all()
-
-
-def test_a_note_tells_of_an_image_that_is_flattened():
-    assert compatibility.check(config_of(None), True, {}) == [
-        "observations: mission left out, a text that no model reads",
-        "observations: image is flattened, an image of 7 x 7 x 3: conv_filters in the model block send it through "
-        "convolutions",
-    ]
