@@ -248,6 +248,16 @@ class SqueezesASingleStep(Right):
         return outputs.squeeze(1), after, None
 
 
+class WithoutSizes(Right):
+    def __init__(self, input_size, hidden_size):
+        torch.nn.Module.__init__(self)
+
+
+class ShapesInAList(Right):
+    def state_shapes(self):
+        return [("h", self.hidden_size)]
+
+
 class ReturnsTwoThings(Right):
     def step(self, x, drive, state, return_energy):
         return super().step(x, drive, state, return_energy)[:2]
@@ -297,6 +307,8 @@ FAULTS = {
     WritesOverTheMask: "is_first: a call changes the given mask in place",
     NormalisesTheBatch: "batch, in training mode: a sample alone has other outputs than among others",
     SqueezesASingleStep: r"steps: single steps, .* give other outputs .*\(of shape \(3, 28\), not \(3, 7, 4",
+    WithoutSizes: "input_size: it is None; the contract wants a whole number of at least 1",
+    ShapesInAList: r"state_shapes: it returns \[\('h', 4\)\]; the contract wants a dict from names to tuples",
     ReturnsTwoThings: "a call without a state: raised ValueError: not enough values to unpack",
     Fails: rf"a call without a state: raised RuntimeError: .*\({re.escape(__file__)}:\d+\)",
     Overflows: "outputs: there are NaNs or infinities",
