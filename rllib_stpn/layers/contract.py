@@ -157,7 +157,7 @@ class _Check:
                     self._fail("state", f"a call changes the given {key!r} in place", "a new tensor for the next state")
             if not torch.equal(inputs, self._inputs):
                 self._fail("inputs", "a call changes the given tensor in place", "inputs kept as they are")
-            if mask is not None and not torch.equal(mask, is_first):
+            if mask is not None and is_first is not None and not torch.equal(mask, is_first):
                 self._fail("is_first", "a call changes the given mask in place", "a mask kept as it is")
 
     def _memory_outside(self) -> None:

@@ -133,7 +133,7 @@ class LayerCatalog(ActorCriticCatalog):
         )
 
     @classmethod
-    def _parts(cls, space: gym.Space, images: list[Image], model_config_dict: dict) -> PartsEncoderConfig:
+    def _parts(cls, space: gym.spaces.Box, images: list[Image], model_config_dict: dict) -> PartsEncoderConfig:
         """Convolutions for each image, and an MLP for all else where the model has one."""
         config = dict(model_config_dict, use_lstm=False)
         size = space.shape[0] - sum(image.end - image.begin for image in images)
