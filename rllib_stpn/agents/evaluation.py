@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 import tree
+from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
 from rllib_stpn import checks
 from rllib_stpn.agents.agent import Agent, load
@@ -186,6 +187,7 @@ class _Actor:
 
     def __init__(self, agent: Agent, num_envs: int, explore: bool, generator: Any, energy: bool) -> None:
         self._agent = agent
+        self._spaces = get_base_struct_from_space(agent.observation_space)
         self._num_envs = num_envs
         self._options = {"explore": explore, "generator": generator, "return_energy": energy}
         # The last environment fills the rows that are missing.
@@ -196,8 +198,10 @@ class _Actor:
     def act(self, observations: Any, first: Any, rewards: Any) -> tuple[Any, Any]:
         """Actions for all environments, and the energy of choosing them (zeros if it is not measured)."""
         actions, energies = [], []
+        # A batch of texts is a tuple of them.
+        leaves = [np.asarray(leaf) for leaf in tree.flatten_up_to(self._spaces, observations, check_types=False)]
         for index, rows in enumerate(self._blocks):
-            block = tree.map_structure(lambda leaf, rows=rows: leaf[rows], observations)
+            block = tree.unflatten_as(self._spaces, [leaf[rows] for leaf in leaves])
             chosen, self.states[index], *energy = self._agent.step(
                 block, self.states[index], first[rows], rewards=rewards[rows], **self._options
             )

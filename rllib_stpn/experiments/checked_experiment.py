@@ -118,6 +118,8 @@ class CheckedExperiment(Experiment):
 def load(path: str | Path, **overrides: Any) -> list[CheckedExperiment]:
     """The experiments of a file, translated and checked as ``rllib train`` does.
 
+    Modules that it names, of environments and layers, are also looked for in its directory (then in ``sys.path``, too).
+
     Args:
         path: A YAML file in RLlib's format, or a Python file that makes an ``AlgorithmConfig`` called ``config``.
         overrides: What to change in each of them, as :meth:`CheckedExperiment.override` takes it.

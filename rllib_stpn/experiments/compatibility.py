@@ -163,7 +163,8 @@ def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> li
 
 def _check_mask(config: "AlgorithmConfig", observations: "Space", module: Any) -> None:
     from rllib_stpn.models import ActorCriticCatalog
-    from rllib_stpn.models.action_mask import KEY, mask_size
+    from rllib_stpn.models.action_mask import KEY
+    from rllib_stpn.models.flat_box import mask_size
 
     if mask_size(observations) and not isinstance(module.catalog, ActorCriticCatalog):
         raise UsageError(

@@ -29,10 +29,11 @@ def check_layer(layer: Layer, *, exact_gradients: bool = True) -> None:
 
         check_layer(MyLayer(5, 4))
 
-    Runs it in evaluation mode, so that dropout is off, on random inputs of 3 samples and 7 steps, and compares: shapes
-    and types; the same call again; each sample alone; single steps, and a sequence in two parts, with the whole; resets
-    with sequences that begin there; gradients with differences of the outputs; copies, pickles and the state dict with
-    the layer. Parameters, mode and random numbers stay as they were.
+    Runs it on random inputs of 3 samples and 7 steps, in evaluation mode, so that dropout is off. Compares shapes and
+    types; the same call again; each sample alone (in training mode, too, where nothing is drawn); single steps, and a
+    sequence in two parts, with the whole; resets with sequences that begin there; gradients with differences of the
+    outputs; energies; copies, pickles and the state dict with the layer. Parameters, mode and random numbers stay as
+    they were.
 
     Args:
         layer: The layer. A small one takes a tenth of a second.
@@ -59,16 +60,17 @@ class _Check:
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
         self._name = layer.name
+        self._sizes()
         self._inputs = self._random(_BATCH, _STEPS, layer.input_size, seed=0)
         self._reached: State | None = None
 
     def run(self, exact_gradients: bool) -> None:
-        self._sizes()
         self._initial_state()
         self._outputs()
         self._given_tensors()
         self._memory_outside()
         self._samples()
+        self._in_training()
         self._single_steps()
         self._two_parts()
         self._resets()
@@ -92,8 +94,6 @@ class _Check:
         )
         if not right:
             self._fail("state_shapes", f"it returns {shapes!r}", "a dict from names to tuples of whole numbers")
-        if not all(isinstance(part, torch.nn.Parameter) for part in layer.parameters()):
-            self._fail("parameters", "some are no torch.nn.Parameter", "parameters that an optimizer can train")
 
     def _initial_state(self) -> None:
         with self._doing("initial_state"):
@@ -148,15 +148,17 @@ class _Check:
 
     def _given_tensors(self) -> None:
         for gradients, is_first in itertools.product((True, False), (None, self._mask({0: _SPLIT, 1: 0}))):
-            inputs, state = self._inputs.clone(), self._state()
+            inputs, state, mask = self._inputs.clone(), self._state(), None if is_first is None else is_first.clone()
             kept = {key: leaf.clone() for key, leaf in state.items()}
             with torch.set_grad_enabled(gradients), self._doing("a call"):
-                self._layer(inputs, state, is_first)
+                self._layer(inputs, state, mask)
             for key, leaf in state.items():
                 if not torch.equal(leaf, kept[key]):
                     self._fail("state", f"a call changes the given {key!r} in place", "a new tensor for the next state")
             if not torch.equal(inputs, self._inputs):
                 self._fail("inputs", "a call changes the given tensor in place", "inputs kept as they are")
+            if mask is not None and is_first is not None and not torch.equal(mask, is_first):
+                self._fail("is_first", "a call changes the given mask in place", "a mask kept as it is")
 
     def _memory_outside(self) -> None:
         first = self._call(self._inputs, self._state())
@@ -170,18 +172,26 @@ class _Check:
         none = self._call(self._inputs)
         self._compare("state", none, zero, "without a state it computes other {} than with initial_state", "the same")
 
-    def _samples(self) -> None:
+    def _samples(self, where: str = "batch") -> None:
         state = self._state()
         outputs, after = self._call(self._inputs, state)
         for row in range(_BATCH):
             alone = self._call(self._inputs[row : row + 1], _rows(state, row))
             self._compare(
-                "batch",
+                where,
                 alone,
                 (outputs[row : row + 1], _rows(after, row)),
                 "a sample alone has other {} than among others",
                 "that samples do not see each other",
             )
+
+    def _in_training(self) -> None:
+        """Samples once more, where nothing is drawn at random: a batch normalisation mixes them in training alone."""
+        with self._doing("copy.deepcopy"):
+            copied = _Check(copy.deepcopy(self._layer).train())
+        once, again = copied._call(self._inputs)[0], copied._call(self._inputs)[0]
+        if torch.equal(once, again):
+            copied._samples("batch, in training mode")
 
     # --- time ---------------------------------------------------------------------------------------------------
 
@@ -344,6 +354,15 @@ class _Check:
             self._fail("energy", "there are negative numbers or NaNs", "what each unit's synapses spend, 0 or more")
         plain = self._call(self._inputs, self._state())
         self._compare("energy", tuple(result), plain, "return_energy changes the {}", "no change")
+        state, energies = self._state(), []
+        for step in range(_STEPS):
+            with torch.no_grad(), self._doing("a call with return_energy"):
+                _, state, spent = self._layer(self._inputs[:, step : step + 1], state, return_energy=True)
+            energies.append(spent)
+        if _difference(torch.cat(energies, 1), energy) is not None:
+            self._fail(
+                "energy", "single steps, the state handed over, spend other energy than the sequence", "the same"
+            )
 
     def _copies(self) -> None:
         layer = self._layer
@@ -417,6 +436,9 @@ class _Check:
         named = {"outputs": (found[0], expected[0])}
         named |= {f"state {key!r}": (leaf, expected[1][key]) for key, leaf in found[1].items()}
         for what, pair in named.items():
+            shapes = [tuple(tensor.shape) for tensor in pair]
+            if shapes[0] != shapes[1]:
+                self._fail(where, f"{happens.format(what)} (of shape {shapes[0]}, not {shapes[1]})", wants)
             difference = _difference(*pair)
             if difference is not None:
                 self._fail(where, f"{happens.format(what)} (by up to {difference:.2g})", wants)

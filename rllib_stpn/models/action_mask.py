@@ -1,7 +1,8 @@
 """Masks of actions among the observations: what an environment does not allow is never drawn.
 
 An environment shows one as ``action_mask`` in a ``Dict``. Flat observations have it behind all else
-(:class:`MaskedSpace`). Encoders and value do not see it; the policy's head (:class:`MaskedHead`) does.
+(:class:`~rllib_stpn.models.flat_box.FlatBox`). Encoders and value do not see it; the policy's head
+(:class:`MaskedHead`) does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import functools
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 import tree
 from gymnasium import spaces
@@ -21,33 +21,9 @@ from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 from torch import nn
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.models.flat_box import mask_size
 
 KEY = "action_mask"
-
-
-class MaskedSpace(spaces.Box):
-    """Flat observations of float32 that end with a mask: 0 where an action is not allowed.
-
-    Args:
-        size: Numbers in all.
-        mask_size: Numbers of the mask.
-    """
-
-    def __init__(self, size: int, mask_size: int) -> None:
-        super().__init__(-np.inf, np.inf, (size,), np.float32)
-        self.mask_size = mask_size
-
-
-def mask_size(space: gym.Space) -> int:
-    """Numbers of the mask that observations of a space end with; 0 for observations without one."""
-    return space.mask_size if isinstance(space, MaskedSpace) else 0
-
-
-def without_mask(space: gym.Space) -> gym.Space:
-    """The space of what an encoder sees."""
-    if not isinstance(space, MaskedSpace):
-        return space
-    return spaces.Box(-np.inf, np.inf, (space.shape[0] - space.mask_size,), np.float32)
 
 
 def check_mask(observations: gym.Space, actions: gym.Space) -> None:

@@ -16,12 +16,14 @@ from ray.rllib.core.models.base import ActorCriticEncoder
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.base import TorchModel
 from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
+from ray.rllib.models.utils import get_filter_config
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import make_layer
 from rllib_stpn.models import action_mask
 from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS, SeveralActions
-from rllib_stpn.models.encoder import RecurrentLayerEncoderConfig, StatelessLayerEncoderConfig
+from rllib_stpn.models.encoder import PartsEncoderConfig, RecurrentLayerEncoderConfig, StatelessLayerEncoderConfig
+from rllib_stpn.models.flat_box import Image, images_of, mask_size, without_mask
 from rllib_stpn.models.spaces import flat_action_space
 
 
@@ -37,8 +39,8 @@ class ActorCriticCatalog(PPOCatalog):
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: dict) -> None:
         actions = flat_action_space(action_space)
         action_mask.check_mask(observation_space, actions)
-        self._mask_size = action_mask.mask_size(observation_space)
-        super().__init__(action_mask.without_mask(observation_space), actions, model_config_dict)
+        self._mask_size = mask_size(observation_space)
+        super().__init__(without_mask(observation_space), actions, model_config_dict)
 
     def build_actor_critic_encoder(self, framework: str) -> ActorCriticEncoder:
         """Builds the encoder; a mask goes past it."""
@@ -69,11 +71,26 @@ class FreeLogStdHead(TorchFreeLogStdMLPHead):
         return super()._forward(inputs.flatten(0, -2), **kwargs).unflatten(0, inputs.shape[:-1])
 
 
+def through_convolutions(space: gym.Space, model_config: dict) -> list[Image]:
+    """The images in flat observations that convolutions read: of sizes that RLlib has filters for, or that the model's
+    ``conv_filters`` are for. Others stay flat."""
+    return [image for image in images_of(space) if model_config.get("conv_filters") or _has_filters(image.shape)]
+
+
+def _has_filters(shape: tuple[int, ...]) -> bool:
+    try:
+        return bool(get_filter_config(shape))
+    except ValueError:
+        return False
+
+
 class LayerCatalog(ActorCriticCatalog):
     """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder, or its class by the path.
 
     ``model_config["custom_model_config"]`` holds the layer's options. The keys of RLlib's ``DefaultModelConfig``
-    keep their meaning; ``fcnet_hiddens: []`` (our default) puts the layer straight on the observation.
+    keep their meaning; ``fcnet_hiddens: []`` (our default) puts the layer straight on the observation. Of flat
+    observations, images go through convolutions (:func:`through_convolutions`), and all else through
+    ``fcnet_hiddens``; the layer reads both.
 
     Raises:
         UsageError: The observation space is not a 1D Box or an image.
@@ -94,8 +111,11 @@ class LayerCatalog(ActorCriticCatalog):
                 "and Box with three (an image, channels last); the connector rllib_stpn.rollouts.FlatObservations "
                 "turns other spaces into the first"
             )
-        tokenizer = None
-        if len(observation_space.shape) == 3 or model_config_dict["fcnet_hiddens"]:
+        tokenizer: ModelConfig | None = None
+        images = through_convolutions(observation_space, model_config_dict)
+        if images:
+            tokenizer = cls._parts(observation_space, images, model_config_dict)
+        elif len(observation_space.shape) == 3 or model_config_dict["fcnet_hiddens"]:
             # A copy: RLlib writes default filters for the image's size into the dict that it is given.
             tokenizer = super()._get_encoder_config(
                 observation_space, dict(model_config_dict, use_lstm=False), action_space
@@ -110,6 +130,22 @@ class LayerCatalog(ActorCriticCatalog):
             layer_name=name,
             layer_options=options,
             layer_output_size=layer.output_size,
+        )
+
+    @classmethod
+    def _parts(cls, space: gym.spaces.Box, images: list[Image], model_config_dict: dict) -> PartsEncoderConfig:
+        """Convolutions for each image, and an MLP for all else where the model has one."""
+        config = dict(model_config_dict, use_lstm=False)
+        size = space.shape[0] - sum(image.end - image.begin for image in images)
+        rest = None
+        if size and config["fcnet_hiddens"]:
+            rest = super()._get_encoder_config(gym.spaces.Box(-np.inf, np.inf, (size,)), config)
+        convolutions = [
+            super(LayerCatalog, cls)._get_encoder_config(gym.spaces.Box(-1.0, 1.0, image.shape), dict(config))
+            for image in images
+        ]
+        return PartsEncoderConfig(
+            input_dims=space.shape, images=images, convolutions=convolutions, rest=rest, rest_size=size
         )
 
     def get_action_dist_cls(self, framework: str):

@@ -18,6 +18,7 @@ from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels.states import overwriting_states
 from rllib_stpn.layers import make_layer
+from rllib_stpn.models.flat_box import Image
 
 IS_FIRST = "is_first"
 """Column of the train batch: ``[B, T]`` bool, True where an episode begins."""
@@ -50,8 +51,61 @@ class RecurrentLayerEncoderConfig(_LayerEncoderFields, RecurrentEncoderConfig):
     """Encoder with a layer that has state; RLlib recognises state by this base class alone."""
 
 
+@dataclasses.dataclass
+class PartsEncoderConfig(ModelConfig):
+    """Encoder of flat observations that hold images.
+
+    Attributes:
+        images: Where they stand.
+        convolutions: The encoder of each.
+        rest: The encoder of all else; None: it is handed on as it is.
+        rest_size: How many numbers that is.
+    """
+
+    images: list[Image] = dataclasses.field(default_factory=list)
+    convolutions: list[ModelConfig] = dataclasses.field(default_factory=list)
+    rest: ModelConfig | None = None
+    rest_size: int = 0
+
+    @property
+    def output_dims(self) -> tuple[int, ...]:
+        """Features of all parts."""
+        rest = self.rest_size if self.rest is None else self.rest.output_dims[0]
+        return (sum(config.output_dims[0] for config in self.convolutions) + rest,)
+
+    def build(self, framework: str = "torch") -> PartsEncoder:
+        """The encoder, of torch alone."""
+        return PartsEncoder(self)
+
+
+class PartsEncoder(TorchModel, Encoder):
+    """Flat observations ``[N, size]`` to features: those of each image, then those of all else.
+
+    Bytes are scaled to ``(pixel - 128) / 128``.
+    """
+
+    def __init__(self, config: PartsEncoderConfig) -> None:
+        TorchModel.__init__(self, config)
+        self._images = config.images
+        self.convolutions = nn.ModuleList(each.build(framework="torch") for each in config.convolutions)
+        self.rest = None if config.rest is None else config.rest.build(framework="torch")
+
+    def _forward(self, inputs: dict, **kwargs) -> dict:
+        flat = inputs[Columns.OBS]
+        features, others, begin = [], [], 0
+        for image, convolutions in zip(self._images, self.convolutions, strict=True):
+            pixels = flat[:, image.begin : image.end].unflatten(1, image.shape)
+            pixels = (pixels - 128) / 128 if image.is_bytes else pixels
+            features.append(convolutions({Columns.OBS: pixels})[ENCODER_OUT])
+            others.append(flat[:, begin : image.begin])
+            begin = image.end
+        rest = torch.cat([*others, flat[:, begin:]], 1)
+        features.append(rest if self.rest is None else self.rest({Columns.OBS: rest})[ENCODER_OUT])
+        return {ENCODER_OUT: torch.cat(features, 1)}
+
+
 class LayerEncoder(TorchModel, Encoder):
-    """Observation -> [MLP or conv tokenizer] -> layer.
+    """Observation -> [MLP, convolutions or both] -> layer.
 
     Observations are ``[B, T, ...]`` for a layer with state and ``[B, ...]`` or ``[B, T, ...]`` for a memoryless
     one; images of type uint8 are scaled to ``(pixel - 128) / 128``. State leaves are ``[B, ...]``. The optional

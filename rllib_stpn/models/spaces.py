@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import action_mask
+from rllib_stpn.models.flat_box import FlatBox, Image
 
 _LARGEST_RANGE = 10_000
 """Most whole numbers in a Box of actions: each is a class of its own, and a wide range would be a huge model."""
@@ -124,12 +125,18 @@ class FlatSpace:
         self._parts += masks
         self._mask_size = sum(_flat_size(part) for _, part in masks)
         self.size = sum(_flat_size(part) for _, part in self._parts)
+        self._images: list[Image] = []
+        begin = 0
+        for path, part in self._parts:
+            if path and isinstance(part, spaces.Box) and len(part.shape) == 3:
+                self._images.append(Image(_name(path), begin, part.shape, part.dtype == np.uint8))
+            begin += _flat_size(part)
 
     @property
     def space(self) -> spaces.Box:
-        """The space of the flat observations, of float32; with a mask, one that knows of it."""
-        if self._mask_size:
-            return action_mask.MaskedSpace(self.size, self._mask_size)
+        """The space of the flat observations, of float32; it knows where images and a mask stand."""
+        if self._mask_size or self._images:
+            return FlatBox(self.size, self._images, self._mask_size)
         return spaces.Box(-np.inf, np.inf, (self.size,), np.float32)
 
     def flatten(self, observations: Any, lead: tuple[int, ...] = ()) -> np.ndarray:

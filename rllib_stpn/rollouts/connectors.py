@@ -33,7 +33,7 @@ from ray.rllib.connectors.module_to_env import (
 from ray.rllib.utils.numpy import flatten_inputs_to_1d_tensor
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.models.action_mask import mask_size
+from rllib_stpn.models.flat_box import mask_size
 from rllib_stpn.rollouts.preprocessing import actions_for_env, filter_batched
 from rllib_stpn.rollouts.thin_states import ThinStates
 

@@ -26,7 +26,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.numpy import SMALL_NUMBER
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
-from rllib_stpn.models.action_mask import mask_size
+from rllib_stpn.models.flat_box import FlatBox, mask_size
 from rllib_stpn.models.spaces import FlatSpace, for_env
 from rllib_stpn.rollouts.thin_states import ThinStates
 
@@ -87,9 +87,9 @@ class MeanStdFilter(RLlibMeanStdFilter):
     """
 
     def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> gym.Space:
-        """RLlib's, but for observations with a mask, whose space says where that is."""
-        if mask_size(input_observation_space):
-            return input_observation_space
+        """RLlib's, but for flat observations whose space says where images and a mask stand."""
+        if isinstance(input_observation_space, FlatBox):
+            return input_observation_space.filtered()
         return super().recompute_output_observation_space(input_observation_space, input_action_space)
 
     def __call__(self, *, batch: dict[str, Any], episodes: Any, **kwargs: Any) -> dict[str, Any]:

@@ -80,3 +80,21 @@ def test_the_page_runs_as_it_is_printed(tmp_path):
     assert last["fault_tolerance"]["num_healthy_workers"] == 2
     assert last["env_runners"]["energy"]["layers"]["Leaky"] > 0
     assert "| my_layers.Leaky | leaky |" in (tmp_path / "report/report.md").read_text()
+
+
+@pytest.mark.slow
+def test_modules_beside_the_file_are_found_from_anywhere_in_training(rllib, tmp_path):
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    stop = json.dumps({"training_iteration": 1})
+    done = rllib(
+        *("train", "-f", "../leaky.yaml", "--ray-num-cpus", 3, "--stop", stop, "--storage-path", tmp_path / "results"),
+        cwd=elsewhere,
+    )
+    assert (done.returncode, "folded" in done.stdout) == (0, False), done.stderr
+    done = rllib("evaluate", tmp_path / "results/leaky", cwd=elsewhere)
+    assert done.returncode == 2
+    assert "'my_layers.Leaky' cannot be imported: No module named 'my_layers'" in done.stderr
+    assert rllib("evaluate", tmp_path / "results/leaky", "--episodes", 1, cwd=tmp_path).returncode == 0

@@ -216,6 +216,48 @@ class EnergyWithoutUnits(Right):
         return h, after, h.square().sum(1)
 
 
+class EnergyOfAnotherTime(Right):
+    def run(self, inputs, state, is_first, return_energy):
+        outputs, after, _ = self.run_steps(inputs, state, is_first, False)
+        return outputs, after, outputs.square().cumsum(1)
+
+
+class WritesOverTheMask(Right):
+    def run(self, inputs, state, is_first, return_energy):
+        result = self.run_steps(inputs, state, is_first, return_energy)
+        if is_first is not None:
+            is_first[:] = False
+        return result
+
+
+class NormalisesTheBatch(Right):
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.norm = torch.nn.BatchNorm1d(input_size)
+
+    def drive(self, inputs):
+        return self.norm(inputs.transpose(1, 2)).transpose(1, 2)
+
+    def step(self, x, drive, state, return_energy):
+        return super().step(drive, drive, state, return_energy)
+
+
+class SqueezesASingleStep(Right):
+    def run(self, inputs, state, is_first, return_energy):
+        outputs, after, _ = self.run_steps(inputs, state, is_first, return_energy)
+        return outputs.squeeze(1), after, None
+
+
+class WithoutSizes(Right):
+    def __init__(self, input_size, hidden_size):
+        torch.nn.Module.__init__(self)
+
+
+class ShapesInAList(Right):
+    def state_shapes(self):
+        return [("h", self.hidden_size)]
+
+
 class ReturnsTwoThings(Right):
     def step(self, x, drive, state, return_energy):
         return super().step(x, drive, state, return_energy)[:2]
@@ -261,6 +303,12 @@ FAULTS = {
     StartsWithoutABatch: r"initial_state: 'h' is \(4,\)",
     NegativeEnergy: "energy: there are negative numbers",
     EnergyWithoutUnits: r"energy: its shape is \(3, 7\); the contract wants \[B, T, units\]",
+    EnergyOfAnotherTime: "energy: single steps, the state handed over, spend other energy than the sequence",
+    WritesOverTheMask: "is_first: a call changes the given mask in place",
+    NormalisesTheBatch: "batch, in training mode: a sample alone has other outputs than among others",
+    SqueezesASingleStep: r"steps: single steps, .* give other outputs .*\(of shape \(3, 28\), not \(3, 7, 4",
+    WithoutSizes: "input_size: it is None; the contract wants a whole number of at least 1",
+    ShapesInAList: r"state_shapes: it returns \[\('h', 4\)\]; the contract wants a dict from names to tuples",
     ReturnsTwoThings: "a call without a state: raised ValueError: not enough values to unpack",
     Fails: rf"a call without a state: raised RuntimeError: .*\({re.escape(__file__)}:\d+\)",
     Overflows: "outputs: there are NaNs or infinities",

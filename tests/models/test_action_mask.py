@@ -15,8 +15,8 @@ from ray.rllib.examples.rl_modules.classes.action_masking_rlm import ActionMaski
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import MemoryRLModule, recurrent_spec
-from rllib_stpn.models.action_mask import MaskedSpace, mask_size, without_mask
 from rllib_stpn.models.catalog import ActorCriticCatalog
+from rllib_stpn.models.flat_box import FlatBox, mask_size, without_mask
 from rllib_stpn.models.lean_distributions import lean_distribution
 from rllib_stpn.models.spaces import FlatSpace
 
@@ -49,7 +49,7 @@ def test_the_mask_comes_last_and_the_space_knows_of_it():
     batch = {"action_mask": np.array([[1, 0]]), "a": np.array([1]), "b": np.array([[0.5, 0.25, 0.0]])}
     assert flat.flatten(batch, (1,)).tolist() == [[0, 1, 0.5, 0.25, 0, 1, 0]]
     for other in (copy.deepcopy(flat.space), pickle.loads(pickle.dumps(flat.space))):
-        assert (type(other), other.mask_size, other) == (MaskedSpace, 2, flat.space)
+        assert (type(other), other.mask_size, other) == (FlatBox, 2, flat.space)
     assert mask_size(FlatSpace(spaces.Dict({"a": VECTOR})).space) == mask_size(VECTOR) == 0
 
 

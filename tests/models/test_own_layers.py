@@ -1,9 +1,12 @@
 """Layers of the user's own in RLlib's modules, on both API stacks."""
 
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.models import MODEL_DEFAULTS, ModelCatalog
@@ -100,3 +103,33 @@ def test_the_old_stack_takes_it_by_its_path():
     state = [torch.zeros(2, *leaf.shape) for leaf in made.get_initial_state()]
     logits, after = made({"obs": torch.randn(6, 4), "obs_flat": torch.randn(6, 4)}, state, torch.tensor([3, 2]))
     assert (logits.shape, [leaf.shape for leaf in after]) == ((6, 3), [(2, 6)])
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_remote_env_runners_and_other_processes_import_it(batched, ray_session, tmp_path):
+    config = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=1, num_envs_per_env_runner=2)
+    config.training(train_batch_size=64, minibatch_size=64, num_epochs=1)
+    config.rl_module(rl_module_spec=recurrent_spec(own.Counts, hidden_size=4, max_seq_len=5))
+    algo = (rllib_stpn.use_batched_rollouts(config) if batched else config).build_algo()
+    try:
+        assert np.isfinite(algo.train()["learners"]["default_policy"]["total_loss"])
+        algo.save_to_path(tmp_path / "checkpoint")
+    finally:
+        algo.stop()
+    agent = rllib_stpn.load(tmp_path / "checkpoint")
+    (encoder,) = encoders(agent.module).values()
+    assert type(encoder.layer) is own.Counts
+    assert (rllib_stpn.evaluate(agent, episodes=2).lengths > 0).all()
+
+
+def test_a_checkpoint_whose_layer_is_not_here_says_what_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "gone_layers.py").write_text("from tests.own_layers import Wide\n\n\nclass Gone(Wide):\n    pass\n")
+    with monkeypatch.context() as here:
+        here.syspath_prepend(tmp_path)
+        module = build("gone_layers.Gone")
+        module.save_to_path(tmp_path / "module")
+    monkeypatch.delitem(sys.modules, "gone_layers")
+    with pytest.raises(
+        UsageError, match="'gone_layers.Gone' cannot be imported: No module named 'gone_layers'; allowed"
+    ):
+        RLModule.from_checkpoint(tmp_path / "module")
