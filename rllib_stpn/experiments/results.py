@@ -6,8 +6,7 @@ from typing import Any
 
 from ray.tune.utils import flatten_dict
 
-#: Where a result has what its trial survived, as RLlib's fault settings say: one line each.
-SURVIVED = "survived"
+from rllib_stpn.rollouts.survival import SURVIVED as SURVIVED
 
 
 def metric(result: Mapping[str, Any], path: str) -> Any:
