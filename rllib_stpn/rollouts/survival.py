@@ -7,6 +7,7 @@ the cause.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ray.rllib.utils import force_list
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from rllib_stpn.errors import RolloutError
 from rllib_stpn.rollouts.episode_runner import EPISODES_DROPPED, STEPS_DROPPED, EpisodeEnvRunner
@@ -78,17 +80,20 @@ def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
         result[SURVIVED] = lines
         for line in lines if algorithm.config.num_env_runners else ():  # a local one has logged them
             logger.warning(line)
-    of_runners = result.get("env_runners") or {}
+    of_runners = result.get(ENV_RUNNER_RESULTS) or {}
     result[STEPS_DROPPED] = told.steps + int(of_runners.get(STEPS_DROPPED) or 0)
     result[EPISODES_DROPPED] = told.episodes + int(of_runners.get(EPISODES_DROPPED) or 0)
-    sampled = result.get("num_env_steps_sampled_lifetime") or of_runners.get("num_env_steps_sampled_lifetime") or 0
+    counted = result if NUM_ENV_STEPS_SAMPLED_LIFETIME in result else of_runners  # the old API stack's, the new one's
+    sampled = counted.get(NUM_ENV_STEPS_SAMPLED_LIFETIME) or 0
     if sampled == told.sampled and algorithm.config.num_env_runners and not algorithm.config.is_offline:
         _wait_for_env_runners(algorithm)
     told.sampled = sampled
 
 
 def renew(*, algorithm: Any, env_runner_group: Any, env_runner_indices: Sequence[int], **_: Any) -> None:
-    """Gives env runners that RLlib has restarted the present weights; IMPALA's and APPO's got the first ones.
+    """Gives env runners that RLlib has restarted the present weights and the count of steps.
+
+    RLlib gives them those of the local env runner; for IMPALA and APPO these are the first ones.
 
     Raises:
         RolloutError: One of them ended again and again without a sample in between.
@@ -100,6 +105,13 @@ def renew(*, algorithm: Any, env_runner_group: Any, env_runner_indices: Sequence
         to_worker_indices=list(env_runner_indices),
         inference_only=True,
     )
+    steps = algorithm.metrics.peek((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), default=0)
+    env_runner_group.foreach_env_runner(
+        functools.partial(_set_state, {NUM_ENV_STEPS_SAMPLED_LIFETIME: int(steps)}),
+        local_env_runner=False,
+        remote_worker_ids=list(env_runner_indices),
+        timeout_seconds=algorithm.config.env_runner_restore_timeout_s,
+    )
     told = _told_by(algorithm)
     actors = env_runner_group._worker_manager.actors()
     for index in env_runner_indices:
@@ -110,6 +122,10 @@ def renew(*, algorithm: Any, env_runner_group: Any, env_runner_indices: Sequence
             raise RolloutError(
                 f"env runner {index} has ended {told.ends[index]} times without a sample in between: {reason or _DIED}"
             )
+
+
+def _set_state(state: dict[str, Any], runner: Any) -> None:
+    runner.set_state(state)
 
 
 def raise_if_none_is_left(algorithm: Any, error: Exception | None = None) -> None:
