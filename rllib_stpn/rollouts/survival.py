@@ -80,6 +80,8 @@ def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
         result[SURVIVED] = lines
         for line in lines if algorithm.config.num_env_runners else ():  # a local one has logged them
             logger.warning(line)
+    if algorithm.config.num_env_runners:  # RLlib leaves it out where nothing was sampled
+        result.setdefault(ENV_RUNNER_RESULTS, {})
     of_runners = result.get(ENV_RUNNER_RESULTS) or {}
     result[STEPS_DROPPED] = told.steps + int(of_runners.get(STEPS_DROPPED) or 0)
     result[EPISODES_DROPPED] = told.episodes + int(of_runners.get(EPISODES_DROPPED) or 0)
