@@ -75,6 +75,9 @@ class BatchedEnvRunner(KeepsEpisodes):
         self._to_module = observation_transforms(self._env_to_module)
         self._to_env = action_transforms(self._module_to_env)
         window = math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1))
+        self._recorder, self._recorded = Recorder(0), 0  # what is sampled now, and how many steps that are
+        self._ended: list[tuple[int, float, float]] = []
+        self._lengths = np.zeros(self.num_envs, dtype=np.int64)
         self._finished: deque[tuple[int, float, float]] = deque(maxlen=max(window, 1))  # (length, return, seconds)
 
     # --- construction -------------------------------------------------------------------------------------------
@@ -146,6 +149,7 @@ class BatchedEnvRunner(KeepsEpisodes):
         if num_timesteps == 0 or num_episodes == 0:
             return []
         asked = num_timesteps or num_episodes or 0
+        self._recorded, self._ended = 0, []
         if force_reset or num_episodes is not None or self._needs_initial_reset:
             self._reset_envs_and_episodes(explore)
         if num_episodes is not None:
@@ -154,7 +158,6 @@ class BatchedEnvRunner(KeepsEpisodes):
         planned = math.ceil(num_timesteps / self.num_envs) if num_timesteps is not None else None
         spacing = self._sequence_spacing(planned)
         recorder = self._recorder = Recorder(planned or _STEPS_OF_EPISODES)
-        self._ended: list[tuple[int, float, float]] = []
         lengths = self._lengths.copy()
         self._initial_state = None
         self._inference_seconds: list[float] = []
@@ -209,7 +212,7 @@ class BatchedEnvRunner(KeepsEpisodes):
         """Done in ``_process``, behind the connectors."""
 
     def _check_raw_rewards(self, rewards: np.ndarray) -> None:
-        """Done once a fragment, in ``_check_values``."""
+        """Done once a fragment, in ``_fragment``."""
 
     def _lost(self) -> tuple[int, int]:
         columns = self._recorder.columns(self._recorded) if self._recorded else {}

@@ -296,7 +296,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     def _check_rewards(self, rewards: np.ndarray) -> None:
         """Raises for rewards ``[B]`` that are not finite, or larger than ``LARGEST_REWARD``."""
         for index in () if np.abs(rewards).max() <= LARGEST_REWARD else range(self.num_envs):
-            self._check_reward(index, rewards[index], self._step_of(index, under_way=True))
+            self._check_reward(index, rewards[index], self._step_of(index))
 
     def _check_reward(self, index: int, reward: float, step: int | str) -> None:
         if not math.isfinite(reward):
@@ -401,7 +401,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         """The seconds that a step may take; ten times as many before the first one, when simulators start."""
         config = self.config
         seconds = config.evaluation_sample_timeout_s if config.in_evaluation else config.sample_timeout_s
-        return (math.inf if seconds is None else seconds) * (1 if self._samples or self._step_seconds else 10)
+        return (seconds or math.inf) * (1 if self._samples or self._step_seconds else 10)
 
     def progress(self) -> Any:
         """What differs after any step of an environment; None while nobody asks for samples."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 import traceback
 import weakref
 from collections.abc import Hashable
@@ -44,18 +43,18 @@ class Watchdog:
         self._stopped.set()
 
     def _look(self) -> None:
-        seen, since, pause = None, time.monotonic(), 0.0
+        # Counted in pauses: a process that was stopped for an hour has not been idle for one.
+        seen, idle, pause = None, 0.0, 0.0
         while not self._stopped.wait(pause):
             worker = self._worker()
             if worker is None:
                 return
             now, patience = worker.progress(), worker.patience()
-            pause = min(patience / 4, 10)
-            if now is None or now != seen:
-                seen, since = now, time.monotonic()
-            elif time.monotonic() - since >= patience:
+            idle = idle + pause if now is not None and now == seen else 0.0
+            seen, pause = now, min(patience / 4, 10)
+            if idle >= patience:
                 worker.hangs(patience, self._place())
-                since = time.monotonic()
+                idle = 0.0
             del worker
 
     def _place(self) -> str:

@@ -177,6 +177,25 @@ def test_whatever_the_schedule_the_error_names_environment_and_step(kind, seed):
         assert f"at step {step} of its episode" in str(raised.value)
 
 
+@both_runners
+@pytest.mark.parametrize("fault", ["silent@reset", "none@first_observation"])
+def test_a_first_reset_that_fails_is_survived_as_others_are(kind, fault, tmp_path):
+    config = make_config(kind, fault, at=0, times=1, ledger=str(tmp_path))
+    runner = make_runner(config.fault_tolerance(restart_failed_sub_environments=True))
+    assert sum_of_steps(runner.sample()) >= 30
+    assert runner.take_survived()[0].endswith(
+        "made anew (restart_failed_sub_environments); dropped: 0 steps, 0 episodes"
+    )
+
+
+@both_runners
+def test_a_reward_that_an_observation_shows_is_named_and_not_the_observation(kind):
+    config = make_config(kind, "nan@reward")
+    config._previous_inputs = ("reward",)
+    with pytest.raises(NonFiniteError, match="environment 1 of env runner 0 returned the reward nan, at step 2 of its"):
+        make_runner(config).sample()
+
+
 def test_the_step_of_a_reward_is_told_where_its_episode_began_in_an_earlier_sample():
     runner = make_runner(make_config("batched", "nan@reward", steps=3, at=10))
     for _ in range(3):
