@@ -18,8 +18,9 @@ PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c cons
 train: $(READY)
 	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
 
+# In two processes, a file of tests in one of them: many tests wait for Ray's processes.
 test: $(READY)
-	@$(VENV)/bin/pytest -q $(ARGS)
+	@$(VENV)/bin/pytest -q -n 2 --dist loadfile $(ARGS)
 
 slow: $(READY)
 	@$(VENV)/bin/pytest -q -m slow $(ARGS)

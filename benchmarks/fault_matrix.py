@@ -34,9 +34,9 @@ FAULTS = faulty_env.FAULTS
 TIMES = (1, None)  # once, and always
 ALONE = [
     ("alone", fault, path, worker, restart, times)
-    for fault, path, worker, restart, times in itertools.product(
+    for path, fault, worker, restart, times in itertools.product(
+        ("batched", "episodes", "vector"),
         (f for f in FAULTS if f not in faulty_env.DEADLY),
-        ("batched", "vector", "episodes"),
         (0, 1),
         ("off", "on"),
         TIMES,

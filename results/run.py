@@ -97,7 +97,7 @@ def train(file: str, study: Study, storage: Path) -> None:
 
 
 def keep(experiment: Path, target: Path) -> None:
-    """Copies of an experiment what the report needs: at most ``ROWS`` results of each training."""
+    """Copies what the report needs of an experiment: at most ``ROWS`` results of each training."""
     shutil.rmtree(target, ignore_errors=True)
     for trial in sorted(path.parent for path in experiment.glob("*/result.json")):
         results = [json.loads(line) for line in (trial / "result.json").read_text(encoding="utf-8").splitlines()]
@@ -121,7 +121,7 @@ def keep(experiment: Path, target: Path) -> None:
 
 
 def report(study: str, out: Path) -> None:
-    """Writes the report on the kept runs of a study; without the page, which has the same in one large file."""
+    """Writes the report on the kept runs of a study, without the HTML page: the same in one large file."""
     runs = [str(Path(__file__).parent / study / "runs" / file) for file in STUDIES[study].files]
     subprocess.run([RLLIB, "report", *runs, "--out", out, *STUDIES[study].report], check=True)
     (out / "report.html").unlink()

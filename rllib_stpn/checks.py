@@ -56,10 +56,11 @@ def number(
         and (at_most is None or value <= at_most)
     ):
         return value
-    bounds = "" if above is None else f" greater than {above:g}"
-    if at_least is not None:
-        bounds = f" of at least {at_least:g}" if at_most is None else f" from {at_least:g} to {at_most:g}"
-    raise _refused(where, value, f"a number{bounds}", or_none)
+    if at_least is not None and at_most is not None:
+        raise _refused(where, value, f"a number from {at_least:g} to {at_most:g}", or_none)
+    named = {"greater than": above, "of at least": at_least, "of at most": at_most}
+    bounds = " and ".join(f"{name} {bound:g}" for name, bound in named.items() if bound is not None)
+    raise _refused(where, value, f"a number {bounds}".strip(), or_none)
 
 
 def is_number(value: Any) -> bool:
@@ -89,17 +90,23 @@ def mapping(where: str, value: Any) -> dict[str, Any]:
     raise UsageError(f"{where}: got {value!r}, allowed is a mapping")
 
 
-def from_text(value: Any) -> Any:
-    """The number for its text, such as ``"1e-3"``, which YAML reads as a text, and the int for a whole float.
-
-    Any other value comes back as it is.
-    """
+def as_number(value: Any) -> float | int | None:
+    """The value as a number, also of a text such as ``"1e6"``, which YAML does not read as one; None for all else."""
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
-            return value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+            return None
+        return int(value) if value.is_integer() else value
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def from_text(value: Any) -> Any:
+    """The number for its text, and the int for a whole float. Any other value comes back as it is."""
+    number = as_number(value)
+    if number is None:
+        return value
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _refused(where: str, value: Any, allowed: str, or_none: bool) -> UsageError:

@@ -29,7 +29,7 @@ class UsageError(ValueError):
 
 
 class StorageError(OSError):
-    """The disk that an experiment is written to is full, read-only or gone; what was written whole before is there."""
+    """The disk that an experiment is written to is full, read-only or gone; what was written before is whole."""
 
 
 class RolloutError(RuntimeError):

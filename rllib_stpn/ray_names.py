@@ -19,7 +19,7 @@ _classes: set[str] = set()  # that are registered by their paths
 
 
 def how_to_register(env: object) -> str | None:
-    """The call after which another process has what this one has registered by an environment's name.
+    """The call by which another process registers an environment as this one has.
 
     None where gymnasium finds the name by itself, and where it is the user's own to register.
     """

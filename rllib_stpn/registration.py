@@ -10,8 +10,8 @@ def register(*environments: str) -> None:
     """Registers with Tune ``"A2C"`` and ``"Supervised"``, and with RLlib
 
     - the environments, as :func:`register_environments` does, and those given;
-    - for RLlib's old API stack, each layer as the ``custom_model`` of its name, e.g. ``"stpn"``, and the
-      ``custom_action_dist`` ``"softplus_gaussian"``.
+    - for RLlib's old API stack, each layer as the ``custom_model`` of its name, e.g. ``"stpn"``, a layer of your own as
+      ``"own_layer"``, and the ``custom_action_dist`` ``"softplus_gaussian"``.
 
     Scripts on the old API stack need it. Those on the new one do not: ``recurrent_spec`` and ``A2CConfig`` register
     what goes with them. The driver alone calls it, before or after ``ray.init()``: Ray carries the registrations to its
@@ -30,12 +30,12 @@ def register(*environments: str) -> None:
     from rllib_stpn.algorithms import A2C
     from rllib_stpn.layers import LAYERS
     from rllib_stpn.models.distributions import OLD_STACK_ACTION_DISTRIBUTIONS
-    from rllib_stpn.models.model_v2 import LayerModel
+    from rllib_stpn.models.model_v2 import OWN_LAYER, LayerModel
     from rllib_stpn.supervised import Supervised
 
     register_trainable("A2C", A2C)
     register_trainable("Supervised", Supervised)
-    for name in LAYERS:
+    for name in (*LAYERS, OWN_LAYER):
         ModelCatalog.register_custom_model(name, LayerModel)
     for name, distribution in OLD_STACK_ACTION_DISTRIBUTIONS.items():
         ModelCatalog.register_custom_action_dist(name, distribution)

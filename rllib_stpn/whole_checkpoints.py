@@ -66,7 +66,7 @@ def _why_gone(experiment: Path) -> str:
 
 
 def _flush(paths: Iterable[Path]) -> None:
-    """Waits until files and directories are on the disk: without power, a rename may be kept and what is in it not."""
+    """Waits until files and directories are on the disk: a power cut could keep a new name, and lose what it names."""
     for path in paths:
         opened = os.open(path, os.O_RDONLY)
         try:

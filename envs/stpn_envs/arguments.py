@@ -7,17 +7,21 @@ import inspect
 import math
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 
+def is_integer(value: Any) -> TypeGuard[int | np.integer]:
+    """Whether it is an integer of Python or numpy; True and False are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
     """Return `value` as an int if it is an integer in the range (both ends included)."""
-    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not is_integer or value < minimum or (maximum is not None and value > maximum):
+    if not is_integer(value) or value < minimum or (maximum is not None and value > maximum):
         bounds = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
         raise ValueError(f"{name}: got {value!r}, allowed is a whole number {bounds}")
     return int(value)
@@ -51,6 +55,14 @@ def did_you_mean(given: Any, names: Iterable[str], most: int = 3) -> str:
     """Return the end of a message with the names that the given one may stand for, or nothing."""
     close = difflib.get_close_matches(str(given), list(names), n=most)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def seeds_in(value: Any, num_envs: int) -> dict[int, int]:
+    """Return ``{row: seed}`` for None, or for a list with a seed or None for each environment."""
+    given = [None] * num_envs if value is None else list(value)
+    if len(given) != num_envs:
+        raise ValueError(f"seed: got {len(given)} entries, allowed is one for each of {num_envs} environments")
+    return {row: integer(f"seed[{row}]", seed, minimum=0) for row, seed in enumerate(given) if seed is not None}
 
 
 def reset_mask(mask: Any, num_envs: int) -> np.ndarray:

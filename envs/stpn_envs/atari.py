@@ -18,7 +18,18 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from stpn_envs.arguments import autoreset, choice, did_you_mean, flag, integer, number, refuse, reset_mask
+from stpn_envs.arguments import (
+    autoreset,
+    choice,
+    did_you_mean,
+    flag,
+    integer,
+    is_integer,
+    number,
+    refuse,
+    reset_mask,
+    seeds_in,
+)
 
 if TYPE_CHECKING:
     import ale_py
@@ -437,18 +448,15 @@ class AtariVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _emulator_seeds(self, seed: int | Sequence[int | None] | np.ndarray | None) -> np.ndarray:
         """Return the seed of each sub-environment, int64 ``[num_envs]``; -1 keeps its generator."""
-        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        if is_integer(seed):
             self._np_random, self._np_random_seed = seeding.np_random(int(seed))  # refuses a negative one
             return (int(seed) % _SEEDS + np.arange(self.num_envs)) % _SEEDS
-        given = [None] * self.num_envs if seed is None else list(seed)  # type: ignore[arg-type]
-        if len(given) != self.num_envs:
-            raise ValueError(f"seed: got {len(given)} entries, allowed is one for each of {self.num_envs} environments")
+        given = seeds_in(seed, self.num_envs)
         seeds = np.full(self.num_envs, _KEEP_GENERATOR)
         if not self._started:
             seeds[:] = self.np_random.integers(_SEEDS, size=self.num_envs)
-        for index, entry in enumerate(given):
-            if entry is not None:
-                seeds[index] = integer(f"seed[{index}]", entry, minimum=0) % _SEEDS
+        for index, of_environment in given.items():
+            seeds[index] = of_environment % _SEEDS
         return seeds
 
     def _info(self, raw: dict[str, np.ndarray], *ended: np.ndarray) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from stpn_envs.arguments import action_in, actions_in, autoreset, choice, integer, reset_mask
+from stpn_envs.arguments import action_in, actions_in, autoreset, choice, integer, is_integer, reset_mask, seeds_in
 from stpn_envs.sampling import Streams
 
 __all__ = ["TaskEnv", "TaskVectorEnv"]
@@ -149,19 +149,13 @@ class TaskVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray], abc.ABC):
 
     def _seeds(self, seed: int | Sequence[int | None] | np.ndarray | None) -> dict[int, int]:
         """Return the seeds of the sub-environments that do not go on with the stream they have."""
-        if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        if is_integer(seed):
             super().reset(seed=int(seed))  # refuses a negative one
             return {row: int(seed) + row for row in range(self.num_envs)}
-        given = [None] * self.num_envs if seed is None else list(seed)  # type: ignore[arg-type]
-        if len(given) != self.num_envs:
-            raise ValueError(f"seed: got {len(given)} entries, allowed is one for each of {self.num_envs} environments")
-        seeds = {}
-        if not self.started:
-            seeds = dict(enumerate(self.np_random.integers(2**63, size=self.num_envs).tolist()))
-        for row, entry in enumerate(given):
-            if entry is not None:
-                seeds[row] = integer(f"seed[{row}]", entry, minimum=0)
-        return seeds
+        given = seeds_in(seed, self.num_envs)
+        if self.started:
+            return given
+        return dict(enumerate(self.np_random.integers(2**63, size=self.num_envs).tolist())) | given
 
     def _require_open(self) -> None:
         if self.closed:

@@ -80,8 +80,8 @@ def newest_whole(trial: Path) -> Found:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, such as ``"algorithm_state.pkl is missing"``; None for a whole one.
 
-    Checksums tell, for those that came with a manifest. Of others, each file is looked at as far as it can be without
-    running what it says: whether it is there and has its end.
+    Where there is a manifest, its checksums tell. Else each file is looked at without unpickling it: whether it is
+    there, and not cut short.
     """
     if (checkpoint / manifest.FILE).exists():
         return manifest.damage(checkpoint)
@@ -342,7 +342,7 @@ def _connectors(
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Tells what goes wrong within as an error of the checkpoint."""
+    """Raises what goes wrong within as an error about the checkpoint."""
     try:
         yield
     except UsageError:

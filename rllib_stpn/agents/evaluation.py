@@ -39,6 +39,35 @@ class Evaluation:
     lengths: np.ndarray
     energies: np.ndarray | None = None
 
+    def summary(self) -> dict[str, float]:
+        """Means and standard deviations (of the population) over the episodes, as ``rllib evaluate --out`` writes them.
+
+        Energy is there where it was measured, and its ratio to the reward where the returns sum up to more than 0.
+        """
+        summary = {
+            "return_mean": float(self.returns.mean()),
+            "return_std": float(self.returns.std()),
+            "return_min": float(self.returns.min()),
+            "return_max": float(self.returns.max()),
+            "length_mean": float(self.lengths.mean()),
+            "length_std": float(self.lengths.std()),
+        }
+        if self.energies is not None:
+            spent, reward = float(self.energies.sum()), float(self.returns.sum())
+            summary["energy_per_step"] = spent / int(self.lengths.sum())
+            summary["energy_per_episode"] = spent / len(self.energies)
+            if reward > 0:
+                summary["energy_per_reward"] = spent / reward
+        return summary
+
+    def by_episode(self) -> list[dict[str, float]]:
+        """The seed, return, length and, where it was measured, energy of each episode."""
+        columns = {"seed": self.seeds, "return": self.returns, "length": self.lengths}
+        columns |= {} if self.energies is None else {"energy": self.energies}
+        return [
+            dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)
+        ]
+
 
 class Watch(Protocol):
     """Methods that are called while episodes run."""
@@ -58,6 +87,8 @@ def evaluate(
     explore: bool = False,
     num_envs: int = 8,
     energy: bool = False,
+    recorder: Recorder | None = None,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Runs an agent for some episodes, without starting Ray.
 
@@ -74,6 +105,8 @@ def evaluate(
         explore: Whether actions are sampled; by default they are greedy.
         num_envs: How many environments run side by side.
         energy: Whether to measure the energy of choosing actions.
+        recorder: Gets the frames of the first episode; its ``save()`` then writes them as a GIF.
+        watch: Is told of each step of all environments, and of each end of an episode.
 
     Returns:
         The episodes' returns, lengths and energies.
@@ -84,7 +117,7 @@ def evaluate(
     for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
         checks.integer(f"evaluate: {name}", value, least)
     agent = agent if isinstance(agent, Agent) else load(agent)
-    played = play(agent, episodes=episodes, seed=seed, explore=explore, num_envs=num_envs, energy=energy)
+    played = _play(agent, episodes, seed, explore, num_envs, energy, recorder, watch)
     return Evaluation(
         np.array([episode.seed for episode in played]),
         np.array([episode.reward for episode in played]),
@@ -93,32 +126,17 @@ def evaluate(
     )
 
 
-def play(
+def _play(
     agent: Agent,
-    *,
     episodes: int,
     seed: int,
     explore: bool,
     num_envs: int,
     energy: bool,
-    recorder: Recorder | None = None,
-    watch: Watch | None = None,
+    recorder: Recorder | None,
+    watch: Watch | None,
 ) -> list[Episode]:
-    """Plays episodes, ``num_envs`` at a time; see :func:`evaluate`.
-
-    Args:
-        agent: Who plays.
-        episodes: How many.
-        seed: That of the first episode's reset.
-        explore: Whether actions are sampled.
-        num_envs: How many environments run side by side.
-        energy: Whether energy is measured.
-        recorder: Gets the frames of the first episode.
-        watch: Is told of each step of all environments, and of each end of an episode.
-
-    Returns:
-        The episodes, in the order of their seeds.
-    """
+    """Plays episodes, ``num_envs`` at a time; they come back in the order of their seeds."""
     played = [Episode(seed + i) for i in range(episodes)]
     rounds = math.ceil(episodes / num_envs)
     num_envs = math.ceil(episodes / rounds)  # no more than keep busy

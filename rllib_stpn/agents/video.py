@@ -39,10 +39,15 @@ class Recorder:
 
     Args:
         file: Where to write.
+
+    Raises:
+        UsageError: The name of the file does not end in .gif.
     """
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str | Path) -> None:
         self._file = Path(file).expanduser()
+        if self._file.suffix.lower() != ".gif":
+            raise UsageError(f"video: got {str(file)!r}, allowed is a file name that ends in .gif")
         self._frames: list[_Frame] = []
         self._every = 1
         self._seen = 0
@@ -68,10 +73,10 @@ class Recorder:
             picture = np.asarray(env.envs[0].render())
         except Exception as error:  # of the user's own environment, or of a display that is not there
             reason = " ".join(str(error).split())
-            raise UsageError(f"--video: {self._agent.env_id} cannot be rendered: {reason}") from error
+            raise UsageError(f"video: {self._agent.env_id} cannot be rendered: {reason}") from error
         if picture.ndim != 3 or picture.shape[2] != 3:
             raise UsageError(
-                f"--video: {self._agent.env_id} renders {type(picture).__name__} of shape {picture.shape}, allowed are "
+                f"video: {self._agent.env_id} renders {type(picture).__name__} of shape {picture.shape}, allowed are "
                 "pictures [height, width, 3]"
             )
         plastic = self._agent.fast_weights(state)

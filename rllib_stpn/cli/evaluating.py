@@ -1,6 +1,6 @@
-"""Evaluating a checkpoint, and telling how it went."""
+"""Evaluating a checkpoint: what is printed and written."""
 
-import dataclasses
+import argparse
 import json
 import os
 import sys
@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn import provenance
-from rllib_stpn.cli.compiled import tell_where_kernels_are
+from rllib_stpn import checks, provenance
 from rllib_stpn.cli.progress import duration
+from rllib_stpn.cli.terminal import tell, tell_where_kernels_are
 from rllib_stpn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,93 +19,85 @@ if TYPE_CHECKING:
 _PROGRESS_EVERY = 5.0  # seconds
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What to evaluate, as the options of ``rllib evaluate`` say.
+def run(args: argparse.Namespace) -> None:
+    """Evaluates a checkpoint as the options of ``rllib evaluate`` say, and prints and writes what came of it.
 
     Raises:
-        UsageError: A value that cannot be, or a file that cannot be written.
+        UsageError: A wrong option, or a checkpoint or an environment that cannot be used.
     """
-
-    checkpoint: str
-    episodes: int = 10
-    seed: int = 0
-    explore: bool = False
-    num_envs: int = 8
-    energy: bool = False
-    out: str | None = None
-    video: str | None = None
-    each_episode: bool = False
-
-    def __post_init__(self) -> None:
-        for option, value, least in (
-            ("--episodes", self.episodes, 1),
-            ("--num-envs", self.num_envs, 1),
-            ("--seed", self.seed, 0),
-        ):
-            if value < least:
-                raise UsageError(f"{option}: got {value}, allowed is a whole number of at least {least}")
-        if self.video is not None and Path(self.video).suffix.lower() != ".gif":
-            raise UsageError(f"--video: got {self.video!r}, allowed is a file name that ends in .gif")
-        for option, file in (("--out", self.out), ("--video", self.video)):
-            path = Path(file or "").expanduser().absolute()
-            if file is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-                raise UsageError(f"{option}: {file} cannot be written, allowed is a file in a directory that can")
-
-    def playing(self) -> dict[str, Any]:
-        """The arguments of ``agents.evaluation.play``."""
-        return {name: getattr(self, name) for name in ("episodes", "seed", "explore", "num_envs", "energy")}
-
-
-def run(request: Request) -> None:
-    """Evaluates a checkpoint and prints, and writes, what came of it.
-
-    Raises:
-        UsageError: A checkpoint or an environment that cannot be used.
-    """
+    for name, least in (("episodes", 1), ("num_envs", 1), ("seed", 0)):
+        checks.integer(f"--{name.replace('_', '-')}", getattr(args, name), least)
+    for option, file in (("--out", args.out), ("--video", args.video)):
+        path = Path(file or "").expanduser().absolute()
+        if file is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
+            raise UsageError(f"{option}: {file} cannot be written, allowed is a file in a directory that can")
     from rllib_stpn.agents.checkpoints import find_checkpoint, is_supervised
 
-    path = find_checkpoint(request.checkpoint, lambda note: print(f"note: {note}", flush=True))
+    path = find_checkpoint(args.checkpoint, lambda note: tell([note]))
     tell_where_kernels_are()
-    results = _supervised(request, path) if is_supervised(path) else _agent(request, path)
-    if request.out is not None:
-        Path(request.out).expanduser().write_text(
-            json.dumps(results | {"versions": provenance.versions()}, indent=2, default=str), encoding="utf-8"
-        )
-        print(f"results     {request.out}")
+    results = _supervised(args, path) if is_supervised(path) else _agent(args, path)
+    if args.out is not None:
+        results |= {"versions": provenance.versions()}
+        Path(args.out).expanduser().write_text(json.dumps(results, indent=2, default=str), encoding="utf-8")
+        print(f"results     {args.out}")
 
 
-def _agent(request: Request, path: Path) -> dict[str, Any]:
-    import rllib_stpn
-    from rllib_stpn.agents.evaluation import play
+def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Some episodes of an agent."""
+    from rllib_stpn.agents import evaluate, load
 
-    agent = rllib_stpn.load(path)
     recorder = None
-    if request.video is not None:
+    if args.video is not None:
         from rllib_stpn.agents.video import Recorder
 
-        recorder = Recorder(request.video)
-    last = request.seed + request.episodes - 1
+        recorder = Recorder(args.video)
+    agent = load(path)
     print(
-        f"{agent.algorithm} on {agent.env_id}: {request.episodes} episodes, seeds {request.seed} to {last}, "
-        f"{'sampled' if request.explore else 'greedy'} actions"
+        f"{agent.algorithm} on {agent.env_id}: {args.episodes} episodes, seeds {args.seed} to "
+        f"{args.seed + args.episodes - 1}, {'sampled' if args.explore else 'greedy'} actions"
     )
     print(f"checkpoint  {path}", flush=True)
-    episodes = play(agent, **request.playing(), recorder=recorder, watch=_Progress(request.episodes))
-    summary = summarise(episodes, request.energy)
-    _tell(episodes, summary, request)
+    evaluation = evaluate(
+        agent,
+        args.episodes,
+        seed=args.seed,
+        explore=args.explore,
+        num_envs=args.num_envs,
+        energy=args.energy,
+        recorder=recorder,
+        watch=_Progress(args.episodes),
+    )
+    summary, episodes = evaluation.summary(), evaluation.by_episode()
+    if args.verbose:
+        _tell_each(episodes)
+    _tell(summary)
     if recorder is not None:
-        print(f"video       {request.video} ({recorder.save()})")
+        print(f"video       {args.video} ({recorder.save()})")
     return {
         "checkpoint": str(path),
         "algorithm": agent.algorithm,
         "env": agent.env_id,
         "env_config": agent.env_config,
-        "explore": request.explore,
-        "num_envs": request.num_envs,
+        "explore": args.explore,
+        "num_envs": args.num_envs,
         **summary,
-        "episodes": [episode.as_dict(request.energy) for episode in episodes],
+        "episodes": episodes,
     }
+
+
+def _supervised(args: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """Loss and metrics on the test data of the checkpoint's task."""
+    from rllib_stpn.supervised import evaluate, load
+
+    if args.video is not None:
+        raise UsageError("--video: got a checkpoint of supervised training, allowed are those of agents")
+    task, module = load(path)
+    print(f"{task.name}: {module.layer.name}, test data")
+    print(f"checkpoint  {path}", flush=True)
+    metrics = evaluate(task, module, "test", 128, measure_energy=args.energy)
+    for name, value in metrics.items():
+        print(f"{name.removeprefix('test_').replace('_', ' '):<11} {value:.6g}")
+    return {"checkpoint": str(path), "task": task.name, "model": module.layer.name, **metrics}
 
 
 class _Progress:
@@ -135,61 +127,20 @@ class _Progress:
         )
 
 
-def summarise(episodes: "list[Episode]", energy: bool) -> dict[str, Any]:
-    """Means and standard deviations (of the population) over episodes, and energy where it was measured.
-
-    Energy per reward is left out where the rewards do not sum up to more than 0.
-    """
-    import numpy as np
-
-    returns = np.array([episode.reward for episode in episodes])
-    lengths = np.array([episode.length for episode in episodes])
-    summary: dict[str, Any] = {
-        "return_mean": float(returns.mean()),
-        "return_std": float(returns.std()),
-        "return_min": float(returns.min()),
-        "return_max": float(returns.max()),
-        "length_mean": float(lengths.mean()),
-        "length_std": float(lengths.std()),
-    }
-    if energy:
-        spent = sum(episode.energy for episode in episodes)
-        summary["energy_per_step"] = spent / int(lengths.sum())
-        summary["energy_per_episode"] = spent / len(episodes)
-        if returns.sum() > 0:
-            summary["energy_per_reward"] = spent / float(returns.sum())
-    return summary
+def _tell_each(episodes: list[dict[str, float]]) -> None:
+    print("".join(name.rjust(12) for name in episodes[0]))
+    for episode in episodes:
+        values = (str(value) if name == "seed" else f"{value:.6g}" for name, value in episode.items())
+        print("".join(value.rjust(12) for value in values))
 
 
-def _tell(episodes: "list[Episode]", summary: dict[str, Any], request: Request) -> None:
-    if request.each_episode:
-        columns = ("seed", "return", "length", *(("energy",) if request.energy else ()))
-        print("".join(name.rjust(12) for name in columns))
-        for episode in episodes:
-            told = episode.as_dict(request.energy)
-            print("".join((f"{told[name]:.6g}" if name != "seed" else str(told[name])).rjust(12) for name in columns))
+def _tell(summary: dict[str, float]) -> None:
     print(
         f"return      {summary['return_mean']:.6g} ± {summary['return_std']:.4g} "
         f"(least {summary['return_min']:.6g}, most {summary['return_max']:.6g})"
     )
     print(f"length      {summary['length_mean']:.6g} ± {summary['length_std']:.4g} steps")
-    if request.energy:
-        parts = [f"{summary[f'energy_per_{what}']:.4g} per {what}" for what in ("step", "episode")]
-        if "energy_per_reward" in summary:
-            parts.append(f"{summary['energy_per_reward']:.4g} per unit of reward")
-        print(f"energy      {', '.join(parts)}")
-
-
-def _supervised(request: Request, path: Path) -> dict[str, Any]:
-    """Loss and metrics on the test data of the checkpoint's task."""
-    from rllib_stpn.supervised import evaluate, load
-
-    if request.video is not None:
-        raise UsageError("--video: got a checkpoint of supervised training, allowed are those of agents")
-    task, module = load(path)
-    print(f"{task.name}: {module.layer.name}, test data")
-    print(f"checkpoint  {path}", flush=True)
-    metrics = evaluate(task, module, "test", 128, measure_energy=request.energy)
-    for name, value in metrics.items():
-        print(f"{name.removeprefix('test_').replace('_', ' '):<11} {value:.6g}")
-    return {"checkpoint": str(path), "task": task.name, "model": module.layer.name, **metrics}
+    units = {"step": "step", "episode": "episode", "reward": "unit of reward"}
+    energies = {unit: summary[key] for what, unit in units.items() if (key := f"energy_per_{what}") in summary}
+    if energies:
+        print(f"energy      {', '.join(f'{energy:.4g} per {unit}' for unit, energy in energies.items())}")

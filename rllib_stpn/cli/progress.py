@@ -103,9 +103,7 @@ class Progress(Callback):
         begun = self._begun.setdefault(trial.trial_id, settings)
         drawn = tuple(f"{path}/" for path in trial.evaluated_params or ())
         told = {
-            path: value
-            for path, value in settings.items()
-            if f"{path}/".startswith(drawn) or value != begun.get(path)
+            path: value for path, value in settings.items() if f"{path}/".startswith(drawn) or value != begun.get(path)
         }
         if self._num_trials == 1 or self._told.get(trial.trial_id) == told:
             return  # Schedulers pause trials and start them again.

@@ -1,4 +1,4 @@
-"""The output of commands: letters that a terminal does not have are spelled, and its reader may go away."""
+"""The output of commands: letters that a terminal does not have are spelled, its reader may go away, and notes."""
 
 import codecs
 import contextlib
@@ -6,7 +6,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 #: The exit code of a command whose output nobody reads any more, as shells count: 128 and the number of SIGPIPE.
@@ -85,6 +86,22 @@ def when_nobody_reads(act: Callable[[], None]) -> Iterator[None]:
     finally:
         for stream in streams:
             stream.when_gone = None
+
+
+def tell(notes: Iterable[object], kind: str = "note") -> None:
+    """Prints notes, one a line."""
+    for note in notes:
+        print(f"{kind}: {note}", flush=True)
+
+
+def tell_where_kernels_are() -> None:
+    """Prints a note with the directory of compiled kernels, where the usual ones cannot be written to."""
+    from rllib_stpn.kernels import disk_cache
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        disk_cache.directory()
+    tell(each.message for each in told)
 
 
 def _spelled(error: UnicodeError) -> tuple[str, int]:

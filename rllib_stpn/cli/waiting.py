@@ -1,13 +1,13 @@
 """Lines on the terminal while trials wait for resources."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ray.tune import Callback
 
 from rllib_stpn.cli.progress import duration
-from rllib_stpn.experiments.resources import in_words, total
+from rllib_stpn.experiments.resources import in_words, total, unplaced
 
 _FIRST = 5.0  # seconds, for a machine under load is slow to place what fits
 _LONGEST = 300.0
@@ -39,7 +39,7 @@ class Waiting(Callback):
         waited = now - self._since
         self._next = now + self._first
         asked = total(pending[0].placement_group_factory.bundles)
-        if not _unplaced(asked):  # It only starts.
+        if not unplaced(asked):  # It only starts.
             return
         import ray
 
@@ -50,13 +50,3 @@ class Waiting(Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_since": None}  # Tune keeps it for another day.
-
-
-def _unplaced(asked: Mapping[str, float]) -> bool:
-    """Whether Ray has found no place for processes that ask for this, all together."""
-    from ray.util import placement_group_table
-
-    return any(
-        group["state"] in ("PENDING", "INFEASIBLE") and total(list(group["bundles"].values())) == asked
-        for group in placement_group_table().values()
-    )

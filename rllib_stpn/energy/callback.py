@@ -53,8 +53,8 @@ class EnergyMetricsCallback(RLlibCallback):
             that of its measured steps, which is right in the mean over episodes.
 
     Raises:
-        UsageError: A wrong option; where environments are stepped, a model without layers of this package, several
-            agents, or the Atari wrappers of the old API stack.
+        UsageError: A wrong option; where environments are stepped, a model without layers of this package, a layer of
+            your own that leaves its energy out, several agents, or the Atari wrappers of the old API stack.
     """
 
     def __init__(self, *, ignore_inputs: Sequence[int] = (), every_n_steps: int = 1) -> None:

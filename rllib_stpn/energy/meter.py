@@ -14,7 +14,7 @@ from rllib_stpn import checks
 from rllib_stpn.energy.spent import acting_layers, energies_of, rows_of
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels.synaptic_energy import only_sums
-from rllib_stpn.layers import Layer
+from rllib_stpn.layers import Layer, Stack
 
 _SHARE_STEPS, _SHARE_PARTS = 8, 4
 """What recurrent synapses spend is measured at one of ``_SHARE_STEPS`` steps (at every measured step, where fewer are
@@ -88,7 +88,7 @@ class Meter:
             return
         if module is not self._module:
             self._module, self._layers = module, acting_layers(module)
-            self._depths = [getattr(layer, "num_layers", 1) for layer in self._layers]  # a stack has several
+            self._depths = [layer.num_layers if isinstance(layer, Stack) else 1 for layer in self._layers]
             self._names = _names(self._layers, self._depths)
             self._check_ignored(module, self._layers[0])
         layers = self._layers

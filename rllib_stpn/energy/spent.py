@@ -46,6 +46,14 @@ def acting_layers(module: nn.Module) -> list[Layer]:
     return list(layers.values())
 
 
+def check_told(module: nn.Module) -> None:
+    """Raises a UsageError unless the layers that lead to the action tell their energy."""
+    for layer in acting_layers(module):
+        like = next(layer.parameters(), torch.empty(0))
+        with torch.no_grad():
+            layer(like.new_zeros(1, 1, layer.input_size), return_energy=True)
+
+
 def rows_of(batch: int, part: tuple[int, int]) -> slice:
     """The rows of the k-th of n equal parts of a batch, ``(k, n)``."""
     k, n = part
@@ -76,7 +84,7 @@ def energies_of(
             energy = layer.energy_without(inputs, state, ignore_inputs)
             outputs, state, _ = layer.run(inputs, state, is_first, False)
         else:
-            outputs, state, energy = layer.run(inputs, state, is_first, True)
+            outputs, state, energy = layer.run_measured(inputs, state, is_first)
         spent.append(Spent(energy, part))
         return outputs, state
 

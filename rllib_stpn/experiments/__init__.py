@@ -12,7 +12,7 @@ from typing import Any
 _HOME = {
     "load": "rllib_stpn.experiments.checked_experiment",
     "CheckedExperiment": "rllib_stpn.experiments.checked_experiment",
-    "TrialResult": "rllib_stpn.experiments.running",
+    "TrialResult": "rllib_stpn.experiments.trial_result",
 }
 
 

@@ -98,7 +98,7 @@ def _small(settings: dict[str, Any], found: re.Match) -> list[str]:
 
 
 def _as_it_is(settings: dict[str, Any], found: re.Match) -> None:
-    """Names the game by an id with its module, which makes it in every process."""
+    """Names the game by an id with its module, so that every process can make it."""
     import ale_py  # registers its ids
     import gymnasium
 

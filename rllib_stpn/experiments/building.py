@@ -1,14 +1,15 @@
 """From plain settings, as a YAML file and Tune hold them, to RLlib's ``AlgorithmConfig``."""
 
+import contextlib
 import functools
 import inspect
+import pydoc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn.errors import UsageError, in_one_line, one_of
+from rllib_stpn.errors import UsageError, in_one_line, one_of, unknown
 from rllib_stpn.experiments import atari, previous, recorded_data
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.values import unknown_key
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -44,9 +45,10 @@ def algorithm_class(run: str) -> "type[Algorithm]":
     name = run.removeprefix("contrib/")
     if name in old_names.ALGORITHMS_DROPPED or run != name:
         near = old_names.ALGORITHMS_DROPPED.get(name, "none")
-        raise UsageError(f"run: unknown algorithm {run!r}: RLlib has dropped it; of those it has, {near} comes close")
+        told = f"RLlib has dropped it; of those it has, {near} comes close"
+        raise UsageError(f"run: got the unknown algorithm {run!r}: {told}")
     if run not in algorithm_names():
-        raise unknown_key("run", run, algorithm_names(), noun="algorithm", list_all=True)
+        raise unknown("run", "algorithm", run, algorithm_names())
     from ray.rllib.algorithms.registry import ALGORITHMS
 
     try:
@@ -71,11 +73,12 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
     The settings are attributes of the algorithm's ``AlgorithmConfig``, but for these:
 
-    - ``model``: with a ``custom_model`` of ours the whole block becomes the RLModule's spec; without,
-      its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``, ``lstm_use_prev_reward`` and
-      ``lstm_use_prev_action_reward`` have the environments show these. On the old API stack it stays as it is.
+    - ``model``: with a ``custom_model``, one of ours or a layer by its path, the whole block becomes the RLModule's
+      spec; without, its keys are those of RLlib's ``DefaultModelConfig``. ``lstm_use_prev_action``,
+      ``lstm_use_prev_reward`` and ``lstm_use_prev_action_reward`` have the environments show these. On the old API
+      stack it stays as it is.
     - ``env_runner_cls``: ``batched`` (ours) or ``single_agent`` (RLlib's own, see ``EpisodeEnvRunner``). Left out, A2C
-      samples batched, and PPO does where ``custom_model`` names one of our layers and the settings are for one agent.
+      samples batched, and PPO does where ``custom_model`` names a layer and the settings are for one agent.
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
@@ -106,7 +109,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     settings, _ = atari.fit(settings, new_stack, own_model=base is not None)
     settings = _without_callbacks(config, settings)
     if not new_stack:
-        return config.update_from_dict(settings)
+        return config.update_from_dict(_with_own_layer(settings))
 
     asked = settings.pop("model", None) or {}
     model = previous.without(asked)
@@ -134,7 +137,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
 
 
 def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> dict[str, Any]:
-    """Sets the callbacks of training; the settings without them, and with those of evaluation as classes."""
+    """Sets the callbacks of training. Returns the settings without them, with those of evaluation as classes."""
     from ray.rllib.callbacks.callbacks import RLlibCallback
     from ray.rllib.utils import force_list
 
@@ -147,12 +150,12 @@ def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> d
     evaluation = settings.get("evaluation_config") or {}
     if evaluation.get("callbacks_class") is not None:
         settings["evaluation_config"] = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
-        if callbacks is None:  # RLlib has the callbacks of training sum results up, and there are none
-            config.callbacks(  # beside those that a Python file may have
+        if callbacks is None:  # RLlib has training's own sum up; a Python file's stay beside these.
+            config.callbacks(
                 on_train_result=[*force_list(config.callbacks_on_train_result), sum_up_training],
                 on_evaluate_end=[*force_list(config.callbacks_on_evaluate_end), sum_up_evaluation],
             )
-    elif "callbacks_class" in evaluation:  # none, where training has some
+    elif "callbacks_class" in evaluation:  # None switches those of training off.
         settings["evaluation_config"] = {**evaluation, "callbacks_class": RLlibCallback}
     return settings
 
@@ -165,6 +168,25 @@ def _set_batch_size(config: "AlgorithmConfig", settings: Mapping[str, Any]) -> N
 
 def _has_layer(model: Mapping[str, Any]) -> bool:
     return bool(model.get("custom_model"))
+
+
+def _with_own_layer(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the old API stack, where RLlib takes the path of a layer for that of a model."""
+    from ray.rllib.models.modelv2 import ModelV2
+
+    from rllib_stpn.layers import layer_path
+    from rllib_stpn.models.model_v2 import OWN_LAYER
+
+    model = settings.get("model") or {}
+    named = model.get("custom_model")
+    if not isinstance(named, str) or "." not in named:
+        return settings
+    with contextlib.suppress(pydoc.ErrorDuringImport):  # which is told below
+        found = pydoc.locate(named)
+        if isinstance(found, type) and issubclass(found, ModelV2):
+            return settings
+    options = {"layer": layer_path(named, "model: custom_model"), **(model.get("custom_model_config") or {})}
+    return {**settings, "model": {**model, "custom_model": OWN_LAYER, "custom_model_config": options}}
 
 
 def _set_model(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:
@@ -232,7 +254,7 @@ def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool) -> None:
 
     Args:
         config: The configuration. Modified.
-        prepared: Whether the environment gets actions in its own range and counting, whatever the model draws.
+        prepared: Whether actions are brought into the environment's own range and numbering.
         thin: Whether env runners keep one recurrent state for each sequence.
     """
     from rllib_stpn.rollouts import thin_states
@@ -297,7 +319,7 @@ def _callbacks(block: Any) -> Any:
     allowed = list(inspect.signature(EnergyMetricsCallback).parameters)
     for key in options or {}:
         if key not in allowed:
-            raise unknown_key("callbacks: energy", key, allowed, list_all=True)
+            raise unknown("callbacks: energy", "key", key, allowed)
     callback = functools.partial(EnergyMetricsCallback, **(options or {}))
     callback()  # a wrong value is refused here, not in a remote actor
     return callback

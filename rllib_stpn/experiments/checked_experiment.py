@@ -1,19 +1,23 @@
 """The experiments of a file for a notebook or a script: checked, and ready to be built and run."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
+
 import rllib_stpn
 from rllib_stpn.cpus import available_cpus
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.experiments import loading, running, searches, validation
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.overrides import Overrides
+from rllib_stpn.experiments.ray_start import start_ray
 from rllib_stpn.experiments.resources import Cluster
-from rllib_stpn.experiments.values import unknown_key
+from rllib_stpn.experiments.trial_result import TrialResult
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import AlgorithmConfig
@@ -36,10 +40,9 @@ class CheckedExperiment(Experiment):
         Raises:
             UsageError: There is no such field, or its value is wrong.
         """
-        fields = [field.name for field in dataclasses.fields(Overrides) if not field.kw_only]
         for name in overrides:
-            if name not in fields:
-                raise unknown_key(self.where, name, fields, noun="override", list_all=True)
+            if name not in Overrides.names():
+                raise unknown(self.where, "override", name, Overrides.names())
         return validation.check(Overrides(**overrides).apply(self))
 
     def fold(self, strict: bool = False) -> "CheckedExperiment":
@@ -53,8 +56,6 @@ class CheckedExperiment(Experiment):
         Raises:
             UsageError: It does not fit.
         """
-        import ray
-
         runs = ray.is_initialized()
         cluster = Cluster.of_ray() if runs else Cluster.of_this_machine(available_cpus())
         experiment, notes = running.fit(self, cluster, strict=strict, may_grow=runs)
@@ -84,11 +85,12 @@ class CheckedExperiment(Experiment):
             callbacks: Callbacks of Tune.
 
         Raises:
-            UsageError: The storage path cannot be written to, or the experiment does not fit the machines.
+            UsageError: Ray cannot start, the storage path cannot be written to, or the experiment does not fit the
+                machines.
         """
         return running.make_tuner(self._prepared(), callbacks=callbacks)
 
-    def run(self, callbacks: "Sequence[Callback]" = (), **overrides: Any) -> list[running.TrialResult]:
+    def run(self, callbacks: "Sequence[Callback]" = (), **overrides: Any) -> list[TrialResult]:
         """Runs the experiment as ``rllib train`` does, which can also go on with it (``--resume``).
 
         Args:
@@ -96,7 +98,8 @@ class CheckedExperiment(Experiment):
             overrides: As :meth:`override` takes them.
 
         Returns:
-            How each trial ended. A trial that failed raises nothing: its result has the ``error``.
+            How each trial ended. A trial that failed raises nothing: its result has the ``error``, and the
+            ``cause`` in a line.
 
         Raises:
             UsageError: As :meth:`override` and :meth:`tuner` do.
@@ -105,13 +108,10 @@ class CheckedExperiment(Experiment):
         return running.run(experiment._prepared(), callbacks=callbacks)
 
     def _prepared(self) -> "CheckedExperiment":
-        import ray
-
         own = not ray.is_initialized()
-        if own:
-            ray.init()
+        cluster = start_ray(os.environ.get("RAY_ADDRESS")) if own else Cluster.of_ray()
         experiment, notes = running.prepare(self)
-        experiment, more = running.fit(experiment, Cluster.of_ray(), may_grow=not own, whole=own)
+        experiment, more = running.fit(experiment, cluster, may_grow=not own, whole=own)
         return experiment.replaced([*notes, *more])
 
 

@@ -41,8 +41,7 @@ def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]
         return _notes_on_connectors(config, spaces)
     notes = _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
     _check_actions(config, spaces[1])
-    _check_model(config, spaces)
-    return notes
+    return notes + _check_model(config, spaces)
 
 
 def _name(config: "AlgorithmConfig") -> str:
@@ -137,15 +136,15 @@ def _begins_elsewhere(space: "Space") -> "Space | None":
     return next((part for part in of_numbers if part.start.any()), None)
 
 
-def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> None:
-    """Builds the connectors and the model as an env runner does."""
+def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
+    """Builds the connectors and the model as an env runner does, and runs a layer of the user's own."""
     from ray.rllib.core import DEFAULT_MODULE_ID
 
     every = _by_name(spaces)
     try:
         pipeline = config.build_env_to_module_connector(env=None, spaces=every, device="cpu")
         every[DEFAULT_MODULE_ID] = (pipeline.observation_space, spaces[1])
-        config.get_multi_rl_module_spec(spaces=every, inference_only=False)[DEFAULT_MODULE_ID].build()
+        module = config.get_multi_rl_module_spec(spaces=every, inference_only=False)[DEFAULT_MODULE_ID].build()
     except UsageError:
         raise
     except Exception as error:  # RLlib has no kind of its own
@@ -153,6 +152,49 @@ def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> No
             f"run: {_name(config)} has no model for observations {spaces[0]} and actions {spaces[1]}: "
             f"{textwrap.shorten(in_one_line(str(error)) or type(error).__name__, 300)}"
         ) from error
+    _check_mask(config, every[DEFAULT_MODULE_ID][0], module)
+    notes = _check_own_layer(config, module)
+    if _measures_energy(config):
+        from rllib_stpn.energy.spent import check_told
+
+        check_told(module)
+    return notes
+
+
+def _check_mask(config: "AlgorithmConfig", observations: "Space", module: Any) -> None:
+    from rllib_stpn.models import ActorCriticCatalog
+    from rllib_stpn.models.action_mask import KEY, mask_size
+
+    if mask_size(observations) and not isinstance(module.catalog, ActorCriticCatalog):
+        raise UsageError(
+            f"run: got {_name(config)} with {KEY} among the observations, allowed are {', '.join(_ON_POLICY)}: the "
+            f"model of {_name(config)} would draw what is not allowed"
+        )
+
+
+def _check_own_layer(config: "AlgorithmConfig", module: Any) -> list[str]:
+    """A note where the user's own layer breaks the contract; one that cannot run is refused."""
+    from rllib_stpn.layers import LAYERS, LayerError, check_layer
+    from rllib_stpn.models import encoders
+
+    if _layer(config) in (None, *LAYERS):
+        return []
+    for encoder in list(encoders(module).values())[:1]:  # of actor and critic; they are alike
+        try:
+            check_layer(encoder.layer)
+        except LayerError as error:
+            if error.__cause__ is not None:
+                raise
+            return [f"model: {error}"]
+    return []
+
+
+def _measures_energy(config: "AlgorithmConfig") -> bool:
+    from rllib_stpn.energy import EnergyMetricsCallback
+
+    callbacks = [config.callbacks_class, (config.evaluation_config or {}).get("callbacks_class")]
+    kinds = [getattr(each, "func", each) for each in callbacks]  # options come with functools.partial
+    return EnergyMetricsCallback in kinds
 
 
 def _by_name(spaces: "tuple[Space, Space]") -> dict[str, Any]:
@@ -167,7 +209,7 @@ def _by_name(spaces: "tuple[Space, Space]") -> dict[str, Any]:
 
 
 def _notes_on_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
-    """What goes wrong without a word with RLlib's own connectors, which a Python file has."""
+    """What goes wrong in silence with RLlib's own connectors, which a Python file uses."""
     from ray.rllib.connectors.env_to_module import MeanStdFilter
 
     from rllib_stpn.rollouts import BatchedEnvRunner

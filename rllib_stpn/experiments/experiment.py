@@ -1,7 +1,7 @@
 """An experiment: what is trained, on what, until when, and where its results go."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rllib_stpn.experiments import searches
@@ -43,6 +43,7 @@ class Experiment:
         scheduler_config: The scheduler's arguments, as Tune's class has them.
         written: The settings as they stand in the file, under any names; None where there is no file.
         folded: `config` fitted to the machines that it runs on; None before.
+        directory: That of its file, whose modules it may name; None without a file.
     """
 
     where: str
@@ -62,6 +63,7 @@ class Experiment:
     scheduler_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     written: dict[str, Any] | None = None
     folded: dict[str, Any] | None = None
+    directory: str | None = None
 
     @property
     def new_stack(self) -> bool:
@@ -73,6 +75,10 @@ class Experiment:
     def num_trials(self) -> int:
         """How many trials it has."""
         return self.num_samples * searches.size(self.config)
+
+    def envs_or_tasks(self, settings: Mapping[str, Any]) -> list[Any]:
+        """What is learned with these settings: an environment or a task; of a search over them, all."""
+        return searches.choices(settings.get(env_or_task(self.algorithm), getattr(self.base, "env", None)))
 
     def replaced(self: _E, notes: Iterable[str], **fields: Any) -> _E:
         """The experiment with other values in some fields, and more notes."""

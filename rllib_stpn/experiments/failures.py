@@ -39,7 +39,7 @@ _OF_A_PATH = {
 }
 _NUMBER = re.compile(r"\[Errno (\d+)\]", re.IGNORECASE)
 #: Their messages are whole: they have the type of what was raised, and its place.
-WHOLE = ("UsageError", "RolloutError", "NonFiniteError", "NonFiniteObservationError", "ProcessDied")
+WHOLE = ("UsageError", "RolloutError", "NonFiniteError", "NonFiniteObservationError", "ProcessDied", "StorageError")
 
 
 class Cause(NamedTuple):

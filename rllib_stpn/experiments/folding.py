@@ -64,7 +64,7 @@ def fold(
         notes.append(_fold_learners(folded, needs))
     needs = TrialResources(folded, defaults)
     if needs.reads and sum(cluster.cpus) < 2:
-        raise UsageError("config: input: reading recorded data takes a CPU beside the trial's, and there is one")
+        raise UsageError("config: input: got one CPU, and reading recorded data takes one beside the trial's")
     alone = alone or needs.reads  # several trials would take every CPU, and wait for one to read with
     spare = max(1, math.floor(min(needs.largest(cluster), sum(cluster.cpus) - needs.beside_main_process)))
     if too_much or (alone and "num_cpus_for_main_process" not in folded):
@@ -76,8 +76,8 @@ def _fold_env_runners(folded: dict[str, Any], defaults: Any, needs: TrialResourc
     runners = folded.get("num_env_runners", defaults.num_env_runners)
     if searches.is_search(runners):
         raise UsageError(
-            f"config: num_env_runners is swept up to {needs.env_runners}, and of CPUs {there_are(cluster.cpus)}: "
-            "sweep num_envs_per_env_runner in its place"
+            f"config: num_env_runners: got a search up to {needs.env_runners}, and of CPUs {there_are(cluster.cpus)}; "
+            "allowed is a search over num_envs_per_env_runner"
         )
     envs = folded.get("num_envs_per_env_runner", defaults.num_envs_per_env_runner)
     if needs.evaluation_env_runners or any(searches.choices(folded.get("evaluation_interval"))):

@@ -4,11 +4,11 @@ import math
 from typing import Any
 
 from rllib_stpn import checks
-from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.errors import UsageError, one_of, unknown
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.old import keys as old_keys
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.values import as_number, in_words, unknown_key
+from rllib_stpn.experiments.values import in_words
 
 CHECKPOINT_KEYS = {
     "checkpoint_frequency": int,
@@ -45,8 +45,8 @@ METRIC_ROOTS = (
 METRIC_ROOTS_OLD_STACK = ("env_runners", "evaluation", "info", "counters", "custom_metrics", "timers", "perf")
 #: Metrics at the top of a result of the old stack alone.
 TOP_METRICS_OLD_STACK = ("num_env_steps_trained", "timesteps_total", "agent_timesteps_total", "num_agent_steps_trained")
-#: The same for supervised training, beside Tune's own. A criterion is met from below, so losses are none; test data are
-#: not there to stop by.
+#: The same for supervised training, beside Tune's own. A criterion is met from below, so no loss is one; a run must
+#: not stop by its test data.
 SUPERVISED_METRICS = ("train_accuracy", "validation_accuracy", "num_sequences_trained_lifetime")
 
 
@@ -85,7 +85,7 @@ def stop(
     criteria = {}
     for metric, value in block.items():
         check_metric(where, metric, run, new_stack, own_metrics)
-        number = as_number(value)
+        number = checks.as_number(value)
         if number is None or math.isnan(number):
             raise UsageError(f"{where}: {metric}: got {in_words(value)}, allowed is a number")
         criteria[metric] = number
@@ -103,9 +103,9 @@ def check_metric(where: str, metric: Any, run: str, new_stack: bool, own_metrics
         roots = METRIC_ROOTS if new_stack else METRIC_ROOTS_OLD_STACK
         if own_metrics or root in roots:
             return
-        raise UsageError(f"{where}: {metric}: no result has {root!r}; paths begin with {', '.join(roots)}")
+        raise UsageError(f"{where}: got the path {metric!r}, allowed are those that begin with {', '.join(roots)}")
     if metric not in known and not (own_metrics and isinstance(metric, str)):
-        raise unknown_key(where, metric, known, noun="metric", list_all=True)
+        raise unknown(where, "metric", metric, known)
 
 
 def scheduler_config(experiment: Experiment) -> tuple[dict[str, Any], list[str]]:
@@ -136,7 +136,7 @@ def checkpoint(where: str, block: Any, run: str, new_stack: bool) -> dict[str, A
         raise UsageError(f"{where}: got {in_words(block)}, allowed is a mapping")
     for key, value in block.items():
         if key not in CHECKPOINT_KEYS:
-            raise unknown_key(where, key, CHECKPOINT_KEYS, list_all=True)
+            raise unknown(where, "key", key, CHECKPOINT_KEYS)
         if value is None:
             continue
         kind = CHECKPOINT_KEYS[key]

@@ -4,17 +4,31 @@ Only what can be judged without RLlib is judged here; :mod:`rllib_stpn.experimen
 """
 
 import dataclasses
-import difflib
 from pathlib import Path
 from typing import Any
 
 from rllib_stpn import checks
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, did_you_mean, unknown
 from rllib_stpn.experiments import keys, searches, yaml_file
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.old import keys as old_keys
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.experiments.values import in_words, unknown_key
+from rllib_stpn.experiments.values import in_words
+
+_KEYS = (
+    "run",
+    "env",
+    "task",
+    "stop",
+    "config",
+    "checkpoint_config",
+    "num_samples",
+    "max_failures",
+    "storage_path",
+    "restore",
+    "scheduler",
+    "scheduler_config",
+)
 
 
 def from_flags(run: str, env: str) -> Experiment:
@@ -53,7 +67,10 @@ def _from_python(path: Path) -> Experiment:
 
     base, config, stop = python_file.read(path)
     run = base.algo_class.__name__
-    experiment = Experiment(where=str(path), name=path.stem, algorithm=run, config=config, base=base)
+    directory = str(path.parent.absolute())
+    experiment = Experiment(
+        where=str(path), name=path.stem, algorithm=run, config=config, base=base, directory=directory
+    )
     stop, notes = keys.stop(f"{path}: stop", stop, run, experiment.new_stack, own_metrics=True)
     return experiment.replaced(notes, stop=stop)
 
@@ -76,8 +93,7 @@ def _neighbours(path: Path) -> str:
         return f"; the example of this name is run by: rllib example run {path.stem}"
     if not path.parent.is_dir():
         return ""
-    close = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1, cutoff=0.5)
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
+    return did_you_mean(path.name, [file.name for file in path.parent.glob("*.y*ml")], most=1, likeness=0.5)
 
 
 def _experiment(path: Path, name: Any, block: Any) -> Experiment:
@@ -88,66 +104,60 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
             f"{where}: got {in_words(block)}, allowed is a mapping with run, env (or task), stop and config"
         )
     block, notes = old_names.translate_experiment(where, block)
-    allowed = (
-        "run",
-        "env",
-        "task",
-        "stop",
-        "config",
-        "checkpoint_config",
-        "num_samples",
-        "max_failures",
-        "storage_path",
-        "restore",
-        "scheduler",
-        "scheduler_config",
-    )
     for key in block:
-        if key not in allowed:
-            raise unknown_key(where, key, allowed, list_all=True)
-    config = block.get("config")
-    if config is None:
-        config = {}
-    if not isinstance(config, dict):
-        raise UsageError(f"{where}: config: got {in_words(config)}, allowed is a mapping of settings")
-    config = dict(config)
+        if key not in _KEYS:
+            raise unknown(where, "key", key, _KEYS)
+    written, run = _written(where, block), _run(where, block)
+    config, of_config = old_names.translate_config(f"{where}: config", written, run)
+    searches.check(f"{where}: config", config)
+    new_stack = old_names.on_new_stack(config)
+    stop, of_stop = keys.stop(f"{where}: stop", block.get("stop"), run, new_stack)
+    scheduler, of_scheduler = keys.scheduler(f"{where}: scheduler", block.get("scheduler", "fifo"))
+    return Experiment(
+        where=where,
+        name=name,
+        algorithm=run,
+        config=config,
+        stop=stop,
+        checkpoint=keys.checkpoint(f"{where}: checkpoint_config", block.get("checkpoint_config"), run, new_stack),
+        num_samples=checks.integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
+        max_failures=checks.integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
+        storage_path=_directory(where, block, "storage_path", Experiment.storage_path),
+        restore=_directory(where, block, "restore", None),
+        scheduler=scheduler,
+        scheduler_config=_mapping(f"{where}: scheduler_config", block.get("scheduler_config", {}), "arguments"),
+        notes=(*notes, *of_config, *of_stop, *of_scheduler),
+        written=written,
+        directory=str(path.parent.absolute()),
+    )
+
+
+def _written(where: str, block: dict[str, Any]) -> dict[str, Any]:
+    """The settings in ``config``, with the environment or the task that may stand beside it."""
+    config = _mapping(f"{where}: config", {} if block.get("config") is None else block["config"], "settings")
     for key in ("env", "task"):
         if key in block:
             if key in config and config[key] != block[key]:
                 raise UsageError(f"{where}: {key} is given twice: {block[key]!r} and, in config, {config[key]!r}")
             config[key] = block[key]
+    return config
+
+
+def _run(where: str, block: dict[str, Any]) -> str:
     if "run" not in block:
         raise UsageError(f"{where}: 'run' is missing")
     if not isinstance(block["run"], str):
         raise UsageError(f"{where}: run: got {in_words(block['run'])}, allowed is the name of an algorithm")
-    written = config
-    config, more = old_names.translate_config(f"{where}: config", config, block["run"])
-    searches.check(f"{where}: config", config)
-    stop, stop_notes = keys.stop(f"{where}: stop", block.get("stop"), block["run"], old_names.on_new_stack(config))
-    storage_path = block.get("storage_path", Experiment.storage_path)
-    for key, path in (("storage_path", storage_path), ("restore", block.get("restore", ""))):
-        if not isinstance(path, str):
-            raise UsageError(f"{where}: {key}: got {in_words(path)}, allowed is a directory")
-    scheduler, more_notes = keys.scheduler(f"{where}: scheduler", block.get("scheduler", "fifo"))
-    scheduler_config = block.get("scheduler_config", {})
-    if not isinstance(scheduler_config, dict):
-        given = in_words(scheduler_config)
-        raise UsageError(f"{where}: scheduler_config: got {given}, allowed is a mapping of arguments")
-    return Experiment(
-        where=where,
-        name=name,
-        algorithm=block["run"],
-        config=config,
-        stop=stop,
-        checkpoint=keys.checkpoint(
-            f"{where}: checkpoint_config", block.get("checkpoint_config"), block["run"], old_names.on_new_stack(config)
-        ),
-        num_samples=checks.integer(f"{where}: num_samples", block.get("num_samples", 1), at_least=1),
-        max_failures=checks.integer(f"{where}: max_failures", block.get("max_failures", 0), at_least=-1),
-        storage_path=storage_path,
-        restore=block.get("restore"),
-        scheduler=scheduler,
-        scheduler_config=scheduler_config,
-        notes=(*notes, *more, *stop_notes, *more_notes),
-        written=written,
-    )
+    return block["run"]
+
+
+def _directory(where: str, block: dict[str, Any], key: str, default: str | None) -> Any:
+    if key in block and not isinstance(block[key], str):
+        raise UsageError(f"{where}: {key}: got {in_words(block[key])}, allowed is a directory")
+    return block.get(key, default)
+
+
+def _mapping(where: str, value: Any, of: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: got {in_words(value)}, allowed is a mapping of {of}")
+    return dict(value)

@@ -59,6 +59,11 @@ class Overrides:
     scheduler_config: dict[str, Any] | None = None
     options: bool = dataclasses.field(default=False, kw_only=True)
 
+    @classmethod
+    def names(cls) -> list[str]:
+        """The fields that change something."""
+        return [field.name for field in dataclasses.fields(cls) if not field.kw_only]
+
     def apply(self, experiment: _E) -> _E:
         """The changed experiment; its notes are those of both.
 
@@ -123,7 +128,7 @@ class Overrides:
         return dataclasses.replace(experiment, checkpoint=checkpoint)
 
     def _with_settings(self, changed: _E, experiment: _E) -> _E:
-        """Puts settings over those of the file, both translated for the algorithm and the API stack that come out."""
+        """Puts settings over those of the file, both translated for the resulting algorithm and API stack."""
         given = {**(self.config or {}), **({} if self.seed is None else {"seed": self.seed})}
         switches = {key: given[key] for key in old_names.SWITCHES if key in given}
         new_stack = dataclasses.replace(changed, config=changed.config | switches).new_stack

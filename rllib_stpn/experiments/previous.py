@@ -1,4 +1,4 @@
-"""``lstm_use_prev_action`` and its like of a `model` block: the environments show them."""
+"""The previous action and reward, where a `model` block asks for them: the environments show them."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rllib_stpn.errors import UsageError, did_you_mean
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError, did_you_mean, unknown
 
-#: From 0 to 1: what comes later is discounted, or averaged away.
+#: Factors of discounting and averaging: from 0 to 1.
 _SHARES = {"gamma", "lambda_", "gae_lambda", "tau", "decay", "momentum", "expectile"}
 _ABOVE_ZERO = {"clip_param", "kl_target", "adam_epsilon"}
 _FROM_ZERO = {"lr", "beta", "epsilon", "entropy_scale", "grad_clip", "initial_alpha", "vf_clip_param"}
@@ -47,7 +48,7 @@ def check_schedule(where: str, key: str, pairs: list[list[Any]]) -> None:
         raise UsageError(f"{where}: got {pairs}, allowed is {allowed}")
     for step, value in pairs:
         for name, number in (("step", step), ("value", value)):
-            if isinstance(number, bool) or not isinstance(number, int | float):
+            if checks.as_number(number) is None:
                 raise UsageError(f"{where}: got {number!r} as a {name} of the schedule, allowed are numbers")
         check_number(f"{where}: schedule", "", step)
         check_number(f"{where}: schedule", key, value)
@@ -61,5 +62,5 @@ def check_block(where: str, block: Mapping[str, Any], known: Iterable[str]) -> N
     """
     known = list(known)
     for name in block:
-        if hint := did_you_mean(name, known, most=1, likeness=0.75):
-            raise UsageError(f"{where}: unknown key {name!r}{hint}")
+        if did_you_mean(name, known, likeness=0.75):
+            raise unknown(where, "key", name, known, "RLlib")

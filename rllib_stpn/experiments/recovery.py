@@ -1,8 +1,8 @@
-"""What of an experiment's files can be gone on with, after its run was killed, or its disk full, at any moment.
+"""From which files an experiment goes on, after its run was killed or its disk was full, at any moment.
 
-Tune goes on from its last snapshot of the experiment, which may be seconds behind the checkpoints, or cut short. So a
-new snapshot is made first: of the trials that the last one and ``rllib_trials.jsonl`` know, each with the newest whole
-checkpoint in its directory.
+Tune goes on from its last snapshot of the experiment, which may be seconds older than the checkpoints, or cut short.
+So a new snapshot is made first. It has the trials of the last snapshot and of ``rllib_trials.jsonl``, each with the
+newest whole checkpoint in its directory.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from rllib_stpn.experiments.results import paths_of
 from rllib_stpn.whole_checkpoints import RESULT, UNFINISHED
 
 _SNAPSHOT = "experiment_state-{}.json"
-#: What Tune reads beside it, of the searcher and of callbacks; it goes on without them.
+#: The state of the searcher and of callbacks, which Tune reads, too; it goes on without them.
 _BESIDE = ("basic-variant-state-*.json", "callback-states-*.pkl")
 _ITERATION = result_files.ITERATION
 
@@ -92,7 +92,7 @@ def recover(experiment: Experiment) -> list[str]:
         experiment: One with something there, see :func:`something_there`, in a directory of this machine.
 
     Returns:
-        What was broken, and what is gone on from in its place.
+        What was broken, and what is used in its place.
 
     Raises:
         UsageError: Nothing tells what trials there were, or a trial has checkpoints and none of them is whole.
@@ -174,9 +174,7 @@ def _set_to_newest(trial: Trial, config: tune.CheckpointConfig) -> list[str]:
     ended = ended and Path(before.checkpoint.path).name == newest.name
     metrics = _metrics(trial, there[: there.index(newest) + 1])
     if newest not in metrics:
-        raise UsageError(
-            f"--resume: {newest}: nothing tells of which iteration it is; --restore {newest} begins with it"
-        )
+        raise UsageError(f"--resume: {newest}: its iteration is not known; --restore {newest} begins with it")
     manager = _CheckpointManager(_without_limit(config))
     for path, of_checkpoint in metrics.items():
         found = tune.Checkpoint(path=str(path), filesystem=trial.storage.storage_filesystem)
@@ -225,7 +223,7 @@ def _index(checkpoint: Path) -> int:
 
 
 def _metrics(trial: Trial, checkpoints: list[Path]) -> dict[Path, dict[str, Any]]:
-    """The result that each checkpoint was written with; those of which nothing tells it are left out."""
+    """The result that each checkpoint was written with; a checkpoint whose result is not known is left out."""
     manager = trial.run_metadata.checkpoint_manager
     known = {Path(each.checkpoint.path).name: each.metrics for each in manager._checkpoint_results}
     if manager.latest_checkpoint_result is not None:

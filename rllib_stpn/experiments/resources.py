@@ -37,7 +37,7 @@ class Cluster:
 
     @classmethod
     def of_this_machine(cls, cpus: int) -> "Cluster":
-        """This machine, of which so many CPUs are to be used, and all GPUs."""
+        """This machine, with the CPUs that are to be used and all its GPUs."""
         import torch
 
         return cls([cpus], [torch.cuda.device_count()])
@@ -134,7 +134,7 @@ class TrialResources:
 
 
 def refuse_what_never_comes(experiment: Experiment, cluster: Cluster) -> None:
-    """Refuses an experiment whose trials ask for more than a machine that no other will join.
+    """Refuses an experiment whose trials ask for more than the machine has, where no other machine will join.
 
     Args:
         experiment: One that is fitted to the machine.
@@ -174,6 +174,16 @@ def total(bundles: Sequence[Mapping[str, float]]) -> dict[str, float]:
     for bundle in bundles:
         total.update(bundle)  # type: ignore[arg-type]
     return {name: amount for name, amount in total.items() if amount}
+
+
+def unplaced(asked: Mapping[str, float]) -> bool:
+    """Whether Ray has found no place for processes that ask for this, all together."""
+    from ray.util import placement_group_table
+
+    return any(
+        group["state"] in ("PENDING", "INFEASIBLE") and total(list(group["bundles"].values())) == asked
+        for group in placement_group_table().values()
+    )
 
 
 def in_words(resources: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""A trial's ``result.json`` and ``progress.csv``: written where they stay, and fitted to its checkpoint."""
+"""A trial's ``result.json`` and ``progress.csv``: written to their final place, and cut to fit its checkpoint."""
 
 import contextlib
 import csv
@@ -21,9 +21,10 @@ def directory_of(trial: Any) -> Path:
 
 
 def loggers() -> list[Callback]:
-    """Tune's loggers for a storage on this machine, without the copy that is up to ten seconds behind.
+    """Tune's loggers, which write into a storage on this machine at once.
 
-    So the files have what a checkpoint was preceded by, whenever the process is killed.
+    Tune itself copies the files there, up to ten seconds later. Without this copy they have every result up to the last
+    checkpoint, whenever the process is killed.
     """
     return [_Results(), _Table()]
 
@@ -101,7 +102,7 @@ def fit(directory: Path, iteration: int) -> list[str]:
 
     Args:
         directory: The trial's.
-        iteration: The last one that counts: that of the checkpoint which is gone on from.
+        iteration: The last one to keep: that of the checkpoint that the trial goes on from.
 
     Returns:
         What was garbled or is missing, for the user.
@@ -122,7 +123,7 @@ def fit(directory: Path, iteration: int) -> list[str]:
             if found == _HEAD or (found is not None and found <= iteration and found not in seen):
                 kept.append(line)
                 seen.add(found)
-            # Half a line at the end is what a killed process leaves, of an iteration that is done again.
+            # A killed process leaves half a line at the end; its iteration is done again.
             garbled += found is None and line.strip() != b"" and line.endswith(b"\n")
         if sum(map(len, kept)) != size:
             written = file.with_suffix(".new")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from ray import cloudpickle
 from ray.tune import Callback
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, in_words
 from rllib_stpn.experiments import recovery
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.recovery import TrialLog
@@ -50,10 +50,13 @@ def recall(storage_path: str, name: str | None) -> Experiment:
     if not found:
         names = ", ".join(sorted(file.parent.name for file in known)[-5:]) or "none"
         raise UsageError(f"--resume: no experiment {name or 'of rllib train'} in {storage}; there are: {names}")
+    without = "; rllib train -f FILE --resume goes on without it"
     try:
         experiment = cloudpickle.loads(found[-1].read_bytes())
     except Exception as error:  # Unpickling imports what the experiment was made of.
-        raise UsageError(f"--resume: {found[-1]} cannot be read: {type(error).__name__}: {error}") from error
+        raise UsageError(f"--resume: {found[-1]} cannot be read: {in_words(error)}{without}") from error
+    if not {field.name for field in dataclasses.fields(Experiment)} <= set(vars(experiment)):
+        raise UsageError(f"--resume: {found[-1]} is of another version of rllib-stpn{without}")
     return dataclasses.replace(experiment, storage_path=str(storage), name=found[-1].parent.name, notes=())
 
 
@@ -118,10 +121,10 @@ class Bookkeeping(Callback):
         self._started: set[str] = set()
 
     def setup(self, *args: Any, **info: Any) -> None:
-        """Makes sure that Tune really resumes. Where it cannot, it only logs why, and starts over.
+        """Makes sure that Tune resumes. Where it cannot, it would only log why, and start over.
 
         Raises:
-            UsageError: It was about to.
+            UsageError: Tune cannot resume.
         """
         if self._goes_on and not self._scheduler.has_trials:
             raise UsageError("--resume: Tune cannot go on with what is there, and nothing was begun; -v tells more")

@@ -1,10 +1,8 @@
-"""Running an experiment with Tune: prepared, fitted to the machines, and its results."""
+"""Running an experiment with Tune: prepared, fitted to the machines, and run."""
 
-import contextlib
 import dataclasses
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +22,7 @@ from rllib_stpn.experiments.resuming import Bookkeeping, as_begun, can_go_on, re
 from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
 from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
 from rllib_stpn.experiments.trial import trial_class
+from rllib_stpn.experiments.trial_result import TrialResult, trial_result
 
 _E = TypeVar("_E", bound=Experiment)
 _TUNES_VARIABLES = {
@@ -31,27 +30,6 @@ _TUNES_VARIABLES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # Relative paths in env_config start where the user stands.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # Schedulers wait for the first episode that ends.
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class TrialResult:
-    """How a trial ended.
-
-    Attributes:
-        settings: Its settings; empty where it failed before Tune had written them.
-        metrics: Its last result, nested as RLlib makes it; empty where there was none.
-        path: Its directory, or URI.
-        checkpoint: Its last checkpoint's directory, or URI; None without one.
-        stopped: Why it ended, such as ``"training_iteration 5 reached 5"`` or ``"SIGINT"``; None where it failed.
-        error: The tracebacks of what it failed with, None where it did not fail.
-    """
-
-    settings: Mapping[str, Any]
-    metrics: Mapping[str, Any]
-    path: str
-    checkpoint: str | None
-    stopped: str | None
-    error: str | None
 
 
 def prepare(experiment: _E) -> tuple[_E, list[str]]:
@@ -199,7 +177,7 @@ def run(
         if told := broken_off(error, str(directory)):
             raise StorageError(told) from error
         raise
-    return [_trial_result(result, scheduler, failures) for result in results]
+    return [trial_result(result, scheduler, failures) for result in results]
 
 
 def remote(experiment: Experiment) -> bool:
@@ -227,28 +205,3 @@ def _beginning(experiment: Experiment) -> dict[str, Any]:
         every = tune.ResumeConfig.ResumeType.RESUME  # the scheduler leaves out those that are finished
         return {"resume_config": tune.ResumeConfig(finished=every, unfinished=every, errored=every)}
     return {} if experiment.restore is None else {"restore": experiment.restore}
-
-
-def _trial_result(result: Any, scheduler: StoppingScheduler, failures: Failures) -> TrialResult:
-    metrics = result.metrics or {}
-    trial_id = metrics.get("trial_id", "")
-    stopped, error = scheduler.reasons.get(trial_id), failures.text(trial_id)
-    if stopped is None and error is None and not scheduler.interrupted:
-        error = "unknown: it ended before it had reached what it is to stop at, and Tune does not say why"
-    return TrialResult(
-        settings=_settings(result),
-        metrics=metrics,
-        path=result.path,
-        checkpoint=result.checkpoint.path if result.checkpoint else None,
-        stopped=stopped if error is None else None,
-        error=error,
-    )
-
-
-def _settings(result: Any) -> dict[str, Any]:
-    """A trial's settings, also where it failed before its first result."""
-    if result.config:
-        return result.config
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((Path(result.path) / "params.json").read_text())
-    return {}

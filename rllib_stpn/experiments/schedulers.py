@@ -6,11 +6,11 @@ from typing import Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 from ray.tune.schedulers.pb2 import PB2, has_sklearn
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.experiments import searches
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.keys import MUTATIONS
-from rllib_stpn.experiments.values import as_number, unknown_key
 
 _CLASSES: dict[str, type[TrialScheduler]] = {
     "fifo": FIFOScheduler,
@@ -41,7 +41,7 @@ def make_scheduler(experiment: Experiment) -> TrialScheduler:
         raise UsageError(f"{where}: it has no arguments, got {', '.join(experiment.scheduler_config)}")
     for key in experiment.scheduler_config:
         if key not in allowed:
-            raise unknown_key(where, key, allowed, list_all=True)
+            raise unknown(where, "key", key, allowed)
     if experiment.scheduler == "fifo":
         return kind()
     metric, mode = _goal(experiment)
@@ -56,7 +56,7 @@ def make_scheduler(experiment: Experiment) -> TrialScheduler:
     if experiment.scheduler == "asha":
         # Tune's own default ends every trial at iteration 100.
         last = int(experiment.stop.get("training_iteration", 1_000_000))
-        arguments.setdefault("max_t", max(last, as_number(arguments.get("grace_period")) or 1))
+        arguments.setdefault("max_t", max(last, checks.as_number(arguments.get("grace_period")) or 1))
     else:
         arguments.setdefault("require_attrs", False)  # Without an episode that ended, there is no return.
     try:
@@ -81,7 +81,7 @@ def _numbers(value: Any) -> Any:
         return {key: _numbers(below) for key, below in value.items()}
     if isinstance(value, list):
         return [_numbers(below) for below in value]
-    number = as_number(value)
+    number = checks.as_number(value)
     return value if number is None or not isinstance(value, str) else number
 
 

@@ -10,8 +10,9 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rllib_stpn import checks
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.values import as_number, in_words
+from rllib_stpn.experiments.values import in_words
 
 GRID = "grid_search"
 RANGES = ("uniform", "loguniform", "randint")
@@ -108,7 +109,7 @@ def check(where: str, settings: dict[str, Any]) -> None:
         found = kind(block)
         if found is None:
             others = ", ".join(repr(k) for k in block if k != GRID)
-            raise UsageError(f"{where}: {key}: grid_search stands alone in its mapping, found {others} beside it")
+            raise UsageError(f"{where}: {key}: got {others} beside grid_search, allowed is grid_search alone")
         values = block[found]
         if found in RANGES:
             block[found] = _range(f"{where}: {key}: {found}", found, values)
@@ -117,7 +118,7 @@ def check(where: str, settings: dict[str, Any]) -> None:
 
 
 def _range(where: str, kind: str, values: Any) -> list[float]:
-    ends = [as_number(value) for value in values] if isinstance(values, list) else []
+    ends = [checks.as_number(value) for value in values] if isinstance(values, list) else []
     low, high = ends if len(ends) == 2 else (None, None)
     whole = kind != "randint" or all(isinstance(end, int) for end in ends)
     if low is None or high is None or not low < high or not whole or (kind == "loguniform" and low <= 0):

@@ -10,7 +10,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray.rllib.core import COMPONENT_RL_MODULE
+from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRIAL_INFO
 
@@ -152,7 +152,11 @@ class _Trial(WholeCheckpoints, _Base):
         super()._before_evaluate()
         runner = self.eval_env_runner
         if runner is not None and self.env_runner is not None and self.config.enable_env_runner_and_connector_v2:
-            runner.set_state(self.env_runner.get_state(not_components=COMPONENT_RL_MODULE))
+            runner.set_state(
+                self.env_runner.get_state(
+                    components=[COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR]
+                )
+            )
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:

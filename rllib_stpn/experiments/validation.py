@@ -1,4 +1,4 @@
-"""Checks of an experiment's settings against its algorithm, of which RLlib makes some later, and some never."""
+"""Checks an experiment's settings against its algorithm. RLlib makes some of these checks later, and some never."""
 
 import dataclasses
 import functools
@@ -8,13 +8,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from rllib_stpn.errors import UsageError, did_you_mean
-from rllib_stpn.experiments import atari, compatibility, never_read, ranges, recorded_data, searches
+from rllib_stpn import checks
+from rllib_stpn.errors import UsageError, did_you_mean, unknown
+from rllib_stpn.experiments import atari, compatibility, neighbours, never_read, ranges, recorded_data, searches
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.old import names as old_names
 from rllib_stpn.experiments.previous import OFF, PREVIOUS_INPUTS
-from rllib_stpn.experiments.values import as_number, unknown_key
 from rllib_stpn.ray_names import register_class
 
 _E = TypeVar("_E", bound=Experiment)
@@ -72,6 +72,8 @@ def check(experiment: _E) -> _E:
         UsageError: Naming the file, the key, what was given and what is allowed.
     """
     where = experiment.where
+    if experiment.directory is not None:
+        neighbours.find_in(experiment.directory)
     restored: list[str] = []
     if experiment.restore is not None and "://" not in experiment.restore:
         restore = _checkpoint(f"{where}: restore", experiment.restore, experiment.algorithm, restored)
@@ -100,8 +102,8 @@ def check(experiment: _E) -> _E:
     notes += _without_effect(experiment, defaults)
     mutations, more = _checked_mutations(experiment, defaults)
     notes += more
-    begun = searches.merge(mutations, experiment.config)  # Tune draws what a trial has not
-    if experiment.scheduler == "pb2":  # fractions, where the settings are whole numbers
+    begun = searches.merge(mutations, experiment.config)  # Tune draws what config does not have
+    if experiment.scheduler == "pb2":  # It draws fractions, also for whole numbers.
         experiment = dataclasses.replace(experiment, config=begun)
     if mutations:
         changed = f"{where}: scheduler_config: {_mutations_key(experiment)}"
@@ -160,13 +162,13 @@ def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str,
 
 
 def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
-    """Mutations as searches. Tune takes lists of values, and lists of two bounds, without a word for either."""
+    """Mutations as searches. Tune takes bare lists: of values for PBT, of two bounds for PB2."""
     drawn: dict[str, Any] = {}
     for name, value in mutations.items():
         if isinstance(value, dict) and not searches.is_search(value):
             drawn[name] = _as_searches(value, bounds)
         elif isinstance(value, list) and bounds and len(value) == 2:
-            low, high = (as_number(end) for end in value)
+            low, high = (checks.as_number(end) for end in value)
             if isinstance(low, int) and isinstance(high, int):
                 drawn[name] = {"randint": [low, high + 1]}
             else:
@@ -192,7 +194,7 @@ def _check_goals(experiment: Experiment, defaults: Any) -> None:
             root, *below = below
         if root == "env_runners" and below and experiment.base is None and below[0] not in of_env_runners:
             known = [name for name in sorted(of_env_runners) if name.startswith(("episode", "num_", "agent", "module"))]
-            raise unknown_key(where, below[0], known, noun="metric")
+            raise unknown(where, "metric", below[0], known, "RLlib")
 
 
 def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
@@ -259,9 +261,10 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
     for key, value in settings.items():
         if key not in known:
             if key in old_names.CONFIG_REFUSED:
-                raise UsageError(f"{where}: unknown key {key!r}: {old_names.CONFIG_REFUSED[key]}")
+                raise UsageError(f"{where}: got the unknown key {key!r}: {old_names.CONFIG_REFUSED[key]}")
             gone = {*never_read.deprecated(defaults), *old_names.CONFIG_DROPPED}
-            raise unknown_key(where, key, [name for name in known if not name.startswith("_") and name not in gone])
+            names = [name for name in known if not name.startswith("_") and name not in gone]
+            raise unknown(where, "key", key, names, "RLlib")
         if searches.kind(value) in ("uniform", "loguniform") and _kind(key, known[key]) is int:
             raise UsageError(f"{where}: {key}: {searches.kind(value)} draws fractions, allowed are randint and choice")
         check_value = functools.partial(_value, where, key, default=known[key], needed=key in needed)
@@ -292,10 +295,10 @@ def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
         raise _wrong(where, value, kind, auto=key in _AUTO)
     if kind in (int, float):
         if isinstance(value, list):  # A schedule; RLlib checks the rest.
-            pairs = [[as_number(n) if as_number(n) is not None else n for n in _pair(where, pair)] for pair in value]
+            pairs = [[n if (x := checks.as_number(n)) is None else x for n in _pair(where, pair)] for pair in value]
             ranges.check_schedule(where, key, pairs)
             return pairs
-        number = as_number(value)
+        number = checks.as_number(value)
         if number is None or (kind is int and not (math.isfinite(number) and number == int(number))):
             raise _wrong(where, value, kind, auto=key in _AUTO)
         ranges.check_number(where, key, number)
@@ -335,7 +338,7 @@ def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError
 def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mapping[str, Any]:
     named = model.get("custom_model")
     if named is not None and not isinstance(named, (str, dict)):
-        raise UsageError(f"{where}: custom_model: got {named!r}, allowed is the name of a layer")
+        raise UsageError(f"{where}: custom_model: got {named!r}, allowed is the name of a layer, or its path")
     refused = [key for key in model if new_stack and key in old_names.MODEL_REFUSED and model[key]]
     if refused:
         raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
@@ -356,7 +359,7 @@ def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mappi
         known = set(MODEL_DEFAULTS)
     for key in model:
         if key not in known and not (new_stack and key in old_names.MODEL_REFUSED):
-            raise unknown_key(where, key, sorted(known))
+            raise unknown(where, "key", key, sorted(known), "RLlib")
     return model
 
 

@@ -42,7 +42,7 @@ def run_in_chunks(loop, sequences, is_first, measure, leaves, parameters, graph_
         output, energy, *leaves = Recomputed.apply(loop, mask, measure, len(given), *given, *parameters)
         outputs.append(output)
         energies.append(energy)
-    return torch.cat(outputs, 1), torch.cat(energies, 1) if measure else None, leaves
+    return torch.cat(outputs, 1), torch.cat(energies, 1) if energies[0] is not None else None, leaves
 
 
 class Recomputed(torch.autograd.Function):

@@ -1,8 +1,10 @@
 """The contract of all layers, and what they share."""
 
+import abc
+import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -12,6 +14,10 @@ from rllib_stpn.kernels.recomputed import run_in_chunks
 from rllib_stpn.kernels.states import overwriting_states
 
 State = dict[str, torch.Tensor]
+
+
+class NoEnergyError(UsageError):
+    """The energy was asked of a layer that leaves it out."""
 
 
 class Layer(torch.nn.Module):
@@ -34,13 +40,15 @@ class Layer(torch.nn.Module):
     - T steps at once equal T single steps with the state handed over.
     - Layers can be pickled and deep-copied; parameter names and shapes are public.
 
-    A new layer sets ``name`` and defines ``state_shapes`` and ``step``. What depends on the inputs alone can be
+    A new layer defines ``state_shapes`` and ``step`` (docs/your_layer.md). What depends on the inputs alone can be
     computed for all steps at once, in ``drive``; a layer with something faster than a loop over steps defines ``run``
-    instead. The constructor names the options, and the class docstring describes them under ``Args``.
+    instead. The constructor takes ``input_size`` and ``hidden_size``, then options by name, which the class docstring
+    may describe under ``Args``. ``name`` is what metrics and errors call the layer, the class's name by default.
+    :func:`~rllib_stpn.layers.check_layer` tells whether a layer keeps to all this.
 
     Args:
         input_size: Features per step.
-        hidden_size: Units; also ``output_size``.
+        hidden_size: Units; also ``output_size``, unless a subclass has another one.
 
     Raises:
         UsageError: A size that is not a positive integer; on calls, inputs, state or mask that do not fit.
@@ -54,6 +62,11 @@ class Layer(torch.nn.Module):
     measured_by: Callable[..., tuple[torch.Tensor, State]] | None = None
     """Runs calls in place of ``run`` while :func:`rllib_stpn.energy.spent.energies_of` measures them."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
     def __init__(self, input_size: int, hidden_size: int):
         super().__init__()
         checks.integer(f"{self.name}: input_size", input_size, at_least=1)
@@ -61,11 +74,12 @@ class Layer(torch.nn.Module):
         self.input_size = input_size
         self.hidden_size = hidden_size
 
-    @property
+    @functools.cached_property  # unlike a plain one, a constructor can set it
     def output_size(self) -> int:
         """Features of the outputs."""
         return self.hidden_size
 
+    @abc.abstractmethod
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the state's tensors, without the batch axis."""
         raise NotImplementedError
@@ -79,14 +93,14 @@ class Layer(torch.nn.Module):
     ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
         """One step: input ``[B, I]``, its drive and the state to output ``[B, H]``, next state, energy ``[B, units]``.
 
-        The energy may be None unless asked for.
+        The energy may be None unless asked for; a layer that always returns None leaves it out.
         """
         raise NotImplementedError
 
     def run(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
     ) -> tuple[torch.Tensor, State, torch.Tensor | None]:
-        """The sequence, for checked arguments; energy may be None unless asked for."""
+        """The sequence, for checked arguments; energy may be None unless asked for, and where it is left out."""
         return self.run_steps(inputs, state, is_first, return_energy)
 
     def run_steps(
@@ -96,6 +110,7 @@ class Layer(torch.nn.Module):
         if state is None:
             state = self.initial_state(inputs.shape[0])
         keys = list(state)
+        names = state.keys()
 
         def loop(is_first, measure, inputs, drive, *leaves):
             state = dict(zip(keys, leaves, strict=True))
@@ -107,9 +122,11 @@ class Layer(torch.nn.Module):
                 if starts[t]:
                     state = reset(state, is_first[:, t])
                 output, state, energy = self.step(x, driven, state, measure)
+                if not isinstance(state, dict) or state.keys() != names:
+                    raise self._wrong_state(state)
                 outputs.append(output)
                 energies.append(energy)
-            energy = torch.stack(energies, 1) if measure else None
+            energy = torch.stack(energies, 1) if measure and energies[0] is not None else None
             return torch.stack(outputs, 1), energy, *(state[key] for key in keys)
 
         output, energy, leaves = run_in_chunks(
@@ -123,9 +140,16 @@ class Layer(torch.nn.Module):
         )
         return output, dict(zip(keys, leaves, strict=True)), energy
 
+    def _wrong_state(self, state: Any) -> UsageError:
+        given = f"a dict of {sorted(state)}" if isinstance(state, dict) else type(state).__name__
+        return UsageError(
+            f"{self.name}: step: got {given} as the next state, allowed is a dict of {sorted(self.state_shapes())}, as "
+            "state_shapes has them"
+        )
+
     def initial_state(self, batch_size: int) -> State:
         """The zero state ``[batch_size, ...]`` on the device of the parameters."""
-        like = next(self.parameters())
+        like = next(self.parameters(), torch.empty(0))
         return {key: like.new_zeros(batch_size, *shape) for key, shape in self.state_shapes().items()}
 
     def forward(
@@ -139,8 +163,26 @@ class Layer(torch.nn.Module):
         self._check(inputs, state, is_first)
         if self.measured_by is not None and not return_energy:
             return self.measured_by(inputs, state, is_first)
-        outputs, state, energy = self.run(inputs, state, is_first, return_energy)
-        return (outputs, state, energy) if return_energy else (outputs, state)
+        if return_energy:
+            return self.run_measured(inputs, state, is_first)
+        outputs, state, _ = self.run(inputs, state, is_first, False)
+        return outputs, state
+
+    def run_measured(
+        self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None
+    ) -> tuple[torch.Tensor, State, torch.Tensor]:
+        """``run`` with the energy.
+
+        Raises:
+            NoEnergyError: The layer leaves it out.
+        """
+        outputs, after, energy = self.run(inputs, state, is_first, True)
+        if energy is None:
+            raise NoEnergyError(
+                f"{self.name}: got a layer that leaves its energy out, allowed is one whose step (or run) returns it "
+                "as third value (docs/energy.md)"
+            )
+        return outputs, after, energy.detach()
 
     def energy_without(
         self, inputs: torch.Tensor, state: State | None, columns: Sequence[int] | None = None
@@ -157,9 +199,7 @@ class Layer(torch.nn.Module):
         silent = inputs.clone()
         silent[..., slice(None) if columns is None else list(columns)] = 0
         with torch.no_grad(), overwriting_states(False):
-            spent = self.run(silent, state, None, True)[2]
-        assert spent is not None
-        return spent
+            return self.run_measured(silent, state, None)[2]
 
     def _check(self, inputs, state, is_first):
         given = tuple(inputs.shape)
@@ -184,7 +224,9 @@ class Layer(torch.nn.Module):
         """Sizes, and the options that differ from their defaults."""
         shown = []
         for key, parameter in inspect.signature(type(self)).parameters.items():
-            value = getattr(self, key)
+            value = getattr(self, key, parameter.default)
+            if value is parameter.default or isinstance(value, (torch.Tensor, torch.nn.Module)):
+                continue
             if parameter.default is parameter.empty or value != parameter.default:
                 shown.append(f"{key}={value!r}")
         return ", ".join(shown)

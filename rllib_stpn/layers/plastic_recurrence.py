@@ -1,5 +1,6 @@
 """What the recurrent networks with differentiable plasticity share."""
 
+import abc
 from typing import ClassVar
 
 import torch
@@ -16,8 +17,11 @@ class PlasticRecurrence(PlasticLayer):
 
     ::
 
-        h = tanh(Wx x + b + (Wh + α ⊙ P) h)          P: the leaf of the state that ``plastic`` names
+        h = tanh(Wx x + b + (Wh + α ⊙ P) h)          P: the leaf of the state that ``plastic`` names, "Hebb"
         P, ... = update(...)
+
+    A rule of your own is a subclass with one method, ``update`` (docs/your_layer.md); one with more than one matrix
+    also defines ``state_shapes``.
 
     Parameters: ``weight_x`` ``[H, I]`` and ``bias`` ``[H]`` from U(±1/sqrt(I)); ``weight_h`` and
     ``weight_alpha`` ``[H, H]``, one row per postsynaptic unit, from U(0, 0.01). State: ``h`` ``[B, H]`` and matrices
@@ -51,6 +55,7 @@ class PlasticRecurrence(PlasticLayer):
         energy = synaptic_energy(self.weight_x, x) + synaptic_energy(G, h) if return_energy else None
         return output, {"h": output, **self.update(state, output)}, energy
 
+    @abc.abstractmethod
     def update(self, state: State, output: torch.Tensor) -> State:
-        """The state's matrices after a step from ``state`` to ``output`` ``[B, H]``."""
+        """The rule: the state's matrices, by name, after a step from ``state`` to ``output`` ``[B, H]``."""
         raise NotImplementedError

@@ -12,9 +12,9 @@ from rllib_stpn.layers.layer import Layer, State
 class Stack(Layer):
     """Layers of one kind, each reading the outputs of the one before, as one layer.
 
-    Every layer beyond the first has ``input_size=hidden_size``. The state of a single layer keeps its names; those of
-    several are prefixed by the layer's index, as in ``0.h``, ``1.h``. Energy: the layers' units one after another;
-    projection and normalisation are not counted.
+    Every layer beyond the first has the ``output_size`` of the one before as its ``input_size``. The state of a single
+    layer keeps its names; those of several are prefixed by the layer's index, as in ``0.h``, ``1.h``. Energy: the
+    layers' units one after another; projection and normalisation are not counted.
 
     >>> from rllib_stpn.layers.lstm import LSTM
     >>> layer = Stack(LSTM, 17, 47, num_layers=2, input_projection=32)
@@ -23,8 +23,8 @@ class Stack(Layer):
     (torch.Size([2, 9, 47]), ['0.c', '0.h', '1.c', '1.h'])
 
     Parameters: those of the layers under ``layers.0``, ``layers.1``, ...; ``projection.weight``
-    ``[input_projection, I]`` and ``projection.bias``; ``layer_norm.weight`` and ``layer_norm.bias`` ``[H]``; the last
-    four as torch initialises them.
+    ``[input_projection, I]`` and ``projection.bias``; ``layer_norm.weight`` and ``layer_norm.bias`` ``[output_size]``;
+    the last four as torch initialises them.
 
     Args:
         kind: The class of the layers.
@@ -58,9 +58,13 @@ class Stack(Layer):
         self.num_layers = num_layers
         self.input_projection = input_projection
         self.projection = None if input_projection is None else torch.nn.Linear(input_size, input_projection)
-        widths = [input_projection or input_size] + [hidden_size] * (num_layers - 1)
-        self.layers = torch.nn.ModuleList(kind(width, hidden_size, **options) for width in widths)
-        self.layer_norm = torch.nn.LayerNorm(hidden_size) if layer_norm else None
+        self.layers = torch.nn.ModuleList()
+        self.output_size = input_projection or input_size  # of what was made so far
+        for _ in range(num_layers):
+            layer = kind(self.output_size, hidden_size, **options)
+            self.layers.append(layer)
+            self.output_size = layer.output_size
+        self.layer_norm = torch.nn.LayerNorm(self.output_size) if layer_norm else None
 
     def _parts(self) -> list[tuple[Layer, dict[str, str]]]:
         """Each layer, with the names in its state -> their names in ours."""
@@ -87,7 +91,7 @@ class Stack(Layer):
             energies.append(energy)
         if self.layer_norm is not None:
             outputs = self.layer_norm(outputs)
-        return outputs, after, torch.cat(energies, 2) if return_energy else None
+        return outputs, after, torch.cat(energies, 2) if return_energy and energies[0] is not None else None
 
     def energy_without(self, inputs, state, columns=None):
         """As in ``Layer``; ``columns`` are inputs of the first layer, and None leaves out those of every layer."""
@@ -97,7 +101,7 @@ class Stack(Layer):
             for layer, names in self._parts():
                 own = None if state is None else {key: state[ours] for key, ours in names.items()}
                 less = layer.energy_without(outputs, own, columns) if columns is None or not energies else None
-                outputs, _, energy = layer.run(outputs, own, None, True)
+                outputs, _, energy = layer.run_measured(outputs, own, None)
                 energies.append(energy if less is None else less)
         return torch.cat(energies, 2)
 

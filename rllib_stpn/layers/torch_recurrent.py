@@ -1,5 +1,6 @@
 """The recurrent layers that torch has, with the interface of the layers here."""
 
+import abc
 from typing import ClassVar
 
 import torch
@@ -50,12 +51,14 @@ class TorchRecurrent(Layer):
         """Each ``[H]``."""
         return dict.fromkeys(self.keys, (self.hidden_size,))
 
+    @abc.abstractmethod
     def sequence(
         self, inputs: torch.Tensor, start: tuple[torch.Tensor, ...], parameters: list[torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
         """Torch's function without resets: start states ``[1, B, H]`` to outputs ``[B, T, H]``, then end states."""
         raise NotImplementedError
 
+    @abc.abstractmethod
     def cell(
         self, x: torch.Tensor, start: tuple[torch.Tensor, ...], parameters: list[torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:

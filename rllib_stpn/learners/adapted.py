@@ -61,6 +61,7 @@ def reliable_learner(learner_class: type[Learner]) -> type[Learner]:
     added = tuple(each for each in ours if not issubclass(learner_class, each))
     if not added:
         return learner_class
+    # RLlib builds learners from a class, which is each algorithm's own, or the user's: so each has a subclass.
     return type(learner_class.__name__, (*added, learner_class), {"__doc__": learner_class.__doc__})
 
 

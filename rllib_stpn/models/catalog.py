@@ -12,25 +12,40 @@ import gymnasium as gym
 import numpy as np
 import torch
 from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
+from ray.rllib.core.models.base import ActorCriticEncoder
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.base import TorchModel
 from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import make_layer
+from rllib_stpn.models import action_mask
 from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS, SeveralActions
 from rllib_stpn.models.encoder import RecurrentLayerEncoderConfig, StatelessLayerEncoderConfig
 from rllib_stpn.models.spaces import flat_action_space
 
 
 class ActorCriticCatalog(PPOCatalog):
-    """PPO's catalog for every action space that has a distribution, and for ``free_log_std`` with memory.
+    """PPO's catalog for every action space that has a distribution, for ``free_log_std`` with memory, and for masks.
 
     Its action space is :func:`rllib_stpn.models.spaces.flat_action_space` of the environment's.
+
+    Raises:
+        UsageError: A mask in the observations does not fit the actions.
     """
 
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, model_config_dict: dict) -> None:
-        super().__init__(observation_space, flat_action_space(action_space), model_config_dict)
+        actions = flat_action_space(action_space)
+        action_mask.check_mask(observation_space, actions)
+        self._mask_size = action_mask.mask_size(observation_space)
+        super().__init__(action_mask.without_mask(observation_space), actions, model_config_dict)
+
+    def build_actor_critic_encoder(self, framework: str) -> ActorCriticEncoder:
+        """Builds the encoder; a mask goes past it."""
+        encoder = super().build_actor_critic_encoder(framework)
+        if self._mask_size:
+            action_mask.hide_mask(encoder, self._mask_size)
+        return encoder
 
     @classmethod
     def _get_dist_cls_from_action_space(cls, action_space: gym.Space, *, framework: str | None = None):
@@ -42,7 +57,9 @@ class ActorCriticCatalog(PPOCatalog):
     def build_pi_head(self, framework: str) -> TorchModel:
         """Builds the policy's head."""
         head = super().build_pi_head(framework)
-        return FreeLogStdHead(self.pi_head_config) if isinstance(head, TorchFreeLogStdMLPHead) else head
+        if isinstance(head, TorchFreeLogStdMLPHead):
+            head = FreeLogStdHead(self.pi_head_config)
+        return action_mask.MaskedHead(head, self._mask_size) if self._mask_size else head
 
 
 class FreeLogStdHead(TorchFreeLogStdMLPHead):
@@ -53,7 +70,7 @@ class FreeLogStdHead(TorchFreeLogStdMLPHead):
 
 
 class LayerCatalog(ActorCriticCatalog):
-    """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder.
+    """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder, or its class by the path.
 
     ``model_config["custom_model_config"]`` holds the layer's options. The keys of RLlib's ``DefaultModelConfig``
     keep their meaning; ``fcnet_hiddens: []`` (our default) puts the layer straight on the observation.

@@ -117,7 +117,7 @@ class LayerEncoder(TorchModel, Encoder):
         state_out = {name: torch.empty_like(leaf) for name, leaf in state.items()}
         for span in spans.unique().tolist():
             rows = (spans == span).nonzero()[:, 0]
-            part = self(
+            part = self._forward(
                 {
                     Columns.OBS: observations[rows, :span],
                     Columns.STATE_IN: {name: leaf[rows] for name, leaf in state.items()},

@@ -26,6 +26,9 @@ _NAMES = {  # in the model dict -> in DefaultModelConfig
     "free_log_std": "free_log_std",
     "log_std_clip_param": "log_std_clip_param",
 }
+OWN_LAYER = "own_layer"
+"""The ``custom_model`` of a layer of the user's own: RLlib makes a model of whatever a path names."""
+
 _REFUSED = ("use_lstm", "use_attention", "no_final_linear", "_time_major")
 
 
@@ -39,8 +42,9 @@ class LayerModel(TorchModelV2, nn.Module):
         config.training(model={"custom_model": "stpn", "custom_model_config": {"hidden_size": 64}, "max_seq_len": 20})
 
     ``custom_model_config`` holds the layer's options with ``hidden_size`` or ``num_parameters``, and whatever else
-    ``recurrent_spec`` takes. What stands around the layer is the model dict's: ``fcnet_hiddens``, ``conv_filters``,
-    ``post_fcnet_hiddens``, ``free_log_std``, ... Two defaults need care:
+    ``recurrent_spec`` takes. A layer of your own is the ``custom_model`` ``"own_layer"``, with its path in
+    ``custom_model_config``: ``{"layer": "my_layers.MyLayer", ...}``. What stands around the layer is the model dict's:
+    ``fcnet_hiddens``, ``conv_filters``, ``post_fcnet_hiddens``, ``free_log_std``, ... Two defaults need care:
 
     - ``fcnet_hiddens`` is ``[256, 256]`` on this stack; ``[]`` puts the layer straight on the observation.
     - Policy and value share encoder and state, as with RLlib's own LSTM: PPO itself sets the model
@@ -67,7 +71,7 @@ class LayerModel(TorchModelV2, nn.Module):
     ):
         nn.Module.__init__(self)
         super().__init__(obs_space, action_space, num_outputs, model_config, name)
-        layer = model_config["custom_model"]
+        layer = custom_model_config.pop("layer", model_config["custom_model"])
         for key in _REFUSED:
             if model_config.get(key):
                 raise UsageError(f"model of {layer}: {key}: got {model_config[key]!r}, allowed is False")

@@ -11,6 +11,7 @@ import tree
 from gymnasium import spaces
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.models import action_mask
 
 _LARGEST_RANGE = 10_000
 """Most whole numbers in a Box of actions: each is a class of its own, and a wide range would be a huge model."""
@@ -84,8 +85,8 @@ class FlatSpace:
     """Flattens observations of any space that a model can take, alone or in a batch.
 
     Numbers of ``Discrete`` and ``MultiDiscrete`` become one-hot, wherever they start; all else is laid out as it is.
-    Parts are in the order of ``tree.flatten``, as RLlib's ``FlattenObservations`` has them. ``Text`` inside a ``Dict``
-    or ``Tuple`` is left out.
+    Parts are in the order of ``tree.flatten``, as RLlib's ``FlattenObservations`` has them, but for an ``action_mask``
+    in a ``Dict``, which comes last. ``Text`` inside a ``Dict`` or ``Tuple`` is left out.
 
     Attributes:
         size: Length of the flat observation.
@@ -98,9 +99,12 @@ class FlatSpace:
     def __init__(self, space: gym.Space) -> None:
         self._parts: list[tuple[tuple, gym.Space]] = []
         self.left_out: list[str] = []
+        masks: list[tuple[tuple, gym.Space]] = []
         for path, part in parts(space):
             if isinstance(part, spaces.Text) and path:
                 self.left_out.append(_name(path))
+            elif path and path[-1] == action_mask.KEY:
+                masks.append((path, _checked_mask(path, part)))
             elif isinstance(part, (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Box)):
                 self._parts.append((path, part))
             else:
@@ -110,13 +114,22 @@ class FlatSpace:
                     "MultiBinary, and Dict and Tuple of these (their parts of Text are left out); a wrapper of the "
                     "environment can make one of it"
                 )
+        if len(masks) > 1:
+            raise UsageError(f"observation space: got {len(masks)} parts called {action_mask.KEY}, allowed is one")
+        if not sum(_flat_size(part) for _, part in self._parts):
+            raise UsageError(
+                f"observation space: got {space}, allowed is one with at least one number in it"
+                f"{f' beside the {action_mask.KEY}' if masks else ''}"
+            )
+        self._parts += masks
+        self._mask_size = sum(_flat_size(part) for _, part in masks)
         self.size = sum(_flat_size(part) for _, part in self._parts)
-        if not self.size:
-            raise UsageError(f"observation space: got {space}, allowed is one with at least one number in it")
 
     @property
     def space(self) -> spaces.Box:
-        """The space of the flat observations, of float32."""
+        """The space of the flat observations, of float32; with a mask, one that knows of it."""
+        if self._mask_size:
+            return action_mask.MaskedSpace(self.size, self._mask_size)
         return spaces.Box(-np.inf, np.inf, (self.size,), np.float32)
 
     def flatten(self, observations: Any, lead: tuple[int, ...] = ()) -> np.ndarray:
@@ -131,6 +144,15 @@ class FlatSpace:
             _lay_out(np.asarray(value), part, flat[..., begin:end])
             begin = end
         return flat
+
+
+def _checked_mask(path: tuple, part: gym.Space) -> gym.Space:
+    if isinstance(part, spaces.MultiBinary) or (isinstance(part, spaces.Box) and len(part.shape) == 1):
+        return part
+    raise UsageError(
+        f"observation space: {_name(path)}: got {part}, allowed is a Box of one dimension or MultiBinary: 0 for each "
+        "action that is not allowed"
+    )
 
 
 def parts(space: gym.Space, path: tuple = ()) -> Iterator[tuple[tuple, gym.Space]]:

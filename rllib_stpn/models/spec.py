@@ -11,7 +11,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, unknown
-from rllib_stpn.layers import LAYERS, layer_options, make_layer
+from rllib_stpn.layers import LAYERS, Layer, layer_options, layer_path, make_layer
+from rllib_stpn.layers.registry import check_options
 from rllib_stpn.models.catalog import LayerCatalog
 from rllib_stpn.models.distributions import ACTION_DISTRIBUTIONS
 from rllib_stpn.models.module import MemoryRLModule
@@ -28,7 +29,8 @@ _PREVIOUS = "lstm_use_prev_"
 
 
 def recurrent_spec(
-    name: str,
+    layer: str | type[Layer],
+    /,
     *,
     hidden_size: int | None = None,
     num_parameters: int | None = None,
@@ -40,11 +42,14 @@ def recurrent_spec(
     ::
 
         config.rl_module(rl_module_spec=recurrent_spec("stpn", hidden_size=64, max_seq_len=50))
+        config.rl_module(rl_module_spec=recurrent_spec(MyLayer, hidden_size=64))
 
-    Registers this package's environments with RLlib, so that their plain ids work, e.g. ``"stpn/Pong-v0"``.
+    The spec holds the layer's name, or the path of a class of your own, which every process then imports. Registers
+    this package's environments with RLlib, so that their plain ids work, e.g. ``"stpn/Pong-v0"``.
 
     Args:
-        name: One of ``rllib_stpn.layers.LAYERS``, e.g. ``"stpn"``, ``"lstm"``, ``"mlp"``.
+        layer: One of ``rllib_stpn.layers.LAYERS``, e.g. ``"stpn"``, ``"lstm"``, ``"mlp"``; or a layer of your own: its
+            class, or the class's path, e.g. ``"my_layers.MyLayer"``.
         hidden_size: Number of neurons of the layer.
         num_parameters: In place of ``hidden_size``: the layer takes the size that comes closest to this.
         max_seq_len: Steps of back-propagation through time.
@@ -55,9 +60,14 @@ def recurrent_spec(
             continuous actions (``rllib_stpn.models.distributions``).
 
     Raises:
-        UsageError: An unknown layer or option, or a value out of range.
+        UsageError: An unknown layer or option, a value out of range, or a class that other processes cannot import.
     """
-    checks.choice("custom_model", name, sorted(LAYERS))
+    name = layer_path(layer, "custom_model")
+    around = {*_SIZES, "max_seq_len", *_MODEL_KEYS}
+    if taken := [key for key in layer_options(name) if key in around]:
+        raise UsageError(
+            f"{name}: got an option {taken[0]!r}, a name that the model block has already, allowed are other names"
+        )
     checks.integer(f"{name}: max_seq_len", max_seq_len, at_least=1)
     of_layer = {key: options.pop(key) for key in list(options) if key in layer_options(name)}
     if previous := [key for key in options if key.startswith(_PREVIOUS)]:
@@ -67,11 +77,13 @@ def recurrent_spec(
         )
     for key in options:
         if key not in _MODEL_KEYS:
-            allowed = sorted({*layer_options(name), *_SIZES, "max_seq_len", *_MODEL_KEYS})
-            raise unknown(name, "option", key, allowed)
+            raise unknown(name, "option", key, sorted({*layer_options(name), *around}))
     checks.choice(f"{name}: custom_action_dist", options.get("custom_action_dist"), [*ACTION_DISTRIBUTIONS, None])
     of_layer |= {"hidden_size": hidden_size} if num_parameters is None else {"num_parameters": num_parameters}
-    make_layer(name, input_size=1, **of_layer)  # a wrong value is refused here, not in a remote actor
+    if name in LAYERS:  # a wrong value is refused here, not in a remote actor
+        make_layer(name, input_size=1, **of_layer)
+    else:  # which may not take any input size
+        check_options(name, **of_layer)
     register_environments()
     return RLModuleSpec(
         module_class=MemoryRLModule,
@@ -95,14 +107,15 @@ def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:
         model: {custom_model: stpn, custom_model_config: {hidden_size: 64, normalize: pre}, max_seq_len: 50}
 
     Args:
-        model: ``custom_model`` (a layer's name), ``custom_model_config`` (its options with ``hidden_size`` or
-            ``num_parameters``), ``max_seq_len`` and keys of RLlib's ``DefaultModelConfig``.
+        model: ``custom_model`` (a layer's name, or the path of a class of your own), ``custom_model_config`` (its
+            options with ``hidden_size`` or ``num_parameters``), ``max_seq_len`` and keys of RLlib's
+            ``DefaultModelConfig``.
 
     Raises:
         UsageError: As ``recurrent_spec``; also for a missing or wrongly typed block.
     """
     model = dict(model)
-    name = checks.choice("model: custom_model", model.pop("custom_model", None), sorted(LAYERS))
+    name = layer_path(model.pop("custom_model", None), "model: custom_model")
     options = checks.mapping("model: custom_model_config", model.pop("custom_model_config", None) or {})
     if not any(size in options for size in _SIZES):
         raise UsageError(

@@ -33,6 +33,7 @@ from ray.rllib.connectors.module_to_env import (
 from ray.rllib.utils.numpy import flatten_inputs_to_1d_tensor
 
 from rllib_stpn.errors import UsageError
+from rllib_stpn.models.action_mask import mask_size
 from rllib_stpn.rollouts.preprocessing import actions_for_env, filter_batched
 from rllib_stpn.rollouts.thin_states import ThinStates
 
@@ -110,4 +111,9 @@ def _flatten(connector: FlattenObservations) -> Transform:
 def _mean_std_filter(connector: MeanStdFilter) -> Transform:
     if connector._multi_agent:
         raise UsageError("env_to_module connector MeanStdFilter: multi_agent cannot run batched")
+    if mask_size(connector.input_observation_space):
+        raise UsageError(
+            "env_to_module connector MeanStdFilter: got RLlib's, which would filter the action_mask, too, allowed is "
+            "rllib_stpn.rollouts.MeanStdFilter"
+        )
     return functools.partial(filter_batched, connector)

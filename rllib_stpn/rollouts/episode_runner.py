@@ -113,6 +113,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         """Builds the module, whose outputs are checked before actions are drawn from them."""
         super().make_module()
         if self.module is not None:
+            # RLlib hands these outputs straight to the connectors. A connector of ours would be a part of checkpoints.
             for name in ("forward_exploration", "forward_inference"):
                 setattr(self.module, name, functools.partial(self._checked, getattr(self.module, name)))
 
@@ -126,6 +127,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     env: Any
     _kind_of_infos: type = list  # as they are presented
     _needs_initial_reset: bool
+    _seed: int | None
 
     def make_env(self) -> None:
         """Creates the vector environment."""

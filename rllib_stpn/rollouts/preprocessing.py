@@ -26,6 +26,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.utils.numpy import SMALL_NUMBER
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
+from rllib_stpn.models.action_mask import mask_size
 from rllib_stpn.models.spaces import FlatSpace, for_env
 from rllib_stpn.rollouts.thin_states import ThinStates
 
@@ -82,7 +83,14 @@ class MeanStdFilter(RLlibMeanStdFilter):
 
     RLlib's counts what is new since the last merge by the steps of its running mean, which is no mean of the new
     observations; far from zero the merged mean and deviation are wrong by hundreds of times. See :func:`push`.
+    A mask of actions behind flat observations stays as it is.
     """
+
+    def recompute_output_observation_space(self, input_observation_space: Any, input_action_space: Any) -> gym.Space:
+        """RLlib's, but for observations with a mask, whose space says where that is."""
+        if mask_size(input_observation_space):
+            return input_observation_space
+        return super().recompute_output_observation_space(input_observation_space, input_action_space)
 
     def __call__(self, *, batch: dict[str, Any], episodes: Any, **kwargs: Any) -> dict[str, Any]:
         """Puts filtered observations in place of the newest of each episode."""
@@ -122,6 +130,8 @@ def filter_batched(connector: RLlibMeanStdFilter, observations: Any) -> Any:
 def _through(connector: RLlibMeanStdFilter, filter_: Any, observations: Any) -> Any:
     """The same for one of a connector's filters."""
 
+    masked = mask_size(connector.input_observation_space)
+
     def leaf(x: np.ndarray, stats: Any, buffer: Any, shape: Any) -> np.ndarray:
         if shape is None:  # Discrete and MultiDiscrete stay as they are
             return x
@@ -135,6 +145,8 @@ def _through(connector: RLlibMeanStdFilter, filter_: Any, observations: Any) -> 
             y = y / (stats.std + SMALL_NUMBER)
         if connector.clip_by_value:
             y = np.clip(y, -connector.clip_by_value, connector.clip_by_value)
+        if masked:
+            y[..., -masked:] = x[..., -masked:]
         return y.astype(x.dtype)
 
     return tree.map_structure_up_to(

@@ -16,8 +16,8 @@ _TOKEN = re.compile(r"\w+|([^\w\s])\1*")  # a word, or a punctuation mark as oft
 def read_words(path: Path) -> list[str]:
     """The words of a text file, split at white space, with ``<eos>`` at the end of each line that has any.
 
-    That is how the files of the Penn Treebank are read that Mikolov et al. (2010) prepared (``ptb.train.txt``, ...),
-    where rare words are ``<unk>`` already; any other text will do as well.
+    So one reads the Penn Treebank as Mikolov et al. (2010) prepared it (``ptb.train.txt``, ...), where rare words are
+    ``<unk>`` already. Any other text will do as well.
 
     Raises:
         UsageError: The file is missing, no UTF-8 text, or has no words.

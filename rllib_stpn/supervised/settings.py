@@ -9,7 +9,7 @@ import numpy as np
 
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, unknown
-from rllib_stpn.layers import LAYERS, Layer, layer_options, make_layer
+from rllib_stpn.layers import Layer, layer_options, layer_path, make_layer
 from rllib_stpn.supervised.associative_retrieval import AssociativeRetrieval
 from rllib_stpn.supervised.familiarity import Familiarity
 from rllib_stpn.supervised.language_modelling import LanguageModelling
@@ -27,7 +27,7 @@ class SupervisedConfig:
     Attributes:
         task: One of ``TASKS``.
         task_config: Options of the task.
-        model: ``{custom_model: a layer's name, custom_model_config: {hidden_size: ..., options of the layer}}``.
+        model: ``{custom_model: a layer's name or path, custom_model_config: {hidden_size: ..., its options}}``.
         lr: Learning rate, or a schedule ``[[epoch, rate], ...]``: linear between its points and constant after the
             last; epochs count from 0, and the rate changes with every batch.
         optimizer: "adam" or "sgd" (plain), otherwise as torch has them.
@@ -115,7 +115,7 @@ def _model(where: str, value: Any) -> dict[str, Any]:
     for key in value:
         if key not in keys:
             raise unknown(where, "key", key, keys)
-    name = checks.choice(f"{where}: custom_model", value.get("custom_model"), sorted(LAYERS))
+    name = layer_path(value.get("custom_model"), f"{where}: custom_model")
     options = checks.mapping(f"{where}: custom_model_config", value.get("custom_model_config") or {})
     for option in options:
         if option not in (*_SIZES, *layer_options(name)):

@@ -13,6 +13,7 @@ from ray import tune
 
 from rllib_stpn import manifest
 from rllib_stpn.errors import UsageError
+from rllib_stpn.layers.layer import NoEnergyError
 from rllib_stpn.supervised.sequence_module import SequenceModule
 from rllib_stpn.supervised.settings import SupervisedConfig
 from rllib_stpn.supervised.task import SPLITS, Task, Totals, evaluate
@@ -34,8 +35,9 @@ class Supervised(WholeCheckpoints):
     ``train_loss``, ``train_accuracy``, ``validation_loss``, ``validation_accuracy``, and with language modelling
     ``train_perplexity`` and ``validation_perplexity``; the same of the test data after that epoch whose validation
     was the best so far, ``best_epoch``; ``energy_per_sequence`` on the validation data
-    (:func:`~rllib_stpn.supervised.task.evaluate`), ``num_parameters``, ``num_sequences_trained_lifetime``,
-    ``epoch_time_s``, the seconds of training without evaluation, and ``setup_time_s``.
+    (:func:`~rllib_stpn.supervised.task.evaluate`; not where the layer leaves it out), ``num_parameters``,
+    ``num_sequences_trained_lifetime``, ``epoch_time_s``, the seconds of training without evaluation, and
+    ``setup_time_s``.
 
     A restored trial goes on bit for bit as if it had not been interrupted, with the same number of threads.
     """
@@ -90,8 +92,12 @@ class Supervised(WholeCheckpoints):
         inputs, targets = next(iter(self._task.batches("train", self._settings.train_batch_size)))
         self._task.loss(self.module(inputs)[0], targets).backward()
         self._forget_gradients()
-        with torch.no_grad():
-            self.module(inputs, return_energy=True)
+        self._measures_energy = True
+        try:
+            with torch.no_grad():
+                self.module(inputs, return_energy=True)
+        except NoEnergyError:
+            self._measures_energy = False
 
     def _forget_gradients(self) -> None:
         for parameter in self._parameters:  # Faster than the optimiser's own zero_grad.
@@ -105,7 +111,7 @@ class Supervised(WholeCheckpoints):
         self._epoch += 1
         self._must_be_numbers(train, "training loss", train["train_loss"])
         task, batch_size = self._task, self._settings.train_batch_size
-        validation = evaluate(task, self.module, "validation", batch_size, measure_energy=True)
+        validation = evaluate(task, self.module, "validation", batch_size, self._measures_energy)
         self._must_be_numbers(validation, "validation loss", validation["validation_loss"])
         score = validation[f"validation_{task.metric}"]
         if task.better(score, self._best_score):

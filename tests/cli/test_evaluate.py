@@ -11,7 +11,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
 import rllib_stpn
-from rllib_stpn.agents import evaluation, video
+from rllib_stpn.agents import video
 from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.cli import evaluating
 from rllib_stpn.cli.main import main
@@ -67,9 +67,21 @@ def by_hand(checkpoint, seed) -> tuple[float, int]:
     return total, length
 
 
+class Played(list):
+    """The episodes as they end."""
+
+    def ended(self, episode):
+        self.append(episode)
+
+    def stepped(self, steps):
+        pass
+
+
 def play(checkpoint, **options):
-    request = evaluating.Request(str(checkpoint), **options)
-    return evaluation.play(rllib_stpn.load(checkpoint), **request.playing())
+    """The episodes of an evaluation, in the order of their seeds."""
+    played = Played()
+    rllib_stpn.evaluate(checkpoint, watch=played, **options)
+    return sorted(played, key=lambda episode: episode.seed)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -169,8 +181,7 @@ def test_a_long_episode_is_thinned(evaluated, tmp_path, monkeypatch):
     root, _ = evaluated
     monkeypatch.setattr(video, "_MOST_FRAMES", 20)
     recorder = video.Recorder(str(tmp_path / "thin.gif"))
-    request = evaluating.Request(str(root / "batched-maze"), episodes=1)
-    evaluation.play(rllib_stpn.load(root / "batched-maze"), **request.playing(), recorder=recorder)
+    rllib_stpn.evaluate(root / "batched-maze", episodes=1, recorder=recorder)
     assert recorder.save().startswith("26 frames of 100 steps")
 
 
@@ -183,6 +194,18 @@ def test_python_gets_the_same_numbers_as_arrays(evaluated):
     assert found.lengths.tolist() == [episode.length for episode in episodes]
     assert found.energies.tolist() == [episode.energy for episode in episodes]
     assert rllib_stpn.evaluate(rllib_stpn.load(root / "batched-maze"), episodes=1, num_envs=1).energies is None
+
+
+def test_python_gets_the_summary_that_the_command_writes(evaluated):
+    root, _ = evaluated
+    found = rllib_stpn.evaluate(root / "batched-maze", episodes=3, seed=20, energy=True)
+    summary = found.summary()
+    assert (summary["return_mean"], summary["return_max"]) == (found.returns.mean(), found.returns.max())
+    assert (summary["length_mean"], summary["length_std"]) == (100, 0)
+    assert summary["energy_per_episode"] == pytest.approx(100 * summary["energy_per_step"])
+    assert [episode["return"] for episode in found.by_episode()] == found.returns.tolist()
+    plain = rllib_stpn.evaluate(root / "batched-maze", episodes=1)
+    assert not any(name.startswith("energy") for name in [*plain.summary(), *plain.by_episode()[0]])
 
 
 @pytest.mark.parametrize("wrong", [{"episodes": 0}, {"seed": -1}, {"num_envs": True}])

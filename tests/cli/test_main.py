@@ -150,7 +150,7 @@ CONFIG_MISTAKES = {
     "no-rate": ("{lr: null}", ["lr: got None", "a number"]),
     "in-a-grid-of-models": (
         "{model: {grid_search: [{fcnet_hiddens: [8]}, {fcnet_hiddns: [8]}]}}",
-        ["model: unknown key 'fcnet_hiddns'", "fcnet_hiddens"],
+        ["model: got the unknown key 'fcnet_hiddns'", "fcnet_hiddens"],
     ),
     "in-evaluation": ("{evaluation_config: {explor: false}}", ["evaluation_config", "'explor'", "explore"]),
     "a-minibatch-larger-than-the-batch": ("{train_batch_size: 10, minibatch_size: 20}", ["minibatch_size"]),
@@ -160,7 +160,7 @@ CONFIG_MISTAKES = {
     ),
     "unknown-model-key": (
         "{model: {fcnet_hidden: [8]}}",
-        ["model: unknown key 'fcnet_hidden'", "fcnet_hiddens"],
+        ["model: got the unknown key 'fcnet_hidden'", "fcnet_hiddens"],
     ),
     "an-unknown-runner": (
         "{env_runner_cls: fast}",

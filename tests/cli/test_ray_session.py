@@ -5,8 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -72,7 +74,7 @@ def test_the_address_may_come_from_rays_variable(capsys, cartpole, tmp_path, mon
 def test_ray_itself_is_taken_for_ray(ray_session):
     import ray
 
-    from rllib_stpn.cli.ray_session import _reach
+    from rllib_stpn.experiments.ray_start import _reach
 
     _reach(ray.get_runtime_context().gcs_address)
 
@@ -103,9 +105,14 @@ print(json.dumps(told))
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def told():
     """Exit code and words for each fault, from one process that is not this one, where Ray may run already."""
-    tmp = tmp_path_factory.mktemp("r")
+    # pytest's own folder may be too long for Ray.
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        yield _told(Path(folder))
+
+
+def _told(tmp):
     file = tmp / "cartpole.yaml"
     file.write_text("x: {run: PPO, env: CartPole-v1, stop: {training_iteration: 1}}", encoding="utf-8")
     faults = {

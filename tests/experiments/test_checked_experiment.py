@@ -1,6 +1,7 @@
 """Experiments in a notebook or a script: what `load` gives, without the command line."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -66,7 +67,7 @@ def test_overrides_are_the_options_of_rllib_train(small):
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        ({"sed": 1}, r"unknown override 'sed'; did you mean seed\?"),
+        ({"sed": 1}, r"got the unknown override 'sed', allowed are 'name', .*; did you mean seed\?"),
         ({"num_samples": 0}, r"^num_samples: got 0, allowed is a whole number of at least 1"),
         ({"checkpoints_kept": -1}, r"^checkpoints_kept: got -1, allowed"),
         ({"config": {"lr": "much"}}, r"config: lr: got 'much', allowed is a number"),
@@ -92,7 +93,7 @@ def test_it_runs_goes_on_and_prints_nothing(small, ray_session, capsys, tmp_path
     (first,) = small.run()
     assert (first.error, first.metrics["training_iteration"]) == (None, 2)
     assert first.stopped == "training_iteration 2 reached 2"
-    assert first.settings["train_batch_size"] == 64
+    assert (first.settings["train_batch_size"], first.cause) == (64, None)
     assert first.path.startswith(str(tmp_path / "results" / "small")) and first.checkpoint.startswith(first.path)
     (more,) = small.run(resume=True, stop={"training_iteration": 3})
     assert (more.path, more.metrics["num_env_steps_sampled_lifetime"]) == (first.path, 3 * 64)
@@ -110,6 +111,18 @@ def test_a_trial_that_fails_is_a_result(small, ray_session):
     (result,) = small.run(config={"env_config": {"colour": "red"}})
     assert "unexpected keyword argument 'colour'" in str(result.error)
     assert (result.stopped, result.checkpoint, result.metrics.get("training_iteration")) == (None, None, None)
+    assert str(result.cause).count("\n") == 0 and "unexpected keyword argument 'colour'" in str(result.cause)
+
+
+def test_a_cluster_that_does_not_answer_is_told(write, tmp_path):
+    code = (
+        "import rllib_stpn\n"
+        f"(experiment,) = rllib_stpn.experiments.load({str(write(SMALL))!r}, storage_path={str(tmp_path)!r})\n"
+        "try:\n    experiment.run()\nexcept rllib_stpn.UsageError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300)
+    assert "nothing answers at '127.0.0.1:1'" in done.stdout, done.stderr
 
 
 def test_the_command_line_is_not_imported(write):

@@ -57,7 +57,7 @@ def test_a_cpu_is_left_for_reading_recorded_data(alone):
         assert folded["num_cpus_for_main_process"] == 3
     folded, _ = fold({"input_": "sampler", "num_env_runners": 0}, DEFAULTS, Cluster([4]))
     assert folded["num_cpus_for_main_process"] == 4
-    with pytest.raises(UsageError, match="reading recorded data takes a CPU beside the trial's, and there is one"):
+    with pytest.raises(UsageError, match="got one CPU, and reading recorded data takes one beside the trial's"):
         fold({"input_": "/data", "num_env_runners": 0}, DEFAULTS, Cluster([1]))
 
 
@@ -110,7 +110,7 @@ def test_a_sweep_over_environments_is_folded_point_by_point():
 
 
 def test_a_sweep_over_runners_that_does_not_fit_is_refused():
-    with pytest.raises(UsageError, match="num_env_runners is swept up to 8"):
+    with pytest.raises(UsageError, match="num_env_runners: got a search up to 8"):
         fold({"num_env_runners": {"grid_search": [1, 8]}}, DEFAULTS, Cluster([4]))
     fits = {"num_env_runners": {"grid_search": [1, 2]}}
     assert fold(fits, DEFAULTS, Cluster([4]), alone=False) == (fits, [])

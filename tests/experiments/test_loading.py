@@ -151,9 +151,9 @@ def test_paths_of_old_results_are_those_of_todays(write, given, on_new_stack, on
 
 
 def test_a_path_that_no_result_has_is_refused(write):
-    with pytest.raises(UsageError, match="stop: sampler/steps: no result has 'sampler'; paths begin with env_runners"):
+    with pytest.raises(UsageError, match="stop: got the path 'sampler/steps', allowed are those that begin with env"):
         load_one(write("x: {run: PPO, env: E-v0, stop: {sampler/steps: 7}}"))
-    with pytest.raises(UsageError, match="scheduler_config: metric: info/reward: no result has 'info'"):
+    with pytest.raises(UsageError, match="scheduler_config: metric: got the path 'info/reward', allowed are"):
         text = "x: {run: PPO, env: E-v0, scheduler: asha, scheduler_config: {metric: info/reward}}"
         Overrides().apply(load_one(write(text)))
 
@@ -333,7 +333,7 @@ MISTAKES = {
     "grid-no-list": ("x: {run: PPO, env: E-v0, config: {lr: {grid_search: 3}}}", ["lr", "grid_search", "3"]),
     "grid-not-alone": (
         "x: {run: PPO, env: E-v0, config: {lr: {grid_search: [1], log: 3}}}",
-        ["lr", "grid_search stands alone", "log"],
+        ["lr", "beside grid_search, allowed is grid_search alone", "log"],
     ),
     "both-names": (
         "x: {run: PPO, env: E-v0, config: {num_workers: 1, num_env_runners: 2}}",

@@ -52,7 +52,7 @@ TRAINED = {
     "robot-ppo-defaults": PPO_OF_FRAGMENTS,
 }
 REFUSED = {
-    "atari-apex": "run: unknown algorithm 'APEX': RLlib has dropped it; of those it has, DQN comes close",
+    "atari-apex": "run: got the unknown algorithm 'APEX': RLlib has dropped it; of those it has, DQN comes close",
     "atari-without-an-env": "'env' is missing",
     "attention-ppo": "the new API stack has no attention",
     "bullet-sac": "'HalfCheetahBulletEnv-v0'",
@@ -72,8 +72,8 @@ REFUSED = {
     "minerl-bc": "'MineRLObtainDiamondVectorObf-v0'",
     "minigrid-custom-model": "custom_model: got 'minigrid_conv_torch_model', allowed are",
     "minigrid-missing": "'MiniGrid-FourRooms-v0'",
-    "multi-agent-impala": "config: unknown key 'multiagent'",
-    "nightly-of-several": "nightly-apex: run: unknown algorithm 'APEX'",
+    "multi-agent-impala": "config: got the unknown key 'multiagent'",
+    "nightly-of-several": "nightly-apex: run: got the unknown algorithm 'APEX'",
     "pendulum-cql": "'tests/data/pendulum/enormous.zip'",
     "pong-a3c": "unknown algorithm 'A3C': RLlib has dropped it; of those it has, A2C comes close",
     "procgen-baseline": "custom_model: got 'impala_cnn_tf', allowed are",

@@ -63,5 +63,5 @@ def test_the_ends_of_the_ranges_are_taken(tmp_path, setting):
     ],
 )
 def test_a_misspelt_key_in_a_block_that_is_handed_on_is_refused(tmp_path, run, env, setting):
-    with pytest.raises(UsageError, match="unknown key .*; did you mean"):
+    with pytest.raises(UsageError, match="got the unknown key .*, allowed are those of RLlib; did you mean"):
         checked(tmp_path, f"{{{setting}}}", run, env)

@@ -13,6 +13,8 @@ from ray import cloudpickle, tune
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.experiments import result_files
+from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.resuming import remember
 from tests.experiments.of_settings import SMALL
 
 
@@ -150,6 +152,17 @@ def test_what_cannot_go_on_is_told(capsys, tmp_path):
     pickled.write_bytes(cloudpickle.dumps(first))
     assert main([*begin, "--stop", '{"training_iteration": 2}', "--resume"]) == 2
     assert "was begun with 99 CPUs a trial, there are" in capsys.readouterr().err
+
+
+def test_an_experiment_that_another_version_wrote_is_told(capsys, tmp_path):
+    experiment = Experiment(where="here", name="x", algorithm="PPO", config={}, storage_path=str(tmp_path))
+    remember(experiment)
+    (pickled,) = tmp_path.glob("x/rllib_experiment.pkl")
+    del vars(experiment)["algorithm"]  # an older version's has none
+    pickled.write_bytes(cloudpickle.dumps(experiment))
+    assert main(["train", "--resume", "--storage-path", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "x/rllib_experiment.pkl is of another version of rllib-stpn; rllib train -f FILE --resume goes on" in line
 
 
 def test_nothing_to_resume_is_told_with_what_there_is(capsys, tmp_path):

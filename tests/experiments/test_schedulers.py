@@ -34,7 +34,7 @@ def test_a_goal_nearer_than_the_grace_period_is_no_mistake(write):
         ("scheduler: hyperband", ["scheduler: got 'hyperband', allowed are 'fifo', 'asha', 'pbt'"]),
         ("scheduler: [asha]", ["scheduler: got ['asha']"]),
         ("scheduler: asha, scheduler_config: 3", ["scheduler_config: got 3, allowed is a mapping of arguments"]),
-        ("scheduler: asha, scheduler_config: {grace: 3}", ["asha: unknown key 'grace'", "grace_period"]),
+        ("scheduler: asha, scheduler_config: {grace: 3}", ["asha: got the unknown key 'grace'", "grace_period"]),
         ("scheduler: asha, scheduler_config: {grace_period: 0}", ["asha: grace_period must be positive"]),
         ("scheduler: pbt", ["scheduler_config: pbt", "hyperparam_mutations"]),
         ("scheduler_config: {grace_period: 3}", ["scheduler_config: fifo: it has no arguments, got grace_period"]),

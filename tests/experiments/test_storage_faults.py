@@ -18,7 +18,6 @@ from tests.experiments.of_settings import SMALL
 pytestmark = pytest.mark.usefixtures("ray_session")
 
 
-
 class Taking(gymnasium.Env):
     """After two iterations, once: renames a directory, or kills its own process."""
 

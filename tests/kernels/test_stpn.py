@@ -9,6 +9,7 @@ import torch
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import num_threads, overwriting_states, recomputed, torch_on_one_thread
+from rllib_stpn.kernels.laid_out import weights_unchanged
 from rllib_stpn.kernels.stpn import stpn
 from tests.clear_of_clamps import clear_of_clamps
 
@@ -409,3 +410,35 @@ def test_an_old_state_is_written_over_only_with_leave(input_size):
         stpn(*tensors.values(), **rule)
     assert torch.equal(tensors["F"], before)
     assert weight.requires_grad
+
+
+@pytest.mark.parametrize("normalize", ["pre", "post", None])
+def test_weights_are_laid_out_once_where_they_stay_the_same_and_anew_where_they_changed(normalize):
+    tensors = arguments(3, 1, 7, 4, start=True)
+    rule = {"normalize": normalize, "clamp": 1.0, "recurrent": True, "implementation": "fused"}
+
+    def results():
+        return [result for result in stpn(*tensors.values(), **rule) if result is not None]
+
+    def assert_equal(found, expected):
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    with torch.no_grad():
+        first = results()
+        with weights_unchanged():
+            assert_equal(results(), first)
+            assert_equal(results(), first)
+            for name in ("weight", "bias", "weight_lambda", "weight_gamma"):
+                tensors[name].mul_(1.5)
+                changed = results()
+                with weights_unchanged():
+                    assert_equal(changed, results())
+                tensors[name] = tensors[name] * 0.5  # another tensor
+                changed = results()
+                with weights_unchanged():
+                    assert_equal(changed, results())
+        tensors["weight"].data.mul_(2.0)  # out of torch's sight
+        after = results()
+    assert not torch.equal(after[0], changed[0])
+    _, _, expected, _ = stpn(*tensors.values(), **{**rule, "implementation": "reference"})
+    torch.testing.assert_close(after[-1], expected, rtol=0, atol=1e-5)

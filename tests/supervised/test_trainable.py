@@ -158,3 +158,16 @@ def test_a_loss_that_is_no_number_after_the_epoch_ends_the_run():
     trainable.module.register_forward_hook(break_evaluation)
     with pytest.raises(UsageError, match="epoch 1: the validation loss is nan; a smaller lr"):
         trainable.train()
+
+
+def test_a_layer_of_the_users_own_learns_without_telling_its_energy(tmp_path):
+    trial = Supervised(settings(layer="tests.own_layers.Wide"))
+    result = trial.train()
+    assert "energy_per_sequence" not in result
+    assert "energy_per_sequence" in Supervised(settings(layer="rnn")).train()
+    trial.save(str(tmp_path))
+    task, module = load(tmp_path)
+    found = evaluate(task, module, "validation", 32)
+    assert found["validation_loss"] == pytest.approx(result["validation_loss"])
+    with pytest.raises(UsageError, match="Wide: got a layer that leaves its energy out"):
+        evaluate(task, module, "validation", 32, measure_energy=True)

@@ -32,19 +32,29 @@ _VALUES = {"ranks": 13, "suits": 4, "colors": 2}
 class CardsVectorEnv(PopgymVectorEnv):
     """A batch of games with shuffled decks of which one feature matters."""
 
+    feature = "suits"
+    observation_sizes: tuple[int, ...] = (4,)
+    num_actions = 4
+
     def __init__(
         self,
-        num_envs: int,
-        num_decks: int,
-        feature: str,
-        observation_sizes: tuple[int, ...],
-        num_actions: int,
-        previous_action: bool,
-        autoreset_mode: AutoresetMode | str,
+        num_envs: int = 1,
+        *,
+        num_decks: int = 1,
+        previous_action: bool = True,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        **unknown: Any,
     ):
-        super().__init__(num_envs, observation_sizes, num_actions, previous_action, autoreset_mode)
-        self._feature = np.tile(_FEATURES[feature], integer("num_decks", num_decks, minimum=1))
+        refuse(type(self), unknown)
+        super().__init__(num_envs, self.observation_sizes, self.num_actions, previous_action, autoreset_mode)
+        self._feature = np.tile(_FEATURES[self.feature], integer("num_decks", num_decks, minimum=1))
         self.num_cards = len(self._feature)
+        self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)
+
+    def deal(self, rows: np.ndarray) -> None:
+        """Shuffle, and show the first card."""
+        self.cards[rows] = self.shuffled(rows)
+        self.shown[rows, 0] = self.cards[rows, 0]
 
     def shuffled(self, rows: np.ndarray) -> np.ndarray:
         """Return the feature of shuffled cards in the order they are dealt: from the last one, ``[n, num_cards]``."""
@@ -121,24 +131,6 @@ class RepeatFirstVectorEnv(CardsVectorEnv):
     after ``reset(seed=s + i)``. Beside its arguments (without ``render_mode``) it takes ``num_envs`` (1) and
     ``autoreset_mode`` (``"SameStep"``, ``"NextStep"`` or ``"Disabled"``). Returned arrays belong to the caller.
     """
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        num_decks: int = 1,
-        previous_action: bool = True,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        **unknown: Any,
-    ):
-        refuse(type(self), unknown)
-        super().__init__(num_envs, num_decks, "suits", (4,), 4, previous_action, autoreset_mode)
-        self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)
-
-    def deal(self, rows: np.ndarray) -> None:
-        """Shuffle, and show the first card."""
-        self.cards[rows] = self.shuffled(rows)
-        self.shown[rows, 0] = self.cards[rows, 0]
 
     def play(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Judge the suit, and show the next card."""
@@ -230,14 +222,8 @@ class RepeatPreviousVectorEnv(CardsVectorEnv):
         **unknown: Any,
     ):
         refuse(type(self), unknown)
-        super().__init__(num_envs, num_decks, "suits", (4,), 4, previous_action, autoreset_mode)
+        super().__init__(num_envs, num_decks=num_decks, previous_action=previous_action, autoreset_mode=autoreset_mode)
         self._k = integer("k", k, minimum=1, maximum=self.num_cards - 1)
-        self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)
-
-    def deal(self, rows: np.ndarray) -> None:
-        """Shuffle, and show the first card."""
-        self.cards[rows] = self.shuffled(rows)
-        self.shown[rows, 0] = self.cards[rows, 0]
 
     def play(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Judge the suit, and show the next card."""
@@ -319,18 +305,7 @@ class AutoencodeVectorEnv(CardsVectorEnv):
     ``autoreset_mode`` (``"SameStep"``, ``"NextStep"`` or ``"Disabled"``). Returned arrays belong to the caller.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        num_decks: int = 1,
-        previous_action: bool = True,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        **unknown: Any,
-    ):
-        refuse(type(self), unknown)
-        super().__init__(num_envs, num_decks, "suits", (2, 4), 4, previous_action, autoreset_mode)
-        self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)
+    observation_sizes = (2, 4)
 
     def deal(self, rows: np.ndarray) -> None:
         """Shuffle, and show the first card."""
@@ -434,9 +409,9 @@ class CountRecallVectorEnv(CardsVectorEnv):
     ):
         refuse(type(self), unknown)
         kinds = _VALUES[choice("deck_type", deck_type, _VALUES)]
-        num_actions = _DECK * integer("num_decks", num_decks, minimum=1) // kinds + 1
-        super().__init__(num_envs, num_decks, deck_type, (kinds, kinds), num_actions, previous_action, autoreset_mode)
-        self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)
+        self.feature, self.observation_sizes = deck_type, (kinds, kinds)
+        self.num_actions = _DECK * integer("num_decks", num_decks, minimum=1) // kinds + 1
+        super().__init__(num_envs, num_decks=num_decks, previous_action=previous_action, autoreset_mode=autoreset_mode)
         self.queries = np.zeros_like(self.cards)
         self.counts = np.zeros((self.num_envs, kinds), np.int64)
 
@@ -533,23 +508,9 @@ class HigherLowerVectorEnv(CardsVectorEnv):
     ``autoreset_mode`` (``"SameStep"``, ``"NextStep"`` or ``"Disabled"``). Returned arrays belong to the caller.
     """
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        *,
-        num_decks: int = 1,
-        previous_action: bool = True,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
-        **unknown: Any,
-    ):
-        refuse(type(self), unknown)
-        super().__init__(num_envs, num_decks, "ranks", (13,), 2, previous_action, autoreset_mode)
-        self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)
-
-    def deal(self, rows: np.ndarray) -> None:
-        """Shuffle, and show the first card."""
-        self.cards[rows] = self.shuffled(rows)
-        self.shown[rows, 0] = self.cards[rows, 0]
+    feature = "ranks"
+    observation_sizes = (13,)
+    num_actions = 2
 
     def play(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Judge the guess, and show the next card."""

@@ -16,6 +16,7 @@ The exit code is 0, or 2 for a wrong input.
 import argparse
 
 from rllib_stpn.cli import gone_options
+from rllib_stpn.cli.terminal import tell
 
 HELP = "run a trained agent: returns, energy, video"
 
@@ -33,37 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     results = parser.add_argument_group("where results go")
     results.add_argument("--out", metavar="FILE", help="write the results as JSON")
     results.add_argument("--video", metavar="FILE", help="write the first episode as a GIF")
-    parser.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="show each episode, and warnings",
-    )
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="show each episode, and warnings")
     gone_options.add(parser, gone_options.OF_EVALUATE)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates what the command line asks for and returns the exit code."""
-    from rllib_stpn.cli import evaluating
-
-    for note in args.gone:
-        print(f"note: {note}")
-
-    request = evaluating.Request(
-        checkpoint=args.checkpoint,
-        episodes=args.episodes,
-        seed=args.seed,
-        explore=args.explore,
-        num_envs=args.num_envs,
-        energy=args.energy,
-        out=args.out,
-        video=args.video,
-        each_episode=args.verbose > 0,
-    )
+    tell(args.gone)
     if not args.verbose:
         from rllib_stpn.cli import ray_session
 
         ray_session.silence()
-    evaluating.run(request)
+    from rllib_stpn.cli import evaluating
+
+    evaluating.run(args)
     return 0

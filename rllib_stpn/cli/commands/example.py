@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("-f", "--filter", default="", metavar="TEXT", help="those with TEXT in their name")
     listing.set_defaults(action=_list)
     getting = actions.add_parser("get", help="print the file", allow_abbrev=False)
-    getting.add_argument("name", metavar="NAME")
+    getting.add_argument("example", metavar="NAME")
     getting.set_defaults(action=_get)
     running = actions.add_parser("run", help="train it", allow_abbrev=False)
-    running.add_argument("name", metavar="NAME")
+    running.add_argument("example", metavar="NAME")
     train.add_options(running)
     running.set_defaults(action=_run)
 
@@ -52,12 +52,12 @@ def _list(args: argparse.Namespace) -> int:
 def _get(args: argparse.Namespace) -> int:
     from rllib_stpn.experiments import examples
 
-    print(examples.find(args.name).read_text(encoding="utf-8"), end="")
+    print(examples.find(args.example).read_text(encoding="utf-8"), end="")
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
     from rllib_stpn.experiments import examples
 
-    args.words, args.config_file = [], str(examples.find(args.name))
+    args.words, args.config_file = [], str(examples.find(args.example))
     return train.run(args)

@@ -14,6 +14,7 @@ import argparse
 import math
 from pathlib import Path
 
+from rllib_stpn.cli.terminal import tell
 from rllib_stpn.errors import UsageError
 
 HELP = "tables and figures of finished trainings"
@@ -40,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from rllib_stpn.report.report import write_report
 
     directories = [directory.expanduser() for directory in args.directories]
-    for note in write_report(directories, args.out.expanduser(), args.metric, args.threshold):
-        print(f"note: {note}")
+    tell(write_report(directories, args.out.expanduser(), args.metric, args.threshold))
     for name in ("report.md", "report.html"):
         print(f"report      {args.out / name}")
     return 0

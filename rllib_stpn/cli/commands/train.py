@@ -39,7 +39,9 @@ from pathlib import Path
 from typing import Any
 
 from rllib_stpn.cli import gone_options
+from rllib_stpn.cli.terminal import tell
 from rllib_stpn.errors import UsageError
+from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.keys import SCHEDULERS
 
 HELP = "train an agent from a YAML or Python file, or from options alone"
@@ -54,137 +56,71 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of ``rllib train``, but for the file."""
-    what = parser.add_argument_group("what to train")
-    what.add_argument(
-        "-r", "-a", "--run", "--algo", metavar="ALGO", help="the algorithm: without a file, or in place of the file's"
-    )
-    what.add_argument(
-        "-e", "--env", metavar="ENV", help="the environment (or task): without a file, or in place of the file's"
-    )
-    what.add_argument(
-        "-s",
-        "--stop",
-        type=_json_object,
-        metavar="JSON",
-        help="stop criteria, in place of the file's: '{\"time_total_s\": 60}'",
-    )
-    what.add_argument(
-        "-c",
-        "--config",
-        type=_json_object,
-        metavar="JSON",
-        help="settings merged over the file's `config`, level by level",
-    )
-    what.add_argument("--seed", type=int, metavar="N", help="random seed (default: the file's, or none)")
-    what.add_argument(
-        "--restore", metavar="CHECKPOINT", help="begin with this checkpoint: weights, optimiser, counters"
-    )
-    what.add_argument(
-        "--resume", action="store_true", help="go on with the run before; a finished one is left as it is"
-    )
-
-    trials = parser.add_argument_group("several trials")
-    trials.add_argument(
-        "--num-samples",
-        type=int,
-        metavar="N",
-        help="how often to run each point of the grid (default: the file's, or 1)",
-    )
-    trials.add_argument(
-        "--scheduler",
-        metavar="{" + ",".join(SCHEDULERS) + "}",
-        help="which trials go on: all (fifo), the better (asha), or copies of them (pbt, pb2); default: the file's, or "
-        "all",
-    )
-    trials.add_argument(
-        "--max-failures",
-        type=int,
-        metavar="N",
-        help="how often a failed trial is tried again, from its last checkpoint (default: the file's, or 0)",
-    )
-    trials.add_argument(
-        "--scheduler-config",
-        type=_json_object,
-        metavar="JSON",
-        help="arguments of Tune's class: '{\"grace_period\": 5}'",
-    )
-
-    where = parser.add_argument_group("where results go")
-    where.add_argument("--storage-path", "--local-dir", metavar="DIR", help="default: the file's, or ~/ray_results")
-    where.add_argument("-n", "--experiment-name", metavar="NAME", help="default: the experiment's name in the file")
-    where.add_argument(
-        "--checkpoint-freq",
-        type=int,
-        metavar="N",
-        help="a checkpoint every N iterations (default: the file's, or 0: only at the end)",
-    )
-    where.add_argument("--keep-checkpoints-num", type=int, metavar="N", help="the last N of them (default: all)")
-
-    machine = parser.add_argument_group("the machine")
-    machine.add_argument("--ray-num-cpus", type=int, metavar="N", help="CPUs to use (default: all)")
-    machine.add_argument(
-        "--ray-address",
-        metavar="ADDRESS",
-        default=os.environ.get("RAY_ADDRESS") or None,
-        help="use this Ray cluster, `local` to start one here (default: RAY_ADDRESS, else local)",
-    )
-    machine.add_argument(
-        "--strict-resources",
-        action="store_true",
-        help="do not fold env runners; refuse what the machine cannot hold",
-    )
-
-    parser.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="show warnings, Ray's own messages and tracebacks; -vv: all",
-    )
+    """Adds the options of ``rllib train``, but for the file; those that change an experiment as fields of Overrides."""
+    _add_what_to_train(parser.add_argument_group("what to train"))
+    _add_trials(parser.add_argument_group("several trials"))
+    _add_results(parser.add_argument_group("where results go"))
+    _add_machine(parser.add_argument_group("the machine"))
+    told = "show warnings, Ray's own messages and tracebacks; -vv: all"
+    parser.add_argument("-v", "--verbose", action="count", default=0, help=told)
     gone_options.add(parser, gone_options.OF_TRAIN)
+
+
+def _add_what_to_train(group: Any) -> None:
+    instead = "without a file, or in place of the file's"
+    group.add_argument("-r", "-a", "--run", "--algo", metavar="ALGO", help=f"the algorithm: {instead}")
+    group.add_argument("-e", "--env", metavar="ENV", help=f"the environment (or task): {instead}")
+    told = "stop criteria, in place of the file's: '{\"time_total_s\": 60}'"
+    group.add_argument("-s", "--stop", type=_json_object, metavar="JSON", help=told)
+    told = "settings merged over the file's `config`, level by level"
+    group.add_argument("-c", "--config", type=_json_object, metavar="JSON", help=told)
+    group.add_argument("--seed", type=int, metavar="N", help="random seed (default: the file's, or none)")
+    told = "begin with this checkpoint: weights, optimiser, counters"
+    group.add_argument("--restore", metavar="CHECKPOINT", help=told)
+    told = "go on with the run before; a finished one is left as it is"
+    group.add_argument("--resume", action="store_true", help=told)
+
+
+def _add_trials(group: Any) -> None:
+    told = "how often to run each point of the grid (default: the file's, or 1)"
+    group.add_argument("--num-samples", type=int, metavar="N", help=told)
+    told = (
+        "which trials go on: all (fifo), the better (asha), or copies of them (pbt, pb2); default: the file's, or all"
+    )
+    group.add_argument("--scheduler", metavar="{" + ",".join(SCHEDULERS) + "}", help=told)
+    told = "how often a failed trial is tried again, from its last checkpoint (default: the file's, or 0)"
+    group.add_argument("--max-failures", type=int, metavar="N", help=told)
+    told = "arguments of Tune's class: '{\"grace_period\": 5}'"
+    group.add_argument("--scheduler-config", type=_json_object, metavar="JSON", help=told)
+
+
+def _add_results(group: Any) -> None:
+    group.add_argument("--storage-path", "--local-dir", metavar="DIR", help="default: the file's, or ~/ray_results")
+    told = "default: the experiment's name in the file"
+    group.add_argument("-n", "--experiment-name", dest="name", metavar="NAME", help=told)
+    told = "a checkpoint every N iterations (default: the file's, or 0: only at the end)"
+    group.add_argument("--checkpoint-freq", dest="checkpoint_frequency", type=int, metavar="N", help=told)
+    told = "the last N of them (default: all)"
+    group.add_argument("--keep-checkpoints-num", dest="checkpoints_kept", type=int, metavar="N", help=told)
+
+
+def _add_machine(group: Any) -> None:
+    group.add_argument("--ray-num-cpus", type=int, metavar="N", help="CPUs to use (default: all)")
+    told = "use this Ray cluster, `local` to start one here (default: RAY_ADDRESS, else local)"
+    group.add_argument("--ray-address", metavar="ADDRESS", default=os.environ.get("RAY_ADDRESS") or None, help=told)
+    told = "do not fold env runners; refuse what the machine cannot hold"
+    group.add_argument("--strict-resources", action="store_true", help=told)
 
 
 def run(args: argparse.Namespace) -> int:
     """Trains what the command line asks for and returns the exit code."""
-    from rllib_stpn.experiments import loading
     from rllib_stpn.experiments.overrides import Overrides
 
-    for note in args.gone:
-        print(f"note: {note}")
-    path = _file(args)
-    name = args.experiment_name
-    if path:
-        loaded = loading.load(path)
-    elif args.run and args.env:
-        loaded = [loading.from_flags(args.run, args.env)]
-    else:
-        loaded = [_last(args)]
-        name = None
-    if name and len(loaded) > 1:
-        names = ", ".join(experiment.name for experiment in loaded)
-        raise UsageError(f"--experiment-name: {path} holds several experiments ({names})")
-    overrides = Overrides(
-        name=name,
-        run=args.run,
-        env=args.env,
-        stop=args.stop,
-        config=args.config,
-        seed=args.seed,
-        num_samples=args.num_samples,
-        max_failures=args.max_failures,
-        checkpoint_frequency=args.checkpoint_freq,
-        checkpoints_kept=args.keep_checkpoints_num,
-        storage_path=args.storage_path,
-        restore=args.restore,
-        resume=args.resume,
-        scheduler=args.scheduler,
-        scheduler_config=args.scheduler_config,
-        options=True,
-    )
-    overridden = [overrides.apply(experiment) for experiment in loaded]
+    tell(args.gone)
+    overrides = Overrides(**{name: getattr(args, name) for name in Overrides.names()}, options=True)
+    overridden = [overrides.apply(experiment) for experiment in _experiments(args)]
     for experiment in overridden:
-        _tell(experiment.notes)
+        tell(experiment.notes)
 
     from rllib_stpn.cli import ray_session
 
@@ -196,43 +132,45 @@ def run(args: argparse.Namespace) -> int:
     checked = []
     for experiment in overridden:
         checked.append(validation.check(experiment))
-        _tell(checked[-1].notes[len(experiment.notes) :])
-    return running.run(
-        checked,
-        ray_session.Machine(address=args.ray_address, num_cpus=args.ray_num_cpus, verbosity=args.verbose),
-        strict_resources=args.strict_resources,
-    )
+        tell(checked[-1].notes[len(experiment.notes) :])
+    machine = ray_session.Machine(address=args.ray_address, num_cpus=args.ray_num_cpus, verbosity=args.verbose)
+    return running.run(checked, machine, strict_resources=args.strict_resources)
 
 
-def _tell(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(f"note: {note}", flush=True)
+def _experiments(args: argparse.Namespace) -> Sequence[Experiment]:
+    """What a file, or options alone, ask for."""
+    from rllib_stpn.experiments import loading
+
+    words = args.words[1:] if args.words[:1] == ["file"] and not os.path.exists("file") else args.words
+    files = [*words, *([args.config_file] if args.config_file else [])]
+    if len(files) > 1:
+        raise UsageError(f"one file, please: got {', '.join(files)}")
+    if files:
+        experiments = loading.load(Path(files[0]))
+        if args.name and len(experiments) > 1:
+            names = ", ".join(experiment.name for experiment in experiments)
+            raise UsageError(f"--experiment-name: {files[0]} holds several experiments ({names})")
+        return experiments
+    if args.run and args.env:
+        return [loading.from_flags(args.run, args.env)]
+    if args.resume:
+        return [_last(args)]
+    raise UsageError("what to train? give a file (rllib train -f FILE), or both --run and --env")
 
 
-def _last(args: argparse.Namespace) -> Any:
+def _last(args: argparse.Namespace) -> Experiment:
     """The experiment to resume without a file."""
     if not args.verbose:
         from rllib_stpn.cli import ray_session
 
         ray_session.silence()
-    from rllib_stpn.experiments.experiment import Experiment
     from rllib_stpn.experiments.resuming import recall
 
     for option in ("run", "env", "config", "seed", "num_samples", "max_failures", "restore"):
         if getattr(args, option) is not None:
             told = f"--{option.replace('_', '-')}"
             raise UsageError(f"{told}: --resume without a file goes on with the settings that the experiment has")
-    return recall(args.storage_path or Experiment.storage_path, args.experiment_name)
-
-
-def _file(args: argparse.Namespace) -> Path | None:
-    words = args.words[1:] if args.words[:1] == ["file"] and not os.path.exists("file") else args.words
-    files = [*words, *([args.config_file] if args.config_file else [])]
-    if len(files) > 1:
-        raise UsageError(f"one file, please: got {', '.join(files)}")
-    if not files and not args.resume and not (args.run and args.env):
-        raise UsageError("what to train? give a file (rllib train -f FILE), or both --run and --env")
-    return Path(files[0]) if files else None
+    return recall(args.storage_path or Experiment.storage_path, args.name)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def scheduler(where: str, name: Any) -> tuple[str, list[str]]:
 
 
 def setting_at_the_top(tree: Mapping[Any, Any], settings: set[str]) -> str | None:
-    """The first key at the top of a file that is none of an experiment's name, None without one.
+    """The first key at the top of a file that is a setting, and no experiment's name; None without one.
 
     Args:
         tree: The file.

@@ -276,12 +276,7 @@ def translate_config(
     renamed = {**CONFIG, **({**CONFIG_NEW_STACK, **CONFIG_OF_ALGORITHM.get(run, {})} if new_stack else {})}
     dropped = {**CONFIG_DROPPED, **(CONFIG_DROPPED_NEW_STACK if new_stack else {})}
     of_old = any(key in renamed for key in config)
-    # Schedules that are off, as RLlib's own defaults are.
-    config = {k: v for k, v in config.items() if v is not None or k not in ("lr_schedule", "entropy_coeff_schedule")}
-    if new_stack and config.get("lr_schedule"):  # It wins over the constant rate that stood beside it.
-        config.pop("lr", None)
-    if new_stack and config.get("entropy_coeff_schedule"):
-        config.pop("entropy_coeff", None)
+    config = _with_one_of_two(config, new_stack)
     if "evaluation_num_episodes" in config:
         config.setdefault("evaluation_duration_unit", "episodes")
     config, respelled = old_values.translate(where, config, new_stack)
@@ -329,6 +324,19 @@ def translate_config(
         config, more = old_values.translate_renamed(where, config, run, of_old)
         notes += more
     return config, list(dict.fromkeys(notes))
+
+
+def _with_one_of_two(config: dict[str, Any], new_stack: bool) -> dict[str, Any]:
+    """The settings without schedules that are off, and without constants that a schedule takes the place of.
+
+    The new stack has one setting for both.
+    """
+    schedules = {"lr_schedule": "lr", "entropy_coeff_schedule": "entropy_coeff"}
+    config = {key: value for key, value in config.items() if value is not None or key not in schedules}
+    for schedule, constant in schedules.items():
+        if new_stack and config.get(schedule):
+            config.pop(constant, None)
+    return config
 
 
 def translate_stop(where: str, stop: dict[str, Any], new_stack: bool = True) -> tuple[dict[str, Any], list[str]]:

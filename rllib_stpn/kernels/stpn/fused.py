@@ -5,7 +5,7 @@ import math
 import torch
 
 from rllib_stpn.kernels.simd.vector import LANES
-from rllib_stpn.kernels.stpn.columns.autograd import ColumnsSTPN
+from rllib_stpn.kernels.stpn.columns.autograd import ColumnsSTPN, columns_without_gradients
 from rllib_stpn.kernels.stpn.normalizations import NORMALIZATIONS
 from rllib_stpn.kernels.stpn.samples.autograd import SamplesSTPN
 
@@ -37,7 +37,8 @@ def stpn_fused(
     if not return_energy and fits_lanes(inputs, weight):
         out, F = SamplesSTPN.apply(*tensors, *options, save)
     else:
-        out, F, spent = ColumnsSTPN.apply(*tensors, *options, return_energy, save)
+        run = ColumnsSTPN.apply if save else columns_without_gradients
+        out, F, spent = run(*tensors, *options, return_energy)
     return out, out[:, -1] if recurrent else None, F, spent if return_energy else None
 
 

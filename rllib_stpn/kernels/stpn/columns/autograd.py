@@ -3,9 +3,11 @@
 import functools
 import math
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from rllib_stpn.kernels.laid_out import laid_out
 from rllib_stpn.kernels.memory import Lease, flat, uninitialised, workspace
 from rllib_stpn.kernels.simd.vector import LANES
 from rllib_stpn.kernels.states import overwriting
@@ -35,47 +37,18 @@ class ColumnsSTPN(torch.autograd.Function):
     """Outputs, final F and energy of a sequence."""
 
     @staticmethod
-    def forward(ctx, inputs, h, F, weight, bias, weight_lambda, weight_gamma, is_first, rule, bound, energy, save):
-        """Runs the loop; with ``save`` it keeps what backward reads."""
-        batch, steps, input_size = inputs.shape
-        hidden_size, D = weight.shape
-        width, rows = _round_up(D), _round_up(hidden_size)
-        inputs = inputs.detach().contiguous()
-        first = torch.zeros(batch, steps + 1, dtype=torch.uint8)
-        if is_first is not None:
-            first[:, :-1] = is_first
-        empty = inputs.new_empty(0)
-        h0 = empty if h is None else h.detach().contiguous()
-        F0 = empty if F is None else F.detach().contiguous()
-        matrices = [_padded(m.detach().expand(hidden_size, D), width) for m in (weight, weight_lambda, weight_gamma)]
-        weights = torch.stack([m.view(hidden_size, -1, LANES) for m in matrices], dim=2)  # [H, width / 16, 3, 16]
-        squares = _padded(matrices[0].square().sum(1), rows) if rule == POST else empty
-        out = inputs.new_empty(batch, steps, hidden_size)
-        in_place = overwriting() and not save and F is not None and F.is_contiguous()
-        last = F.detach() if in_place else uninitialised(batch, hidden_size, D)
-        F0 = empty if in_place else F0
-        ctx.lease = Lease(batch * steps * (5 if rule == POST else 2) * rows) if save else None
-        saved = ctx.lease.memory if save else None
-        spent = inputs.new_empty(batch, steps, hidden_size) if energy else empty
-        arrays = flat(inputs, first, h0, F0, weights, _padded(bias, rows), squares, last, out, saved, spent)
-        # A single step has nothing to share; one sample at a time, its F is still in cache for the update.
-        block = FORWARD_BLOCK if steps > 1 else 1
-
-        def task(slot, begin, end):
-            scratch = _staggered(slot, (2 * block * width,), (block * 5 * rows * LANES,), (4 * block * rows,))
-            for array in scratch:
-                array.zero_()
-            sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
-            options = (rule, int(save), int(energy), int(in_place), block, FORWARD_TILE, bound)
-            return functools.partial(forward.run, *arrays, *flat(*scratch), *sizes, *options)
-
-        run_slices([task(*part) for part in slices(batch, batch * steps * weight.numel(), THREAD_WORK)])
-        ctx.save_for_backward(inputs, first, h0, F0, weights, out)
-        ctx.rule, ctx.bound, ctx.D = rule, bound, D
+    def forward(ctx, inputs, h, F, weight, bias, weight_lambda, weight_gamma, is_first, rule, bound, energy):
+        """Runs the loop and keeps what backward reads."""
+        batch, steps, _ = inputs.shape
+        ctx.lease = Lease(batch * steps * (5 if rule == POST else 2) * _round_up(len(weight)))
+        matrices = weight, weight_lambda, weight_gamma
+        results, kept = _run(inputs, h, F, matrices, bias, is_first, rule, bound, energy, ctx.lease.memory)
+        ctx.save_for_backward(*kept, results[0])
+        ctx.rule, ctx.bound, ctx.D = rule, bound, weight.shape[1]
         ctx.plastic_shapes = weight_lambda.shape, weight_gamma.shape
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(spent)
-        return out, last, spent
+        ctx.mark_non_differentiable(results[2])
+        return results
 
     @staticmethod
     @once_differentiable
@@ -101,38 +74,42 @@ class ColumnsSTPN(torch.autograd.Function):
         def task(slot, begin, end):
             gradients, db, u, values, *scratch = _staggered(
                 slot,
-                (hidden_size, vectors, 3, LANES),
-                (rows,),
-                ((length + 1) * block * width,),
-                (4 * length * block * rows,),
-                ((length + 1) * block * room,),
-                (segments * block * room,),
-                (block * room,),
-                (block * width,),
-                (block * 2 * rows * LANES,),
-                (6 * block * rows,),
+                3 * hidden_size * width,
+                rows,
+                (length + 1) * block * width,
+                4 * length * block * rows,
+                (length + 1) * block * room,
+                segments * block * room,
+                block * room,
+                block * width,
+                block * 2 * rows * LANES,
+                6 * block * rows,
             )
             for array in (gradients, db, u, values):
-                array.zero_()
+                array.fill(0)
             sums.append((gradients, db))
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
             options = (ctx.rule, block, length, room, ctx.bound)
             return functools.partial(
                 backward.run,
                 *arrays,
-                *flat(weights, gradients, db),
+                *flat(weights),
+                gradients,
+                db,
                 *results,
-                *flat(u, values, *scratch),
+                u,
+                values,
+                *scratch,
                 *sizes,
                 *options,
             )
 
         run_slices([task(*part) for part in parts])
         # In the order of the slices, so that equal calls give equal gradients.
-        gradients, db = (functools.reduce(torch.Tensor.add_, parts) for parts in zip(*sums, strict=True))
-        # A copy in any case: the scratch memory will be written over.
-        gradients = gradients.permute(2, 0, 1, 3).clone(memory_format=torch.contiguous_format)
-        dW, dL, dM = gradients.view(3, hidden_size, width)[:, :, :D]
+        gradients, db = (torch.from_numpy(functools.reduce(_added, parts)) for parts in zip(*sums, strict=True))
+        # Copies in any case: the scratch memory will be written over.
+        gradients = gradients.view(hidden_size, vectors, 3, LANES).permute(2, 0, 1, 3)
+        dW, dL, dM = gradients.clone(memory_format=torch.contiguous_format).view(3, hidden_size, width)[:, :, :D]
         return (
             dx,
             dh0 if h0.numel() else None,
@@ -141,8 +118,58 @@ class ColumnsSTPN(torch.autograd.Function):
             db[:hidden_size].clone(),
             dL.sum_to_size(ctx.plastic_shapes[0]),
             dM.sum_to_size(ctx.plastic_shapes[1]),
-            *[None] * 5,
+            *[None] * 4,
         )
+
+
+def columns_without_gradients(inputs, h, F, weight, bias, weight_lambda, weight_gamma, is_first, rule, bound, energy):
+    """As ``ColumnsSTPN.apply``, with nothing kept for a backward."""
+    matrices = weight, weight_lambda, weight_gamma
+    return _run(inputs, h, F, matrices, bias, is_first, rule, bound, energy, None)[0]
+
+
+def _run(inputs, h, F, matrices, bias, is_first, rule, bound, energy, saved):
+    """Outputs, final F and energy; and what backward reads beside ``saved``, where that is not None."""
+    batch, steps, input_size = inputs.shape
+    hidden_size, D = matrices[0].shape
+    width, rows = _round_up(D), _round_up(hidden_size)
+    inputs = inputs.detach().contiguous()
+    first = torch.zeros(batch, steps + 1, dtype=torch.uint8)
+    if is_first is not None:
+        first[:, :-1] = is_first
+    empty = inputs.new_empty(0)
+    h0 = empty if h is None else h.detach().contiguous()
+    F0 = empty if F is None else F.detach().contiguous()
+    weights, *vectors = laid_out(_lay_out, (*matrices, bias), rule)
+    out = inputs.new_empty(batch, steps, hidden_size)
+    in_place = overwriting() and saved is None and F is not None and F.is_contiguous()
+    last = F.detach() if in_place else uninitialised(batch, hidden_size, D)
+    F0 = empty if in_place else F0
+    spent = inputs.new_empty(batch, steps, hidden_size) if energy else empty
+    arrays = flat(inputs, first, h0, F0, weights, *vectors, last, out, saved, spent)
+    # A single step has nothing to share; one sample at a time, its F is still in cache for the update.
+    block = FORWARD_BLOCK if steps > 1 else 1
+
+    def task(slot, begin, end):
+        scratch = _staggered(slot, 2 * block * width, block * 5 * rows * LANES, 4 * block * rows)
+        for array in scratch:
+            array.fill(0)
+        sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
+        options = (rule, int(saved is not None), int(energy), int(in_place), block, FORWARD_TILE, bound)
+        return functools.partial(forward.run, *arrays, *scratch, *sizes, *options)
+
+    run_slices([task(*part) for part in slices(batch, batch * steps * hidden_size * D, THREAD_WORK)])
+    return (out, last, spent), (inputs, first, h0, F0, weights)
+
+
+def _lay_out(weight, weight_lambda, weight_gamma, bias, rule):
+    """W, Λ and Γ side by side ``[H, D / 16, 3, 16]``, the bias, and for "post" each row's sum of W²."""
+    hidden_size, D = weight.shape
+    width, rows = _round_up(D), _round_up(hidden_size)
+    matrices = [_padded(m.detach().expand(hidden_size, D), width) for m in (weight, weight_lambda, weight_gamma)]
+    weights = torch.stack([m.view(hidden_size, -1, LANES) for m in matrices], dim=2)
+    squares = _padded(matrices[0].square().sum(1), rows) if rule == POST else weights.new_empty(0)
+    return weights, _padded(bias, rows), squares
 
 
 def _round_up(n: int) -> int:
@@ -157,12 +184,16 @@ def _padded(tensor: torch.Tensor, size: int) -> torch.Tensor:
     return torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
 
 
-def _staggered(slot: int, *shapes: tuple[int, ...]) -> list[torch.Tensor]:
+def _added(total: np.ndarray, part: np.ndarray) -> np.ndarray:
+    return np.add(total, part, out=total)
+
+
+def _staggered(slot: int, *sizes: int) -> list[np.ndarray]:
     """Uninitialised arrays that start on different cache sets; allocated one by one, large ones would share theirs."""
     starts, end = [], 0
-    for i, shape in enumerate(shapes):
+    for i, size in enumerate(sizes):
         end += (i * _STAGGER - end) % _PAGE
         starts.append(end)
-        end += math.prod(shape)
-    memory = torch.from_numpy(workspace(slot, end))
-    return [memory[a : a + math.prod(shape)].view(shape) for a, shape in zip(starts, shapes, strict=True)]
+        end += size
+    memory = workspace(slot, end)
+    return [memory[start : start + size] for start, size in zip(starts, sizes, strict=True)]
