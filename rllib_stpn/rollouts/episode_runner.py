@@ -418,9 +418,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         place = place or "in no environment"
         told = f"env runner {self._number} has made no step for {seconds:g} s (sample_timeout_s; {place})"
         logger.warning(told)
+        leave(told)  # for the command, where this is the process of a trial
         if not self._number or not is_actor():
             return
-        leave(told)
         for process in multiprocessing.active_children():
             process.kill()
         os._exit(1)
