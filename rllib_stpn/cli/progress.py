@@ -10,8 +10,10 @@ from ray.tune import Callback
 from ray.tune.utils import flatten_dict
 
 from rllib_stpn.experiments.results import SURVIVED, metric
+from rllib_stpn.rollouts.failure import left_by
 
 _HEADER_EVERY = 20
+_LOOKS_EVERY = 5.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +97,8 @@ class Progress(Callback):
         self._told: dict[str, dict[str, Any]] = {}  # and those that were told last.
         self._before: dict[str, tuple[float, float]] = {}  # Steps and seconds at the result before, by trial.
         self._unprinted: dict[str, str] = {}
+        self._looked = time.monotonic()
+        self._hangs: dict[str, str | None] = {}
 
     def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
         """Tells what a trial was given, where there are several trials, and what a scheduler changed."""
@@ -123,6 +127,18 @@ class Progress(Callback):
             self._print(trial.trial_id, line)
         else:
             self._unprinted[trial.trial_id] = line
+
+    def on_step_end(self, iteration: int, trials: Sequence, **info) -> None:
+        """Tells that the environment of a trial's own process hangs, for which the trial waits."""
+        if time.monotonic() - self._looked < _LOOKS_EVERY:
+            return
+        self._looked = time.monotonic()
+        for trial in trials:
+            actor = trial.temporary_state.ray_actor
+            told = left_by(actor) if actor is not None else None
+            if told and told != self._hangs.get(trial.trial_id):
+                print(f"note: {told}", flush=True)
+            self._hangs[trial.trial_id] = told
 
     def on_trial_complete(self, iteration: int, trials: Sequence, trial, **info) -> None:
         """Prints the last result, if it was held back."""

@@ -101,7 +101,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     """
     if run in TRAINABLES:
         return type(algorithm_class(run).get_default_config()).from_settings(settings)
-    from rllib_stpn.learners import keeping_what_it_adapts
+    from rllib_stpn.learners import reliable_learner
 
     config = default_config(run, base)
     new_stack = config.enable_rl_module_and_learner and old_names.on_new_stack(dict(settings))
@@ -132,7 +132,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     _set_actions(config, prepared, thin)
     if prepared:
         _set_catalog(config)
-    config.learners(learner_class=keeping_what_it_adapts(config.learner_class))
+    config.learners(learner_class=reliable_learner(config.learner_class))
     return config
 
 

@@ -74,6 +74,10 @@ def root_error(traceback: str) -> Cause:
         The last error whose message is whole, such as a UsageError; else the last one, or, where that has no message
         and was raised from another one, as RLlib does, the one that caused it.
     """
+    errors = list(_errors(traceback.strip().splitlines()))
+    for cause, _ in reversed(errors):
+        if cause.kind in WHOLE:
+            return cause
     if died := list(_DIED.finditer(traceback)):
         where = f" on {died[-1]['ip']}" if died[-1]["ip"] else ""
         return Cause(
@@ -81,10 +85,6 @@ def root_error(traceback: str) -> Cause:
             f"the trial's process ({died[-1]['name']}, pid {died[-1]['pid']}{where}) died without an error of its own: "
             "most often it had used up the memory, and the system killed it (dmesg tells)",
         )
-    errors = list(_errors(traceback.strip().splitlines()))
-    for cause, _ in reversed(errors):
-        if cause.kind in WHOLE:
-            return cause
     while len(errors) > 1 and not errors[-1][0].message and errors[-1][1]:
         errors.pop()
     if errors:

@@ -6,8 +6,7 @@ from typing import Any
 
 from ray.tune.utils import flatten_dict
 
-#: The key of what a trial survived under RLlib's fault settings, a line each.
-SURVIVED = "survived"
+from rllib_stpn.rollouts.survival import SURVIVED as SURVIVED
 
 
 def metric(result: Mapping[str, Any], path: str) -> Any:

@@ -7,7 +7,6 @@ Tune gets the settings as a plain dict, so that grids are resolved by Tune, and 
 import functools
 import os
 import pickle
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,9 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 from ray.tune.result import TRIAL_INFO
 
 from rllib_stpn.agents.checkpoints import check_whole
-from rllib_stpn.errors import RolloutError
 from rllib_stpn.experiments.building import TRAINABLES, algorithm_class, build_config, validate
-from rllib_stpn.experiments.results import SURVIVED, metric, paths_of
-from rllib_stpn.rollouts.episode_runner import SURVIVED as SURVIVED_FAILURES
-from rllib_stpn.rollouts.failure import left_by
+from rllib_stpn.experiments.results import paths_of
+from rllib_stpn.rollouts import survival
 from rllib_stpn.whole_checkpoints import WholeCheckpoints
 
 if TYPE_CHECKING:
@@ -28,10 +25,6 @@ if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm as _Base
 else:
     _Base = object
-
-
-_SECONDS_TO_ANSWER = 60.0
-_KILLED = "their processes died: most often they had used up the memory, and the system killed them (dmesg tells)"
 
 
 @functools.cache
@@ -123,11 +116,10 @@ class _Trial(WholeCheckpoints, _Base):
             if self.defaults is not None:
                 self._settings = {"env": _env_name(config), **self._settings, "model": _model_in_words(config)}
             config.algo_class = self.base
+            if config.enable_env_runner_and_connector_v2:
+                survival.telling_failures(config)
             # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
             torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))
-        self._sampled = 0
-        self._lost: set[int] = set()  # env runners
-        self._survived = {"env_runners": 0, "evaluation/env_runners": 0}
         super().__init__(config, *args, **kwargs)
         if trial_info is not None:
             self._trial_info = trial_info
@@ -137,55 +129,20 @@ class _Trial(WholeCheckpoints, _Base):
         return super().__repr__() if self.config is not None else type(self).__name__
 
     def step(self) -> dict[str, Any]:
-        """An iteration; the result has what RLlib's fault settings let it survive, as lines of ``survived``.
+        """An iteration; its result tells what RLlib's fault settings let it survive (``rollouts/survival.py``).
 
         Raises:
-            RolloutError: What was raised in the last env runner that there was.
+            RolloutError: What was raised in an env runner without which the run cannot go on.
             RayTaskError: The same, of the old API stack and of several agents, where nothing was sampled.
         """
         try:
             result = super().step()
         except Exception as error:
-            self._raise_if_none_is_left(error)
+            survival.raise_if_none_is_left(self, error)
             raise
-        self._raise_if_none_is_left(None)
-        if survived := [*self._newly_lost(), *self._newly_survived(result)]:
-            result[SURVIVED] = survived
-        sampled = result.get("num_env_steps_sampled_lifetime") or 0
-        if sampled == self._sampled and self.config.num_env_runners and not self.config.is_offline:
-            self._ask_env_runners()
-        self._sampled = sampled
+        if not self.config.enable_env_runner_and_connector_v2:  # which has no functions as callbacks
+            survival.tell(algorithm=self, result=result)
         return result
-
-    def _lost_runners(self) -> dict[int, str | None]:
-        """The remote env runners that are down, and what they left."""
-        if self.env_runner_group is None or not self.config.num_env_runners:
-            return {}
-        manager = self.env_runner_group._worker_manager
-        return {i: left_by(actor) for i, actor in manager.actors().items() if not manager.is_actor_healthy(i)}
-
-    def _raise_if_none_is_left(self, error: Exception | None) -> None:
-        down = self._lost_runners()
-        if down and len(down) == self.config.num_env_runners and not self.config.restart_failed_env_runners:
-            told = "; ".join(filter(None, down.values())) or _KILLED
-            raise RolloutError(f"no env runner is left: {told}") from error
-
-    def _newly_lost(self) -> list[str]:
-        down = self._lost_runners()
-        new, self._lost = set(down) - self._lost, set(down)
-        goes_on = "RLlib restarts it" if self.config.restart_failed_env_runners else "the run goes on without it"
-        return [f"env runner {i} is down, {goes_on}{f': {down[i]}' if down[i] else ''}" for i in sorted(new)]
-
-    def _newly_survived(self, result: dict[str, Any]) -> list[str]:
-        """What env runners have survived since the iteration before."""
-        lines: list[str] = []
-        for path, group in zip(self._survived, (self.env_runner_group, self.eval_env_runner_group), strict=True):
-            count = metric(result, f"{path}/{SURVIVED_FAILURES}") or 0
-            if count > self._survived[path]:
-                for of_runner in group.foreach_env_runner(lambda runner: runner.take_survived()):
-                    lines += [*of_runner[-1:], *([f"and {len(of_runner) - 1} more"] if len(of_runner) > 1 else [])]
-            self._survived[path] = count
-        return lines
 
     def _before_evaluate(self) -> None:
         """Hands what connectors have learned, such as a filter's statistics, to a local runner of evaluation.
@@ -200,21 +157,6 @@ class _Trial(WholeCheckpoints, _Base):
                     components=[COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR]
                 )
             )
-
-    def _ask_env_runners(self) -> None:
-        """Has them sample, to raise their error: RLlib restarts those that fail for ever, and only logs why."""
-        import ray
-
-        deadline = time.monotonic() + _SECONDS_TO_ANSWER
-        for runner in self.env_runner_group._worker_manager.actors().values():
-            while (left := deadline - time.monotonic()) > 0:
-                try:
-                    ray.get(runner.sample.remote(), timeout=left)
-                    break
-                except ray.exceptions.GetTimeoutError:
-                    break
-                except ray.exceptions.RayActorError:  # It restarts.
-                    time.sleep(1)
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:

@@ -9,6 +9,8 @@ import torch
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.utils.schedules.scheduler import Scheduler
 
+from rllib_stpn.learners.finite import RefusesNonFiniteGradients
+
 _ADAPTED = (
     "curr_kl_coeffs_per_module",  # PPO's and APPO's
     "entropy_coeff_schedulers_per_module",  # PPO's, IMPALA's and APPO's
@@ -50,12 +52,17 @@ class KeepsWhatItAdapts(Learner):
 
 
 @functools.cache
-def keeping_what_it_adapts(learner_class: type[Learner]) -> type[Learner]:
-    """A subclass of a learner with :class:`KeepsWhatItAdapts` as first base; the learner itself where it has that."""
-    if issubclass(learner_class, KeepsWhatItAdapts):
+def reliable_learner(learner_class: type[Learner]) -> type[Learner]:
+    """A subclass of a learner that keeps what it adapts and refuses gradients that are not finite.
+
+    A learner that does both already stays as it is.
+    """
+    ours = (KeepsWhatItAdapts, RefusesNonFiniteGradients)
+    added = tuple(each for each in ours if not issubclass(learner_class, each))
+    if not added:
         return learner_class
     # RLlib builds learners from a class, which is each algorithm's own, or the user's: so each has a subclass.
-    return type(learner_class.__name__, (KeepsWhatItAdapts, learner_class), {"__doc__": learner_class.__doc__})
+    return type(learner_class.__name__, (*added, learner_class), {"__doc__": learner_class.__doc__})
 
 
 def _number(value: Any) -> Any:

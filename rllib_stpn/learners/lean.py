@@ -30,6 +30,7 @@ from rllib_stpn import checks
 from rllib_stpn.kernels import torch_on_threads
 from rllib_stpn.kernels.memory import memory_left_unfilled
 from rllib_stpn.learners.adapted import KeepsWhatItAdapts
+from rllib_stpn.learners.finite import RefusesNonFiniteGradients
 from rllib_stpn.learners.minibatches import Minibatches
 
 logger = logging.getLogger(__name__)
@@ -53,13 +54,14 @@ _REPLACED = (
 )
 
 
-class LeanLearner(KeepsWhatItAdapts, TorchLearner):
+class LeanLearner(KeepsWhatItAdapts, RefusesNonFiniteGradients, TorchLearner):
     """Takes the same gradient steps as RLlib's ``TorchLearner``, in less time.
 
     Minibatches are plain slices of tensors. Gradients get one norm, which clips them and tells whether all are finite;
-    if not, RLlib's own methods take that step. Adam is torch's fused one. Metrics are computed once per update: as
-    RLlib's, values of losses, entropy, KL divergence and gradients' norm are those of the last minibatch. Counts are
-    over all minibatches. Checkpoints, schedules, several modules and several learners are RLlib's.
+    if not, the update ends with an error (:class:`RefusesNonFiniteGradients`). Adam is torch's fused one. Metrics are
+    computed once per update: as RLlib's, values of losses, entropy, KL divergence and gradients' norm are those of the
+    last minibatch. Counts are over all minibatches. Checkpoints, schedules, several modules and several learners are
+    RLlib's.
 
     RLlib's own update takes its place, and a warning says so, with a subclass that overrides one of the methods of an
     update (``compute_loss_for_module``, ``postprocess_gradients``, ...), with modules that bring a loss of their own,
@@ -167,13 +169,15 @@ class LeanLearner(KeepsWhatItAdapts, TorchLearner):
                     if last and _logs_norm(config):
                         key = (module_id, f"gradients_{name}_global_norm")
                         self.metrics.log_value(key, norm, window=1)
+                elif self.refuse(of_optimizer.values()):
+                    return fwd_out, losses, {}
                 else:
                     finite = False
                     of_optimizer = self.postprocess_gradients_for_module(
                         module_id=module_id, config=config, module_gradients_dict=of_optimizer
                     )
                 gradients.update(of_optimizer)
-        if finite:
+        if finite and self._refused is None:  # by a minibatch before
             for optimizer in self._optimizer_parameters:
                 optimizer.step()
         else:

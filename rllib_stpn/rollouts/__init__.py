@@ -7,6 +7,7 @@ from rllib_stpn.rollouts.fragment import Fragment
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 from rllib_stpn.rollouts.preprocessing import ActionsForEnv, FlatObservations, MeanStdFilter
 from rllib_stpn.rollouts.setup import use_batched_rollouts
+from rllib_stpn.rollouts.survival import telling_failures
 from rllib_stpn.rollouts.thin_states import ThinStates, thin_states
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "NonFiniteObservationError",
     "RolloutError",
     "ThinStates",
+    "telling_failures",
     "thin_states",
     "use_batched_rollouts",
 ]

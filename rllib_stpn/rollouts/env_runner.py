@@ -23,7 +23,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import InferenceOnlyAPI, ValueFunctionAPI
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from ray.rllib.env.env_runner import ENV_STEP_FAILURE
 from ray.rllib.utils.metrics import (
     EPISODE_LEN_MAX,
     EPISODE_LEN_MIN,
@@ -33,7 +32,7 @@ from ray.rllib.utils.metrics import (
 )
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import NonFiniteError, UsageError
 from rllib_stpn.kernels import torch_on_one_thread
 from rllib_stpn.kernels.laid_out import weights_unchanged
 from rllib_stpn.kernels.memory import memory_left_unfilled
@@ -43,9 +42,11 @@ from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
 from rllib_stpn.rollouts.copies import copied
 from rllib_stpn.rollouts.episode_objects import KeepsEpisodes, Step
+from rllib_stpn.rollouts.episode_runner import AT_A_STEP, LARGEST_REWARD
 from rllib_stpn.rollouts.fragment import Fragment
 from rllib_stpn.rollouts.recorder import Recorder
 from rllib_stpn.rollouts.standing import generators, restored_environments, saved_environments, set_generators
+from rllib_stpn.rollouts.values import batch_misfit, misfit
 
 _RECORDED_OUTPUTS = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS)
 ROLLOUT = "rollout"
@@ -81,6 +82,9 @@ class BatchedEnvRunner(KeepsEpisodes):
         self._to_env = action_transforms(self._module_to_env)
         window = math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1))
         self._generators: dict[str, Any] | None = None
+        self._recorder, self._recorded = Recorder(0), 0  # what is sampled now, and how many steps that are
+        self._ended: list[tuple[int, float, float]] = []
+        self._lengths = np.zeros(self.num_envs, dtype=np.int64)
         self._finished: deque[tuple[int, float, float]] = deque(maxlen=max(window, 1))  # (length, return, seconds)
 
     # --- construction -------------------------------------------------------------------------------------------
@@ -90,6 +94,8 @@ class BatchedEnvRunner(KeepsEpisodes):
         super().make_env()
         self._autoreset = self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self._autoreset = AutoresetMode(getattr(self._autoreset, "value", self._autoreset))
+
+    _kind_of_infos = dict
 
     def _presented(self, env: VectorEnv) -> VectorEnv:
         return env  # infos as they are; copies are taken only where an episode callback keeps them
@@ -208,6 +214,7 @@ class BatchedEnvRunner(KeepsEpisodes):
             set_generators(self._generators)
             self._generators = None
         asked = num_timesteps or num_episodes or 0
+        self._recorded, self._ended = 0, []
         if force_reset or num_episodes is not None or self._needs_initial_reset:
             self._reset_envs_and_episodes(explore)
         if num_episodes is not None:
@@ -215,7 +222,8 @@ class BatchedEnvRunner(KeepsEpisodes):
 
         planned = math.ceil(num_timesteps / self.num_envs) if num_timesteps is not None else None
         spacing = self._sequence_spacing(planned)
-        recorder = Recorder(planned or _STEPS_OF_EPISODES)
+        recorder = self._recorder = Recorder(planned or _STEPS_OF_EPISODES)
+        lengths = self._lengths.copy()
         self._initial_state = None
         self._inference_seconds: list[float] = []
         steps = episodes = t = 0
@@ -225,18 +233,13 @@ class BatchedEnvRunner(KeepsEpisodes):
             begins_sequence = t % spacing == 0 and (planned is None or t < planned)
             if begins_sequence and self.module.is_stateful() and not self.config.in_evaluation:
                 recorder.begin_sequence(self._current_state())
-            outcome = self._step(t, recorder, explore, random_actions)
-            if outcome is None:  # the environment failed and was made again: all recorded so far is discarded
-                self._reset_envs_and_episodes(explore)
-                recorder = Recorder(planned or _STEPS_OF_EPISODES)
-                steps, episodes, t = 0, 0, 0
-                continue
-            valid, done = outcome
+            valid, done = self._step(t, recorder, explore, random_actions)
             steps += int(valid.sum())
             episodes += int(done.sum())
             t += 1
 
-        fragment = self._fragment(recorder, t, spacing, complete_episodes=planned is None)
+        fragment = self._fragment(recorder, t, spacing, lengths, complete_episodes=planned is None)
+        self._finished.extend(self._ended)
         if planned is not None and self._keeps_episodes:
             self._cut_episodes()
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, statistics.fmean(self._inference_seconds), reduce="ema")
@@ -273,18 +276,24 @@ class BatchedEnvRunner(KeepsEpisodes):
     def _check_raw(self, observations: Any) -> None:
         """Done in ``_process``, behind the connectors."""
 
+    def _check_raw_rewards(self, rewards: np.ndarray) -> None:
+        """Done once a fragment, in ``_fragment``."""
+
+    def _lost(self) -> tuple[int, int]:
+        columns = self._recorder.columns(self._recorded) if self._recorded else {}
+        steps = int(columns["valid"].sum()) if columns else 0
+        return steps, len(self._ended) + int((self._lengths > 0).sum())
+
     def _step_of(self, index: int, under_way: bool = False) -> int:
         return int(self._lengths[index]) + under_way
 
-    def _step(
-        self, t: int, recorder: Recorder, explore: bool, random_actions: bool
-    ) -> tuple[np.ndarray, np.ndarray] | None:
+    def _step(self, t: int, recorder: Recorder, explore: bool, random_actions: bool) -> tuple[np.ndarray, np.ndarray]:
         """Acts, steps the environments and records step ``t``.
 
         Returns:
-            ``(valid, done)``, each ``[B]`` bool: which environments did more than reset, and which ended an
-            episode; None if the environments failed and were made again.
+            ``(valid, done)``, each ``[B]`` bool: which environments did more than reset, and which ended an episode.
         """
+        self._recorded = t  # steps
         outputs = self._act(explore, random_actions)
         actions = outputs[Columns.ACTIONS]
         if not self.config.in_evaluation:  # before the environment steps: it may write into its observations
@@ -292,10 +301,7 @@ class BatchedEnvRunner(KeepsEpisodes):
         actions_for_env = actions
         for transform in [] if random_actions else self._to_env:
             actions_for_env = transform(actions_for_env)
-        results = self._try_env_step(actions_for_env)
-        if isinstance(results, str) and results == ENV_STEP_FAILURE:
-            return None
-        observations, rewards, terminated, truncated, infos = results
+        observations, rewards, terminated, truncated, infos = self._try_env_step(actions_for_env)
 
         valid = ~self._only_resets
         done = (terminated | truncated) & valid
@@ -315,7 +321,7 @@ class BatchedEnvRunner(KeepsEpisodes):
             begins = done
             if len(ended):
                 if self._autoreset is AutoresetMode.SAME_STEP:
-                    finals = _final_observations(infos, ended)
+                    finals = self._final_observations(infos, ended)
                     final_infos = infos.get("final_info", {})
                 else:
                     finals = tree.map_structure(lambda o: np.asarray(o)[ended], observations)
@@ -325,7 +331,6 @@ class BatchedEnvRunner(KeepsEpisodes):
                         observations, reset_infos = self.env.reset(options={"reset_mask": done})
                     except Exception as error:
                         self._environment_failed(error, "as it was reset")
-                        return None
                 finals = self._process(finals, ended)
                 if not self.config.in_evaluation:
                     final_values[ended] = self._values(finals, torch.from_numpy(ended), explore)
@@ -365,13 +370,35 @@ class BatchedEnvRunner(KeepsEpisodes):
         self._is_first = begins
         return valid, done
 
+    def _final_observations(self, infos: dict, ended: np.ndarray) -> Any:
+        """The last observations of the episodes that ended, ``[len(ended), ...]``, from same-step autoreset's infos."""
+        if "final_obs" not in infos:
+            self._environment_failed(self._unfit("no final_obs among the infos of an episode's end"), AT_A_STEP)
+        given = finals = infos["final_obs"]
+        rows, space = len(ended), self.env.single_observation_space
+        try:
+            if isinstance(given, np.ndarray) and given.dtype == object:  # one observation an environment
+                finals = tree.map_structure(lambda *leaves: np.stack(leaves), *[given[index] for index in ended])
+            else:
+                finals = tree.map_structure(lambda leaf: np.asarray(leaf)[ended], given)
+            what = batch_misfit(space, finals, rows)
+        except (ValueError, TypeError, IndexError) as error:
+            what = f"that are no batch ({type(error).__name__}: {error})"
+        if what:
+            told = self._unfit(f"final observations {what}")
+            for index in ended[::-1] if isinstance(given, np.ndarray) and len(given) == self.num_envs else ():
+                if of_one := misfit(space, given[index]):
+                    told = self._unfit_of(index, f"a final observation {of_one}", self._step_of(index))
+            self._environment_failed(told, AT_A_STEP)
+        return finals
+
     def _end_episodes(self, ended: np.ndarray) -> None:
         if not len(ended):
             return
         now = time.perf_counter()
         for index in ended:
             seconds = now - self._started[index]
-            self._finished.append((int(self._lengths[index]), float(self._returns[index]), seconds))
+            self._ended.append((int(self._lengths[index]), float(self._returns[index]), seconds))
         self._lengths[ended] = 0
         self._returns[ended] = 0.0
         self._started[ended] = now
@@ -450,12 +477,24 @@ class BatchedEnvRunner(KeepsEpisodes):
         longest = self._max_seq_len()
         return longest if planned is None else math.ceil(planned / math.ceil(planned / longest))
 
-    def _fragment(self, recorder: Recorder, steps: int, spacing: int, complete_episodes: bool) -> Fragment:
-        """The first ``steps`` of the record, with advantages."""
+    def _fragment(
+        self, recorder: Recorder, steps: int, spacing: int, lengths: np.ndarray, complete_episodes: bool
+    ) -> Fragment:
+        """The first ``steps`` of the record, with advantages.
+
+        Args:
+            recorder: What was recorded.
+            steps: How many are counted.
+            spacing: Steps from one sequence's start to the next.
+            lengths: ``[B]``, how many steps the episodes had before them.
+            complete_episodes: Whether unfinished ones are left out.
+        """
         columns = recorder.columns(steps)
         mask, is_first, done, terminated, final_values, rewards = (
             columns.pop(name) for name in ("valid", "is_first", "done", "terminated", "final_values", Columns.REWARDS)
         )
+        if not np.abs(rewards).max() <= LARGEST_REWARD:
+            self._refuse_rewards(rewards, mask, is_first, lengths)
         if complete_episodes:  # what follows an environment's last finished episode is left out
             mask = mask & (np.cumsum(done[:, ::-1], axis=1)[:, ::-1] > 0)
         if self.config.in_evaluation:
@@ -478,6 +517,8 @@ class BatchedEnvRunner(KeepsEpisodes):
             gamma=self.config.gamma,
             lambda_=self.config.lambda_ if self.config.use_gae else 1.0,
         ).astype(np.float32)
+        if not np.isfinite(advantages).all():
+            self._refuse_values(final_values, value_now, mask, is_first, lengths)
         columns["advantages"] = advantages
         columns["value_targets"] = advantages + values
         return Fragment(
@@ -486,7 +527,37 @@ class BatchedEnvRunner(KeepsEpisodes):
             columns=columns,
             state_in=recorder.states(),
             sequence_starts=tuple(range(0, spacing * max(recorder.sequences, 1), spacing)),
+            largest=self._largest,
             standardize_advantages=self._setting("standardize_advantages", True),
+        )
+
+    def _refuse_rewards(self, rewards: np.ndarray, mask: np.ndarray, is_first: np.ndarray, lengths: np.ndarray) -> None:
+        """Raises for the first reward ``[B, T]`` that no loss can be computed from."""
+        for t, index in np.argwhere(~(np.abs(rewards.T) <= LARGEST_REWARD)):
+            self._check_reward(int(index), float(rewards[index, t]), _step_of(index, t, mask, is_first, lengths))
+
+    def _refuse_values(
+        self,
+        final_values: np.ndarray,
+        value_now: np.ndarray,
+        mask: np.ndarray,
+        is_first: np.ndarray,
+        lengths: np.ndarray,
+    ) -> None:
+        """Raises for values that are not finite, though the rewards are, and those of the observations acted upon."""
+        for t, index in np.argwhere(~np.isfinite(final_values.T)):
+            step = _step_of(index, t, mask, is_first, lengths)
+            raise NonFiniteError(
+                f"{self._which(int(index))}: the value of its final observation, at step {step} of its episode, is not "
+                f"finite; the largest observation so far: {self._largest[0]:g}, of {self._largest[1]}"
+            )
+        for index in np.flatnonzero(~np.isfinite(value_now)):
+            raise NonFiniteError(
+                f"{self._which(int(index))}: the value of its observation at step {self._step_of(int(index))} of its "
+                f"episode is not finite; the largest observation so far: {self._largest[0]:g}, of {self._largest[1]}"
+            )
+        raise NonFiniteError(
+            f"env runner {self._number}: advantages are not finite, though rewards and values are: they overflow"
         )
 
     def _setting(self, name: str, default: bool) -> bool:
@@ -514,9 +585,8 @@ class BatchedEnvRunner(KeepsEpisodes):
         return self.metrics.reduce()
 
 
-def _final_observations(infos: dict, ended: np.ndarray) -> Any:
-    """The last observations of the episodes that ended, ``[len(ended), ...]``, from same-step autoreset's infos."""
-    finals = infos["final_obs"]
-    if isinstance(finals, np.ndarray) and finals.dtype == object:  # one observation an environment
-        return tree.map_structure(lambda *leaves: np.stack(leaves), *[finals[index] for index in ended])
-    return tree.map_structure(lambda leaf: np.asarray(leaf)[ended], finals)
+def _step_of(index: int, t: int, mask: np.ndarray, is_first: np.ndarray, lengths: np.ndarray) -> int:
+    """Which step of its episode step ``t`` of a fragment was, counted from 1, in environment ``index``."""
+    begun = np.flatnonzero(is_first[index, : t + 1])
+    start = int(begun[-1]) if len(begun) else 0
+    return int(mask[index, start : t + 1].sum()) + (0 if len(begun) else int(lengths[index]))

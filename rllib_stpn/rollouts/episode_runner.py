@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,21 +20,43 @@ from gymnasium.wrappers.vector import DictInfoToList
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
-from ray.rllib.env.env_runner import ENV_STEP_FAILURE, NUM_ENV_STEP_FAILURES_LIFETIME
+from ray.rllib.env.env_runner import NUM_ENV_STEP_FAILURES_LIFETIME
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 
 from rllib_stpn.errors import NonFiniteError, NonFiniteObservationError, RolloutError, UsageError
 from rllib_stpn.rollouts.copies import OwnArrays
-from rllib_stpn.rollouts.failure import Failure, as_error, leave, name_of, raise_if_failed, rollout_error
-from rllib_stpn.rollouts.values import batch_misfit, is_number, largest
+from rllib_stpn.rollouts.failure import (
+    Failure,
+    as_error,
+    is_actor,
+    leave,
+    name_of,
+    note_sample,
+    raise_if_failed,
+    rollout_error,
+)
+from rllib_stpn.rollouts.values import batch_misfit, is_flag, is_number, largest
 from rllib_stpn.rollouts.vector import make_vector_env, unfit_observation
+from rllib_stpn.rollouts.watchdog import Watchdog
 
 SURVIVED = "num_failures_survived"
 """Metric of env runners: how many failures a run survived, as RLlib's fault settings allow."""
+STEPS_DROPPED = "num_env_steps_dropped_lifetime"
+EPISODES_DROPPED = "num_episodes_dropped_lifetime"
+"""Metrics of env runners: what was sampled, but lost by failures that a run survived."""
+LARGEST_REWARD = 1e18
+"""Losses square returns, and the square of 1.8e19 is no 32-bit float."""
+AT_A_STEP = "at a step of its episode"
+_OTHER_SEEDS = 1_000_003
+"""How far the seeds of environments that are made again are from those before."""
 _FATAL = (UsageError, NonFiniteError)  # whatever the fault settings say
 
 logger = logging.getLogger("ray.rllib")
+
+
+class _MadeAnew(Exception):
+    """The environments failed and were made again: the sample begins anew."""
 
 
 class EpisodeEnvRunner(SingleAgentEnvRunner):
@@ -43,6 +67,8 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     - an exception in an environment, or a value that does not fit, becomes a ``RolloutError`` that names the
       environment and the step; a remote runner returns it as data (``Failure``), and the driver raises it;
+    - the same goes for a value that is no number, no flag or no info where there has to be one, for rewards of more
+      than ``LARGEST_REWARD``, and for returns of ``reset`` and ``step`` in an older form;
     - with ``restart_failed_sub_environments`` the environments are made again, up to
       ``num_consecutive_env_runner_failures_tolerance`` times without a sample in between;
     - with ``restart_failed_env_runners``, RLlib's default, a remote runner makes its environments again and samples
@@ -51,7 +77,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     - with ``ignore_env_runner_failures`` alone, a remote runner that fails ends, and RLlib goes on with the others;
     - an observation or reward that is not finite, or an error in the constructor, ends the run in any case.
 
-    The metric ``num_failures_survived`` counts the failures that the run survived.
+    Three metrics count what the run survived: ``num_failures_survived``, and what was lost by that:
+    ``num_env_steps_dropped_lifetime``, steps of samples that were broken off, and ``num_episodes_dropped_lifetime``,
+    episodes that ended in these samples or were under way.
     """
 
     def __init__(self, *, config, **kwargs):
@@ -59,8 +87,14 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._survived: list[str] = []  # since somebody asked
         self._restarts = 0
         self._failures_in_a_row = 0  # without a sample in between
+        self._times_made = 0  # the environments
+        self._sampled = 0, 0  # steps, and episodes that ended, in this sample
+        self._samples = 0  # that it gave
+        self._samples_now = False
+        self._watchdog: Watchdog | None = None
         self._step_seconds: list[float] = []  # of the environments' steps, in this sample
         self._largest = 0.0, "no environment"  # absolute value in an observation, and whose
+        self._rewards: np.ndarray | None = None  # the last ones
         raise_if_failed(kwargs.get("spaces"))  # what a remote runner's constructor raised
         try:
             self._construct(config=config, **kwargs)
@@ -91,21 +125,19 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     # --- environments -------------------------------------------------------------------------------------------
 
     env: Any
+    _kind_of_infos: type = list  # as they are presented
     _needs_initial_reset: bool
     _seed: int | None
 
     def make_env(self) -> None:
         """Creates the vector environment."""
-        if self.env is not None:
-            try:
-                self.env.close()
-            except Exception as error:  # it has failed, maybe
-                logger.warning(f"closing the environment failed: {type(error).__name__}: {error}")
+        self._close()
         if not self.config.env:
             raise UsageError("environment: none is given, allowed is one: config.environment('CartPole-v1')")
         env, context = make_vector_env(self.config, self.worker_index or 0, self.num_workers or 0)
         self.env = self._presented(env)
         self.num_envs = self.env.num_envs
+        self._times_made += 1
         self._needs_initial_reset = True
         make_callback(
             "on_environment_created",
@@ -119,39 +151,62 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             },
         )
 
+    def _close(self) -> None:
+        """Closes the environments, where there are any; if that fails, nothing is lost by it."""
+        if getattr(self, "env", None) is None:
+            return
+        try:
+            self.env.close()
+        except Exception as error:
+            logger.warning(f"{rollout_error(error, f'{name_of(None, self._number)}, as it was closed')}")
+            self.env.unwrapped.closed = True  # or gymnasium tries again
+        self.env = None
+
     def _presented(self, env: VectorEnv) -> VectorEnv:
         """The environment for RLlib's sampling: a list of infos, one dict an environment, and arrays of its own."""
         return DictInfoToList(OwnArrays(env))
 
     def _try_env_reset(self, *, seed=None, options=None):
-        while True:
-            try:
-                with self.metrics.log_time(ENV_RESET_TIMER):
-                    observations, infos = self.env.reset(seed=seed, options=options)
-            except Exception as error:
-                self._environment_failed(error, "as it was reset")
-                continue
-            self._check_raw(observations)
-            return observations, infos
+        if seed is not None:  # made again, they do not begin with the same episodes once more
+            seed += (self._times_made - 1) * _OTHER_SEEDS
+        try:
+            with self.metrics.log_time(ENV_RESET_TIMER):
+                result = self.env.reset(seed=seed, options=options)
+            if not isinstance(result, tuple) or len(result) != 2:
+                raise self._unfit("something else than observations and infos from reset()")
+            self._check_batch(*result)
+        except Exception as error:
+            self._environment_failed(error, "as it was reset")
+        observations, infos = result
+        self._check_raw(observations)
+        return observations, infos
 
     def _try_env_step(self, actions):
         try:
             begun = time.perf_counter()
             results = self.env.step(actions)
             self._step_seconds.append(time.perf_counter() - begun)
-            if what := batch_misfit(self.env, results[0]):
-                raise RolloutError(f"the environments of env runner {self._number} returned observations {what}")
+            if not isinstance(results, tuple) or len(results) != 5:
+                raise self._unfit("something else than observations, rewards, terminated, truncated, infos from step()")
+            observations, rewards, terminated, truncated, infos = results
+            self._check_batch(observations, infos)
+            rewards = self._rewards = self._as_numbers(rewards)
+            terminated = self._as_flags("terminated", terminated)
+            truncated = self._as_flags("truncated", truncated)
         except Exception as error:
             self.metrics.log_value(NUM_ENV_STEP_FAILURES_LIFETIME, 1, reduce="lifetime_sum")
-            self._environment_failed(error, "at a step of its episode")
-            return ENV_STEP_FAILURE
-        observations, rewards, *ends = results
-        checked = self._checked_rewards(rewards)  # first: the observations may show them
+            self._environment_failed(error, AT_A_STEP)
+        self._check_raw_rewards(rewards)  # first: the observations may show them
         self._check_raw(observations)
-        return (observations, checked, *ends)
+        return observations, rewards, terminated, truncated, infos
 
-    def _environment_failed(self, error: Exception, when: str) -> None:
-        """Makes the environments again, or raises, as the fault settings say."""
+    def _environment_failed(self, error: Exception, when: str) -> NoReturn:
+        """Makes the environments again, where the fault settings say so.
+
+        Raises:
+            _MadeAnew: They were made again.
+            RolloutError: They were not.
+        """
         if isinstance(error, _FATAL):
             raise error
         told = error
@@ -167,9 +222,12 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
                 f"{told}; {self._failures_in_a_row} times without a sample in between, and "
                 f"num_consecutive_env_runner_failures_tolerance is {most}"
             ) from error
-        if not isinstance(error, StepFailedRecreateEnvError):  # by which an environment asks for it, in silence
+        if isinstance(error, StepFailedRecreateEnvError):  # by which an environment asks for it, in silence
+            self._drop()
+        else:
             self._survive(f"{told}: environments made anew (restart_failed_sub_environments)")
         self.make_env()
+        raise _MadeAnew
 
     @property
     def _number(self) -> int:
@@ -178,32 +236,78 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     def _check_raw(self, observations: Any) -> None:
         self._check_observations(observations)
 
+    def _check_raw_rewards(self, rewards: np.ndarray) -> None:
+        self._check_rewards(rewards)
+
+    def _check_batch(self, observations: Any, infos: Any) -> None:
+        """Raises for observations or infos of which vector environments have another kind."""
+        if what := batch_misfit(self.env.single_observation_space, observations, self.num_envs):
+            raise self._unfit(f"observations {what}")
+        if not isinstance(infos, self._kind_of_infos):
+            raise self._unfit(f"the infos {infos!r}, which are no dict")
+
+    def _unfit(self, what: str) -> RolloutError:
+        return RolloutError(f"the environments of env runner {self._number} returned {what} ({self._source})")
+
+    def _unfit_of(self, index: int, what: str, step: int | str | None = None) -> RolloutError:
+        step = self._step_of(index, under_way=True) if step is None else step
+        return RolloutError(f"{self._which(index)} returned {what}, at step {step} of its episode ({self._source})")
+
+    @property
+    def _source(self) -> str:
+        source = type(self.env.unwrapped)
+        return f"{source.__module__}.{source.__qualname__}"
+
     def _step_of(self, index: int, under_way: bool = False) -> int | str:
         """At which step of its episode an environment is; ``under_way`` counts the step that is being taken."""
         envs = getattr(self.env.unwrapped, "envs", None)
         return getattr(envs[index], "steps", "?") if envs else "?"
 
-    def _checked_rewards(self, rewards: Any) -> np.ndarray:
+    def _as_numbers(self, rewards: Any) -> np.ndarray:
         """The rewards ``[B]`` as an array of numbers.
 
         Raises:
-            RolloutError: One is no number, or is not finite.
+            RolloutError: One is no number, or there is not one for each environment.
         """
         values = np.asarray(rewards)
-
-        def where(index: int) -> str:
-            return f"at step {self._step_of(index, under_way=True)} of its episode"
-
+        if values.shape != (self.num_envs,):
+            raise self._unfit(f"rewards of the shape {values.shape}, allowed is ({self.num_envs},)")
         if values.dtype.kind not in "fiub":
-            for index, reward in enumerate(values):
+            for index, reward in enumerate(values.tolist()):
                 if not is_number(reward):
-                    what = f"the reward {reward!r}, which is no number"
-                    raise RolloutError(f"{self._which(index)} returned {what}, {where(index)}")
+                    raise self._unfit_of(index, f"the reward {reward!r}, which is no number")
             values = values.astype(np.float64)
-        if not np.isfinite(values).all():
-            index = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise NonFiniteError(f"{self._which(index)} returned the reward {values[index]}, {where(index)}")
         return values
+
+    def _as_flags(self, name: str, flags: Any) -> np.ndarray:
+        """The flags ``[B]`` as an array of bools.
+
+        Raises:
+            RolloutError: One is neither True nor False, or there is not one for each environment.
+        """
+        values = np.asarray(flags)
+        if values.shape != (self.num_envs,):
+            raise self._unfit(f"{name} of the shape {values.shape}, allowed is ({self.num_envs},)")
+        if values.dtype != bool:
+            for index, flag in enumerate(values.tolist()):
+                if not is_flag(flag):
+                    raise self._unfit_of(index, f"{name} {flag!r}, which is neither True nor False")
+            values = values.astype(bool)
+        return values
+
+    def _check_rewards(self, rewards: np.ndarray) -> None:
+        """Raises for rewards ``[B]`` that are not finite, or larger than ``LARGEST_REWARD``."""
+        for index in () if np.abs(rewards).max() <= LARGEST_REWARD else range(self.num_envs):
+            self._check_reward(index, rewards[index], self._step_of(index))
+
+    def _check_reward(self, index: int, reward: float, step: int | str) -> None:
+        if not math.isfinite(reward):
+            raise NonFiniteError(f"{self._which(index)} returned the reward {reward}, at step {step} of its episode")
+        if abs(reward) > LARGEST_REWARD:
+            raise NonFiniteError(
+                f"{self._which(index)} returned the reward {reward:g}, at step {step} of its episode: allowed is up to "
+                f"{LARGEST_REWARD:g}, since losses square returns in 32-bit floats"
+            )
 
     def _check_observations(self, observations: Any, indices: np.ndarray | None = None) -> None:
         """Raises for observations ``[B, ...]`` that are not finite, of the environments with these indices."""
@@ -215,6 +319,8 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         if math.isfinite(size):
             self._largest = size, where
             return
+        if self._rewards is not None:  # which it may show
+            self._check_rewards(self._rewards)
         raise NonFiniteObservationError(
             f"{self._which(index)} returned an observation that is not finite, at step {self._step_of(index)} of its "
             f"episode: {np.array2string(np.ravel(observation), threshold=8)}"
@@ -255,10 +361,22 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def sample(self, **arguments):
         """Samples; a remote runner that fails returns its ``Failure``."""
+        if self._watchdog is None and self._failure is None:
+            self._watchdog = Watchdog(self)
+        self._samples_now = True
+        try:
+            return self._sample_or_fail(**arguments)
+        finally:
+            self._samples_now = False
+
+    def _sample_or_fail(self, **arguments):
         while self._failure is None:
             try:
+                self._sampled = 0, 0
                 samples = super().sample(**arguments)
                 self._log_steps()
+            except _MadeAnew:
+                continue
             except Exception as error:
                 told = as_error(error, self._number)
                 if not self._number:
@@ -266,6 +384,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
                 self._fail_or_go_on(told)
             else:
                 self._failures_in_a_row = 0
+                self._samples += 1
+                if self._samples == 1 and self._number:
+                    note_sample()
                 return samples
         # Counted, so that the driver does not ask again, and looks at it.
         self._increase_sampled_metrics(arguments.get("num_timesteps") or self.config.total_train_batch_size, 0)
@@ -278,6 +399,32 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             self._log_env_steps(metric=self._metrics_num_try_env_step, num_steps=len(self._step_seconds))
             self._step_seconds.clear()
 
+    def patience(self) -> float:
+        """The seconds that a step may take; ten times as many before the first one, when simulators start."""
+        config = self.config
+        seconds = config.evaluation_sample_timeout_s if config.in_evaluation else config.sample_timeout_s
+        return (seconds or math.inf) * (1 if self._samples or self._step_seconds else 10)
+
+    def progress(self) -> Any:
+        """What differs after any step of an environment; None while nobody asks for samples."""
+        if not self._samples_now:
+            return None
+        envs = getattr(getattr(self.env, "unwrapped", None), "envs", ())
+        steps = tuple((getattr(each, "resets", 0), getattr(each, "steps", 0)) for each in envs)
+        return self._samples, len(self._step_seconds), steps
+
+    def hangs(self, seconds: float, place: str) -> None:
+        """Ends the process of a remote runner, which RLlib would wait for, in the end for ever."""
+        place = place or "in no environment"
+        told = f"env runner {self._number} has made no step for {seconds:g} s (sample_timeout_s; {place})"
+        logger.warning(told)
+        leave(told)  # for the command, where this is the process of a trial
+        if not self._number or not is_actor():
+            return
+        for process in multiprocessing.active_children():
+            process.kill()
+        os._exit(1)
+
     def _fail_or_go_on(self, told: RolloutError | UsageError) -> None:
         config = self.config
         if isinstance(told, _FATAL):
@@ -288,12 +435,11 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             if self._failures_in_a_row > 1 or self._restarts > config.max_num_env_runner_restarts:
                 self._failure = Failure(told)
                 return
+            self._survive(f"{told}: env runner {self._number} began anew (restart_failed_env_runners)")
             try:
                 self.make_env()
             except Exception as error:
                 self._failure = Failure(as_error(error, self._number))
-            else:
-                self._survive(f"{told}: env runner {self._number} began anew (restart_failed_env_runners)")
         elif config.ignore_env_runner_failures:
             leave(str(told))
             raise told  # RLlib ends this runner
@@ -301,9 +447,27 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             self._failure = Failure(told)
 
     def _survive(self, what: str) -> None:
+        what = f"{what}; {self._drop()}"
         logger.warning(what)
         self._survived.append(what)
         self.metrics.log_value(SURVIVED, 1, reduce="lifetime_sum")
+
+    def _drop(self) -> str:
+        """Counts what is lost with this sample, and says it."""
+        steps, episodes = self._lost()
+        self.metrics.log_value(STEPS_DROPPED, steps, reduce="lifetime_sum")
+        self.metrics.log_value(EPISODES_DROPPED, episodes, reduce="lifetime_sum")
+        return f"dropped: {steps} steps, {episodes} episodes"
+
+    def _lost(self) -> tuple[int, int]:
+        """How many steps, and episodes ended or under way, are lost if this sample is broken off."""
+        steps, ended = self._sampled
+        return steps, ended + sum(episode is not None and episode.t > 0 for episode in self._ongoing_episodes)
+
+    def _make_on_episode_callback(self, which, idx, episodes):
+        steps, ended = self._sampled
+        self._sampled = steps + (which == "on_episode_step"), ended + (which == "on_episode_end")
+        super()._make_on_episode_callback(which, idx, episodes)
 
     def take_survived(self) -> list[str]:
         """The failures survived since the last call, in words."""
@@ -336,5 +500,6 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def stop(self) -> None:
         """Closes the environments, where there are any."""
-        if getattr(self, "env", None) is not None:
-            super().stop()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        self._close()

@@ -84,10 +84,10 @@ class _ArrivedFailure(Failure):
 
 def leave(text: str) -> None:
     """Stores with Ray why this actor is about to end, for :func:`left_by`."""
-    import ray
     from ray.experimental.internal_kv import _internal_kv_put
 
-    _internal_kv_put(_key(ray.get_runtime_context().get_actor_id()), text)
+    if (actor := _actor_id()) is not None:
+        _internal_kv_put(_key(actor), text)
 
 
 def left_by(actor: Any) -> str | None:
@@ -96,6 +96,35 @@ def left_by(actor: Any) -> str | None:
 
     text = _internal_kv_get(_key(actor._actor_id.hex()))
     return text.decode() if text else None
+
+
+def note_sample() -> None:
+    """Stores with Ray that this actor gave a sample since it began."""
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    if (actor := _actor_id()) is not None:
+        _internal_kv_put(_key(actor) + "/sampled", "yes")
+
+
+def sampled_before(actor: Any) -> bool:
+    """Whether a remote runner that ended had given a sample since it began; what it stored is forgotten."""
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    key = _key(actor._actor_id.hex())
+    _internal_kv_del(key)
+    return bool(_internal_kv_del(key + "/sampled"))
+
+
+def is_actor() -> bool:
+    """Whether this process is that of an actor of Ray."""
+    return _actor_id() is not None
+
+
+def _actor_id() -> str | None:
+    """That of the actor whose process this is; None in other processes."""
+    import ray
+
+    return ray.get_runtime_context().get_actor_id() if ray.is_initialized() else None
 
 
 def _key(actor_id: str) -> str:

@@ -25,6 +25,7 @@ class Fragment:
         columns: Arrays ``[B, T, ...]`` by RLlib's column names; empty in evaluation.
         state_in: State at the start of each sequence, leaves ``[B, S, ...]``; None without state.
         sequence_starts: ``[S]`` the steps at which the sequences begin.
+        largest: The largest absolute value in an observation so far, and which one it was, in words.
         standardize_advantages: Whether the learner brings the advantages to mean 0 and deviation 1.
     """
 
@@ -33,6 +34,7 @@ class Fragment:
     columns: dict[str, Any] = dataclasses.field(default_factory=dict)
     state_in: Any = None
     sequence_starts: tuple[int, ...] = (0,)
+    largest: tuple[float, str] = (0.0, "no environment")
     standardize_advantages: bool = False
 
     def env_steps(self) -> int:

@@ -30,6 +30,7 @@ class FragmentsToBatch(ConnectorV2):
         fragments = [fragment for fragment in episodes if len(fragment)]
         if not fragments:
             raise UsageError("num_learners: more than there are environments, allowed is one environment each at least")
+        self.largest = max(fragment.largest for fragment in fragments)  # for errors
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
         with_state = module.is_stateful()
         rows = [_sequences(fragment) if with_state else _steps(fragment) for fragment in fragments]

@@ -8,10 +8,11 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.learners import LeanLearner, LeanPPOTorchLearner, keeping_what_it_adapts
+from rllib_stpn.learners import LeanLearner, LeanPPOTorchLearner, reliable_learner
 from rllib_stpn.models import MemoryRLModule
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
+from rllib_stpn.rollouts.survival import telling_failures
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
     if config._rl_module_spec is None:
         config.rl_module(rl_module_spec=RLModuleSpec(module_class=MemoryRLModule))
     config.env_runners(env_runner_cls=BatchedEnvRunner)
+    telling_failures(config)
     learner_class = config.learner_class
     if config._learner_class is None and learner_class is PPOTorchLearner:
         learner_class = LeanPPOTorchLearner
@@ -73,7 +75,7 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
     config.learners(
         add_default_connectors_to_learner_pipeline=False,
         learner_connector=fragments_to_batch,
-        learner_class=keeping_what_it_adapts(learner_class),
+        learner_class=reliable_learner(learner_class),
     )
     if hasattr(config, "bootstrap_truncated"):
         config.bootstrap_truncated = bootstrap_truncated

@@ -1,4 +1,4 @@
-"""Values that environments return: whether they are numbers, fit their spaces, and how large they are."""
+"""Values that environments return: whether they are numbers or flags, fit their spaces, and how large they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import tree
-from gymnasium.vector import VectorEnv
 
 
 def is_number(reward: Any) -> bool:
@@ -16,6 +15,11 @@ def is_number(reward: Any) -> bool:
     if isinstance(reward, np.ndarray | np.generic):
         return reward.size == 1 and reward.dtype.kind in "fiub"
     return hasattr(reward, "__float__")
+
+
+def is_flag(value: Any) -> bool:
+    """Whether a value says yes or no: a bool, or a number that is 0 or 1."""
+    return isinstance(value, bool | np.bool_) or (is_number(value) and float(value) in (0.0, 1.0))
 
 
 def misfit(space: gym.Space, observation: Any) -> str | None:
@@ -36,6 +40,8 @@ def misfit(space: gym.Space, observation: Any) -> str | None:
             array = np.asarray(observation)
         except ValueError:
             return f"of {type(observation).__name__} that is no array, where its space has the shape {space.shape}"
+        if array.dtype.kind in "OUS":
+            return f"of the type {type(observation).__name__}, where its space has {space.dtype}"
         if array.shape != space.shape:
             return f"of the shape {array.shape}, where its space has {space.shape}"
         if not np.can_cast(array.dtype, space.dtype, casting="same_kind"):
@@ -47,12 +53,29 @@ def misfit(space: gym.Space, observation: Any) -> str | None:
     return None
 
 
-def batch_misfit(env: VectorEnv, observations: Any) -> str | None:
-    """How a batch of observations differs in shape from the environment's spaces; None where it does not."""
-    spaces = env.observation_space
-    if isinstance(spaces, gym.spaces.Box):
-        shape = getattr(observations, "shape", None)
-        return None if shape == spaces.shape else f"of the shape {shape}, where its space has {spaces.shape}"
+def batch_misfit(space: gym.Space, observations: Any, number: int) -> str | None:
+    """How ``number`` observations in a batch differ in structure, shape or type from their space; None if they fit."""
+    parts: list[tuple[Any, gym.Space, Any]]
+    if isinstance(space, gym.spaces.Dict):
+        if not isinstance(observations, dict) or set(observations) != set(space):
+            return misfit(space, observations)
+        parts = [(name, each, observations[name]) for name, each in space.items()]
+    elif isinstance(space, gym.spaces.Tuple):
+        if not isinstance(observations, tuple | list) or len(observations) != len(space):
+            return misfit(space, observations)
+        parts = [(i, each, values) for i, (each, values) in enumerate(zip(space, observations, strict=True))]
+    elif space.shape is None:
+        return None
+    else:
+        shape, dtype = getattr(observations, "shape", None), getattr(observations, "dtype", None)
+        if shape != (number, *space.shape):
+            return f"of the shape {shape}, where its space has {(number, *space.shape)}"
+        if getattr(dtype, "kind", "f") not in "fiub":
+            return f"of the type {dtype}, where its space has {space.dtype}"
+        return None
+    for name, each, values in parts:
+        if below := batch_misfit(each, values, number):
+            return f"[{name!r}] {below}"
     return None
 
 

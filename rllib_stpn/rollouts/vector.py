@@ -15,7 +15,7 @@ from ray.tune.registry import ENV_CREATOR, _global_registry
 from rllib_stpn.errors import RolloutError, UsageError
 from rllib_stpn.rollouts.failure import name_of, rollout_error
 from rllib_stpn.rollouts.previous import previous_inputs, with_previous
-from rllib_stpn.rollouts.values import is_number, misfit
+from rllib_stpn.rollouts.values import is_flag, is_number, misfit
 
 _ID = "rllib-single-agent-env-v0"  # what RLlib calls an environment that a creator makes
 
@@ -100,45 +100,72 @@ def _own_vector_form(config: Any, creator: Any, context: EnvContext, num_envs: i
 
 
 class _Watched(gym.Wrapper):
-    """Says which environment failed and at which step; refuses observations and rewards that do not fit.
+    """Says which environment failed and at which step; refuses what does not fit: values, their number and types.
 
     Attributes:
         steps: How many were taken in this episode.
+        resets: How often it was reset.
         observation: The last one.
     """
 
     def __init__(self, env: gym.Env, worker_index: int, index: int) -> None:
         super().__init__(env)
-        self.steps = 0
+        self.steps = self.resets = 0
         self.observation: Any = None
         self._name = name_of(index, worker_index)
         self._shape = env.observation_space.shape if isinstance(env.observation_space, gym.spaces.Box) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         self.steps = 0
+        self.resets += 1
         try:
             result = self.env.reset(seed=seed, options=options)
-            self.observation = result[0]
         except (UsageError, StepFailedRecreateEnvError):
             raise
         except Exception as error:
             raise rollout_error(error, f"{self._name}, as it was reset") from error
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise self.unfit(f"{_number_of(result)} from reset(), where gymnasium has two: observation, info")
+        self.observation, info = result
         self._check_shape()
+        self._check_info(info)
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self.steps += 1
         try:
             result = self.env.step(action)
-            self.observation, reward = result[:2]
         except (UsageError, StepFailedRecreateEnvError):
             raise
         except Exception as error:
             raise rollout_error(error, f"{self._name}, at step {self.steps} of its episode") from error
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise self.unfit(
+                f"{_number_of(result)} from step(), where gymnasium has five: observation, reward, terminated, "
+                "truncated, info"
+            )
+        self.observation, reward, terminated, truncated, info = result
         self._check_shape()
         if not isinstance(reward, float) and not is_number(reward):
             raise self.unfit(f"the reward {reward!r}, which is no number")
+        if type(terminated) is not bool or type(truncated) is not bool:
+            self._check_flags(terminated=terminated, truncated=truncated)
+        self._check_info(info)
         return result
+
+    def _check_flags(self, **flags: Any) -> None:
+        for name, flag in flags.items():
+            if not is_flag(flag):
+                raise self.unfit(f"{name} {flag!r}, which is neither True nor False")
+
+    def _check_info(self, info: Any) -> None:
+        if not isinstance(info, dict):
+            raise self.unfit(f"the info {info!r}, which is no dict")
+
+    @property
+    def under_way(self) -> str:
+        """What it is doing, in words, while a call of it is under way."""
+        return f"{self._name}, " + (f"at step {self.steps} of its episode" if self.steps else "as it was reset")
 
     def _check_shape(self) -> None:
         """Vector environments check this, too, but do not say which environment it was."""
@@ -153,6 +180,10 @@ class _Watched(gym.Wrapper):
             f"{self._name} returned {what}, at step {self.steps} of its episode "
             f"({source.__module__}.{source.__qualname__})"
         )
+
+
+def _number_of(result: Any) -> str:
+    return f"{len(result)} values" if isinstance(result, tuple) else f"a single value ({type(result).__name__})"
 
 
 def unfit_observation(env: VectorEnv) -> RolloutError | None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import gymnasium
@@ -195,3 +196,23 @@ best:
     kept = sorted(int(each.name[-1]) for each in trial.parent.glob("checkpoint_*"))
     assert best(results) < 3, results  # so that the newest, which is kept, too, is another one
     assert kept == [best(results), 3]
+
+
+class Hangs(Broken):
+    """Takes its time, once."""
+
+    def step(self, action):
+        if not Path(self.fails).exists():
+            Path(self.fails).touch()
+            time.sleep(8)
+        return np.zeros(1, np.float32), 1.0, False, True, {}
+
+
+def test_an_environment_that_hangs_in_the_trials_own_process_is_said_meanwhile(capsys, tmp_path):
+    tune.register_env("Hangs", lambda context: Hangs(**context))
+    config = {"env_config": {"fails": str(tmp_path / "hung")}, "num_env_runners": 0, "sample_timeout_s": 0.1}
+    config |= {"train_batch_size": 40, "minibatch_size": 20, "num_epochs": 1}
+    arguments = ["train", "--run", "PPO", "--env", "Hangs", "--storage-path", str(tmp_path)]
+    assert main([*arguments, "--stop", '{"training_iteration": 1}', "--config", json.dumps(config)]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: env runner 0 has made no")]
+    assert any("(sample_timeout_s; environment 0 of env runner 0, at step 1 of its episode" in note for note in notes)

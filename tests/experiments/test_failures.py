@@ -99,6 +99,12 @@ def test_a_process_that_was_killed_is_told_as_that():
     assert "memory" in str(cause)
 
 
+def test_an_env_runner_that_was_killed_is_not_taken_for_the_trial():
+    died = "The actor died unexpectedly before finishing this task.\n\tclass_name: BatchedEnvRunner\n\tpid: 7\n"
+    text = CHAIN.format(last="rllib_stpn.errors.RolloutError: env runner 2 ended: its process died")
+    assert root_error(died + text)[:2] == ("RolloutError", "env runner 2 ended: its process died")
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [

@@ -8,7 +8,7 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.core import DEFAULT_MODULE_ID
 
 from rllib_stpn.experiments.building import algorithm_class, build_config
-from rllib_stpn.learners import KeepsWhatItAdapts, keeping_what_it_adapts
+from rllib_stpn.learners import KeepsWhatItAdapts, reliable_learner
 
 BOX = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
 LAYER = {"custom_model": "gru", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 5}
@@ -84,9 +84,9 @@ def test_a_checkpoint_of_rllibs_own_learner_is_taken(tmp_path):
 
 def test_a_learner_that_keeps_it_already_is_left_alone():
     default = algorithm_class("PPO").get_default_config().get_default_learner_class()
-    ours = keeping_what_it_adapts(default)
+    ours = reliable_learner(default)
     assert issubclass(ours, KeepsWhatItAdapts)
-    assert keeping_what_it_adapts(ours) is ours is keeping_what_it_adapts(default)
+    assert reliable_learner(ours) is ours is reliable_learner(default)
 
 
 @pytest.mark.parametrize("runner", ["batched", "single_agent"])

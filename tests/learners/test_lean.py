@@ -14,8 +14,8 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 import rllib_stpn.learners.lean as lean
 from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.algorithms.a2c import A2CTorchLearner
-from rllib_stpn.errors import UsageError
-from rllib_stpn.learners import LeanPPOTorchLearner
+from rllib_stpn.errors import NonFiniteError, UsageError
+from rllib_stpn.learners import LeanPPOTorchLearner, reliable_learner
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import use_batched_rollouts
 from tests.learners.test_equality import (
@@ -63,13 +63,29 @@ def test_adam_is_fused_and_has_a2cs_epsilon():
     assert (group["fused"], group["eps"]) == (True, 0.125)
 
 
-@pytest.mark.parametrize("skip", [False, True], ids=["to zero", "torch_skip_nan_gradients"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30], ids=str)
+@pytest.mark.parametrize("kind", [reliable_learner(PPOTorchLearner), LeanPPOTorchLearner], ids=["RLlib's", "lean"])
+def test_a_gradient_that_is_not_finite_ends_the_update_and_changes_no_weight(kind, bad):
+    learner = built(configured(kind))
+    (columns,) = list(batches(learner))[:1]
+    before = {name: value.clone() for name, value in parameters(learner).items()}
+    first = next(iter(learner._params.values()))
+    hook = first.register_hook(lambda gradient: torch.full_like(gradient, bad))
+    with pytest.raises(NonFiniteError, match="gradients are not finite"):
+        trained(learner, [columns])
+    for name, value in parameters(learner).items():
+        assert torch.equal(value, before[name])
+    hook.remove()
+    trained(learner, [columns])  # a caller may go on
+    assert difference(parameters(learner), before) > 0
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")], ids=str)
-def test_a_gradient_that_is_not_finite_is_treated_as_rllib_does(bad, skip):
+def test_such_a_step_is_left_out_with_rllibs_setting(bad):
     after = []
     for learner in learners(BOTH):
         learner.config._is_frozen = False
-        learner.config.torch_skip_nan_gradients = skip
+        learner.config.torch_skip_nan_gradients = True
         (columns,) = list(batches(learner))[:1]
         first = next(iter(learner._params.values()))
         first.register_hook(lambda gradient: torch.full_like(gradient, bad))
