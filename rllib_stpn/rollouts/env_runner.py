@@ -8,7 +8,6 @@ module on whole arrays and returns a ``Fragment``. Everything else is inherited 
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import statistics
 import time
@@ -41,22 +40,19 @@ from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, to
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
 from rllib_stpn.rollouts.copies import copied
-from rllib_stpn.rollouts.episode_objects import KeepsEpisodes, Step
+from rllib_stpn.rollouts.episode_objects import Step
 from rllib_stpn.rollouts.episode_runner import AT_A_STEP, LARGEST_REWARD
 from rllib_stpn.rollouts.fragment import Fragment
 from rllib_stpn.rollouts.recorder import Recorder
-from rllib_stpn.rollouts.standing import generators, restored_environments, saved_environments, set_generators
+from rllib_stpn.rollouts.standing import GoesOn
 from rllib_stpn.rollouts.values import batch_misfit, misfit
 
 _RECORDED_OUTPUTS = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS)
-ROLLOUT = "rollout"
-"""The part of a runner's state that says where its rollout stands."""
-_UNDER_WAY = ("_observations", "_state", "_is_first", "_only_resets", "_lengths", "_returns")
 _STEPS_OF_EPISODES = 256
 """Room for so many steps at first, where whole episodes are sampled."""
 
 
-class BatchedEnvRunner(KeepsEpisodes):
+class BatchedEnvRunner(GoesOn):
     """Samples ``Fragment`` objects from any gymnasium environment with any PPO-like module, stateful or not.
 
     Reads from the config, beside what RLlib's runner reads: ``gamma``, ``lambda_``, ``bootstrap_truncated`` and
@@ -81,7 +77,6 @@ class BatchedEnvRunner(KeepsEpisodes):
         self._to_module = observation_transforms(self._env_to_module)
         self._to_env = action_transforms(self._module_to_env)
         window = math.ceil(self.config.metrics_num_episodes_for_smoothing / (self.config.num_env_runners or 1))
-        self._generators: dict[str, Any] | None = None
         self._recorder, self._recorded = Recorder(0), 0  # what is sampled now, and how many steps that are
         self._ended: list[tuple[int, float, float]] = []
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
@@ -136,61 +131,6 @@ class BatchedEnvRunner(KeepsEpisodes):
         self.module.to(self._device)
         self._convolves = any(isinstance(part, torch.nn.Conv2d) for part in self.module.modules())
 
-    # --- checkpoints --------------------------------------------------------------------------------------------
-
-    def get_state(self, components=None, *, not_components=None, **kwargs) -> dict[str, Any]:
-        """RLlib's state and, of a local runner that trains, where its rollout stands (``"rollout"``)."""
-        state = super().get_state(components, not_components=not_components, **kwargs)
-        if state and self._check_component(ROLLOUT, components, not_components) and self._trains_locally():
-            state[ROLLOUT] = {
-                "environment": self._which_environment(),
-                "seed": self.config.seed,
-                "generators": generators(),
-                "finished": list(self._finished),
-                "under_way": self._episodes_under_way(),
-            }
-        return state
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Takes RLlib's state, and goes on with the rollout where that is part of it.
-
-        Environments whose state the checkpoint could not hold begin new episodes, other ones than at the run's start.
-        Random generators go on only with the seed of the checkpoint's run.
-        """
-        super().set_state(state)
-        rollout = copy.deepcopy(state.get(ROLLOUT))  # for it may be used again
-        if rollout is None or not self._trains_locally() or rollout["environment"] != self._which_environment():
-            return
-        if self.config.seed is not None and self.config.seed == rollout["seed"]:
-            self._generators = rollout["generators"]
-        self._finished.extend(rollout["finished"])
-        under_way = rollout["under_way"] or {}
-        environments = restored_environments(under_way.pop("environments"), self.env) if under_way else None
-        if environments is None:
-            self._needs_initial_reset = True
-            if self._seed is not None:
-                self._seed = (self._seed + self.num_env_steps_sampled_lifetime) % 2**31
-            return
-        self.env = environments
-        self._needs_initial_reset = False
-        for name, value in under_way.items():
-            setattr(self, name, value)
-        self._started = np.full(self.num_envs, time.perf_counter())
-
-    def _trains_locally(self) -> bool:
-        return not self.worker_index and not self.config.in_evaluation and self.env is not None
-
-    def _which_environment(self) -> tuple:
-        name = self.config.env if isinstance(self.config.env, str) else getattr(self.config.env, "__qualname__", "")
-        return name, repr(self.config.env_config), self.num_envs, self._keeps_episodes
-
-    def _episodes_under_way(self) -> dict[str, Any] | None:
-        saved = None if self._needs_initial_reset else saved_environments(self.env)
-        if saved is None:
-            return None
-        names = (*_UNDER_WAY, "_ongoing_episodes") if self._keeps_episodes else _UNDER_WAY
-        return {"environments": saved, **{name: copy.deepcopy(getattr(self, name)) for name in names}}
-
     # --- sampling -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -210,9 +150,7 @@ class BatchedEnvRunner(KeepsEpisodes):
     ) -> list[Fragment]:
         if num_timesteps == 0 or num_episodes == 0:
             return []
-        if self._generators is not None:  # of a checkpoint; what was set up since then has drawn from them
-            set_generators(self._generators)
-            self._generators = None
+        self.set_generators_of_checkpoint()
         asked = num_timesteps or num_episodes or 0
         self._recorded, self._ended = 0, []
         if force_reset or num_episodes is not None or self._needs_initial_reset:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import pickle
 import random
+import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +19,84 @@ from gymnasium.utils import EzPickle
 from gymnasium.vector import VectorEnv
 from ray import cloudpickle
 
+from rllib_stpn.rollouts.episode_objects import KeepsEpisodes
+
 logger = logging.getLogger(__name__)
 
+ROLLOUT = "rollout"
+"""The part of a runner's state that says where its rollout stands."""
+_UNDER_WAY = ("_observations", "_state", "_is_first", "_only_resets", "_lengths", "_returns")
 LARGEST = 64 * 2**20
 """Bytes of all environments of a runner, up to which a checkpoint holds them."""
+
+
+class GoesOn(KeepsEpisodes):
+    """An env runner whose checkpoints hold where its rollout stands, if it samples in the trial's own process."""
+
+    env: Any
+    _seed: int | None
+    _finished: deque[tuple[int, float, float]]
+    _generators: dict[str, Any] | None = None
+    """Of a checkpoint, until the next sample: what is set up before then draws from the process's."""
+
+    def get_state(self, components=None, *, not_components=None, **kwargs) -> dict[str, Any]:
+        """RLlib's state and, of a local runner that trains, where its rollout stands (``"rollout"``)."""
+        state = super().get_state(components, not_components=not_components, **kwargs)
+        if state and self._check_component(ROLLOUT, components, not_components) and self._trains_locally():
+            state[ROLLOUT] = {
+                "environment": self._which_environment(),
+                "seed": self.config.seed,
+                "generators": generators(),
+                "finished": list(self._finished),
+                "under_way": self._episodes_under_way(),
+            }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes RLlib's state, and goes on with the rollout where that is part of it.
+
+        Environments whose state the checkpoint could not hold begin new episodes, other ones than at the run's start.
+        Random generators go on only with the seed of the checkpoint's run.
+        """
+        super().set_state(state)
+        rollout = copy.deepcopy(state.get(ROLLOUT))  # for it may be used again
+        if rollout is None or not self._trains_locally() or rollout["environment"] != self._which_environment():
+            return
+        if self.config.seed is not None and self.config.seed == rollout["seed"]:
+            self._generators = rollout["generators"]
+        self._finished.extend(rollout["finished"])
+        under_way = rollout["under_way"] or {}
+        environments = restored_environments(under_way.pop("environments"), self.env) if under_way else None
+        if environments is None:
+            self._needs_initial_reset = True
+            if self._seed is not None:
+                self._seed = (self._seed + self.num_env_steps_sampled_lifetime) % 2**31
+            return
+        self.env = environments
+        self._needs_initial_reset = False
+        for name, value in under_way.items():
+            setattr(self, name, value)
+        self._started = np.full(self.num_envs, time.perf_counter())
+
+    def _trains_locally(self) -> bool:
+        return not self.worker_index and not self.config.in_evaluation and self.env is not None
+
+    def _which_environment(self) -> tuple:
+        name = self.config.env if isinstance(self.config.env, str) else getattr(self.config.env, "__qualname__", "")
+        return name, repr(self.config.env_config), self.num_envs, self._keeps_episodes
+
+    def _episodes_under_way(self) -> dict[str, Any] | None:
+        saved = None if self._needs_initial_reset else saved_environments(self.env)
+        if saved is None:
+            return None
+        names = (*_UNDER_WAY, "_ongoing_episodes") if self._keeps_episodes else _UNDER_WAY
+        return {"environments": saved, **{name: copy.deepcopy(getattr(self, name)) for name in names}}
+
+    def set_generators_of_checkpoint(self) -> None:
+        """Has the process's random generators go on as in the checkpoint that was loaded, if one was."""
+        if self._generators is not None:
+            set_generators(self._generators)
+            self._generators = None
 
 
 def generators() -> dict[str, Any]:
