@@ -248,7 +248,7 @@ def _imported(where: str, path: str) -> Any:
 
 def _check_class(where: str, kind: type[Layer]) -> None:
     """Raises unless it defines what a layer needs, in a constructor that names its options."""
-    lacking = [key for key in dir(kind) if getattr(getattr(kind, key), "__isabstractmethod__", False)]
+    lacking = [key for key in dir(kind) if getattr(getattr(kind, key, None), "__isabstractmethod__", False)]
     lacking += ["step (or run)"] if kind.step is Layer.step and kind.run is Layer.run else []
     if lacking:
         raise UsageError(f"{where}: got {kind.__name__}, allowed are layers that define {', '.join(lacking)}")
