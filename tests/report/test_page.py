@@ -14,15 +14,13 @@ from rllib_stpn.report.report import write_report
 STUDY = Path(__file__).parents[2] / "results/associative_retrieval/runs"
 #: A browser in a process of its own: Qt wants the main thread, and a screen or the platform that stands in for one.
 BROWSER = """
-import json, sys
-from PySide6.QtCore import Qt, QTimer, QUrl
-from PySide6.QtWebEngineWidgets import QWebEngineView
-from PySide6.QtWidgets import QApplication
+import sys
+from PyQt6.QtCore import QTimer, QUrl
+from PyQt6.QtWebEngineWidgets import QWebEngineView
+from PyQt6.QtWidgets import QApplication
 
-page, picture, width, dark = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "dark"
-app = QApplication([])
-if dark:
-    app.styleHints().setColorScheme(Qt.ColorScheme.Dark)
+page, picture, width = sys.argv[1], sys.argv[2], int(sys.argv[3])
+app = QApplication(sys.argv[:1])
 view = QWebEngineView()
 view.resize(width, 900)
 view.show()
@@ -102,15 +100,21 @@ def test_a_dark_page_has_dark_pictures(page):
 
 
 @pytest.mark.slow
-def test_in_a_browser_no_column_is_cut_and_the_dark_page_is_dark(tmp_path, capsys):
+def test_in_a_browser_no_column_is_cut_and_the_dark_page_is_dark(tmp_path):
     """Keeps pictures of the page beside it: `pytest -m slow --basetemp DIR`."""
-    pytest.importorskip("PySide6.QtWebEngineWidgets", reason="pip install PySide6-Addons")
+    pytest.importorskip("PyQt6.QtWebEngineWidgets", reason="pip install PyQt6-WebEngine")
     write_report([STUDY], tmp_path, threshold=0.999)
 
     def look(width: int, colours: str = "light") -> dict:
         picture = tmp_path / f"{width}_{colours}.png"
-        environment = {"QT_QPA_PLATFORM": "offscreen", "QTWEBENGINE_DISABLE_SANDBOX": "1", "HOME": str(tmp_path)}
-        command = [sys.executable, "-c", BROWSER, str(tmp_path / "report.html"), str(picture), str(width), colours]
+        flags = "--disable-gpu" + " --blink-settings=preferredColorScheme=0" * (colours == "dark")
+        environment = {
+            "HOME": str(tmp_path),
+            "QT_QPA_PLATFORM": "offscreen",
+            "QTWEBENGINE_CHROMIUM_FLAGS": flags,
+            "QTWEBENGINE_DISABLE_SANDBOX": "1",  # Chromium's needs another user than root
+        }
+        command = [sys.executable, "-c", BROWSER, str(tmp_path / "report.html"), str(picture), str(width)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
         assert done.returncode == 0 and picture.stat().st_size > 10_000, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
