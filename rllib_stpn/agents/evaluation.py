@@ -41,18 +41,20 @@ class Evaluation:
     energies: np.ndarray | None = None
 
     def summary(self) -> dict[str, float]:
-        """Means and standard deviations (of the population) over the episodes, as ``rllib evaluate --out`` writes them.
+        """Means and the sample's standard deviations over the episodes, as ``rllib evaluate --out`` writes them.
 
+        Deviations are there from two episodes on.
         Energy is there where it was measured, and its ratio to the reward where the returns sum up to more than 0.
         """
         summary = {
             "return_mean": float(self.returns.mean()),
-            "return_std": float(self.returns.std()),
             "return_min": float(self.returns.min()),
             "return_max": float(self.returns.max()),
             "length_mean": float(self.lengths.mean()),
-            "length_std": float(self.lengths.std()),
         }
+        if len(self.returns) > 1:
+            summary["return_std"] = float(self.returns.std(ddof=1))
+            summary["length_std"] = float(self.lengths.std(ddof=1))
         if self.energies is not None:
             spent, reward = float(self.energies.sum()), float(self.returns.sum())
             summary["energy_per_step"] = spent / int(self.lengths.sum())

@@ -135,11 +135,11 @@ def _tell_each(episodes: list[dict[str, float]]) -> None:
 
 
 def _tell(summary: dict[str, float]) -> None:
-    print(
-        f"return      {summary['return_mean']:.6g} ± {summary['return_std']:.4g} "
-        f"(least {summary['return_min']:.6g}, most {summary['return_max']:.6g})"
-    )
-    print(f"length      {summary['length_mean']:.6g} ± {summary['length_std']:.4g} steps")
+    several = "return_std" in summary
+    deviation = {name: f" ± {summary[f'{name}_std']:.4g}" if several else "" for name in ("return", "length")}
+    spread = f" (least {summary['return_min']:.6g}, most {summary['return_max']:.6g})" if several else ""
+    print(f"return      {summary['return_mean']:.6g}{deviation['return']}{spread}")
+    print(f"length      {summary['length_mean']:.6g}{deviation['length']} steps")
     units = {"step": "step", "episode": "episode", "reward": "unit of reward"}
     energies = {unit: summary[key] for what, unit in units.items() if (key := f"energy_per_{what}") in summary}
     if energies:

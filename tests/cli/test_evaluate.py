@@ -133,7 +133,7 @@ def test_the_command_prints_and_writes_what_came_of_it(evaluated, rllib, tmp_pat
         {"seed": e.seed, "return": e.reward, "length": 100, "energy": e.energy} for e in expected
     ]
     returns, energy = [e.reward for e in expected], sum(e.energy for e in expected)
-    assert (results["return_mean"], results["return_std"]) == pytest.approx((np.mean(returns), np.std(returns)))
+    assert (results["return_mean"], results["return_std"]) == pytest.approx((np.mean(returns), np.std(returns, ddof=1)))
     assert results["energy_per_step"] == pytest.approx(energy / 500)
     assert results["energy_per_episode"] == pytest.approx(energy / 5)
     assert ("energy_per_reward" in results) == (sum(returns) > 0)
@@ -193,7 +193,17 @@ def test_python_gets_the_same_numbers_as_arrays(evaluated):
     assert found.returns.tolist() == [episode.reward for episode in episodes]
     assert found.lengths.tolist() == [episode.length for episode in episodes]
     assert found.energies.tolist() == [episode.energy for episode in episodes]
-    assert rllib_stpn.evaluate(rllib_stpn.load(root / "batched-maze"), episodes=1, num_envs=1).energies is None
+    of_one = rllib_stpn.evaluate(rllib_stpn.load(root / "batched-maze"), episodes=1, num_envs=1)
+    assert of_one.energies is None
+    assert "return_std" not in of_one.summary()
+
+
+def test_one_episode_is_told_without_a_deviation(evaluated, capsys):
+    root, _ = evaluated
+    assert main(["evaluate", str(root / "batched-maze"), "--episodes", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "length      100 steps\n" in told
+    assert "±" not in told
 
 
 def test_python_gets_the_summary_that_the_command_writes(evaluated):
