@@ -86,7 +86,13 @@ OLD_STACK = {
 }
 
 
-@pytest.mark.parametrize(("env", "settings"), [(CORRIDOR, {}), ("CartPole-v1", OLD_STACK)], ids=["class", "old stack"])
+@pytest.mark.parametrize(
+    ("env", "settings"),
+    [
+        pytest.param(CORRIDOR, {}, id="class"),
+        pytest.param("CartPole-v1", OLD_STACK, id="old stack", marks=pytest.mark.slow),
+    ],
+)
 def test_what_it_prints_goes_on_in_another_process(rllib, tmp_path, env, settings):
     settings = {"num_env_runners": 0, "train_batch_size": 64, "minibatch_size": 64, "num_epochs": 1, **settings}
     done = rllib(
@@ -102,7 +108,13 @@ def test_what_it_prints_goes_on_in_another_process(rllib, tmp_path, env, setting
     assert done.stdout.splitlines()[-1] == "2"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, id="SIGINT"),
+        pytest.param(signal.SIGTERM, 143, id="SIGTERM", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_the_run_with_a_checkpoint(start, cartpole, tmp_path, number, code):
     process = start(
         "train", "-f", cartpole, "--stop", '{"time_total_s": 600}', "--storage-path", tmp_path / "results",
@@ -143,6 +155,7 @@ gymnasium.register("Slow-v0", Slow)
 """
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_run_at_once(start, write, tmp_path):
     """Also: an environment from a module beside the user, whose working directory is that of the user."""
     write(SLOW_ENVIRONMENT, "slow_environment.py")

@@ -13,7 +13,6 @@ from ray.rllib.evaluation.metrics import summarize_episodes
 from ray.tune.registry import register_env
 
 import rllib_stpn
-from rllib_stpn.agents.evaluation import play
 from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.energy import EnergyMetricsCallback, old_stack
 from rllib_stpn.energy.meter import Reading
@@ -264,11 +263,11 @@ def test_the_agent_measures_the_same(kind, ray_session, tmp_path):
             by_agent.append(float(energy))
     assert spent == pytest.approx(np.mean(by_agent), rel=1e-5)
     (encoder,) = rllib_stpn.models.encoders(agent.module).values()
-    episodes = play(agent, episodes=NUM_ENVS, seed=0, explore=False, num_envs=NUM_ENVS, energy=True)
-    for episode in episodes:  # of `rllib evaluate --energy`
-        env = ScriptedEnv(episode.seed)
+    evaluation = rllib_stpn.evaluate(agent, episodes=NUM_ENVS, num_envs=NUM_ENVS, energy=True)
+    for seed, energy in zip(evaluation.seeds, evaluation.energies, strict=True):
+        env = ScriptedEnv(seed)
         expected = spent_on(encoder.layer, [env.observation(0, t) for t in range(env.length(0))])
-        assert episode.energy == pytest.approx(expected.sum(), rel=1e-5)
+        assert energy == pytest.approx(expected.sum(), rel=1e-5)
 
 
 def test_the_old_stack_measures_the_same(ray_session):

@@ -75,6 +75,7 @@ def test_storage_that_is_moved_away_ends_the_run_which_goes_on_where_it_is(tmp_p
     assert main(["train", "--resume", "--storage-path", str(storage), "-n", "x"]) == 2  # of which Tune left a shell
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_was_killed_is_told_as_that_and_goes_on(tmp_path, capsys):
     assert begin(tmp_path, 4, mark=str(tmp_path / "mark")) == 1
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("rllib: error"))

@@ -15,7 +15,7 @@ from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import EpisodeEnvRunner, use_batched_rollouts
 from rllib_stpn.rollouts.previous import with_previous
 from tests.rollouts.scripted_env import ScriptedEnv, make_scripted
-from tests.rollouts.test_failures import FAULTS, make_config, make_runner
+from tests.rollouts.test_failures import make_config, make_runner, said
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SPACES = {"input_observation_space": ScriptedEnv(0).observation_space, "input_action_space": gym.spaces.Discrete(3)}
@@ -106,11 +106,13 @@ def test_an_environment_made_for_an_agent_shows_them_as_well(num_envs):
 
 
 @pytest.mark.parametrize("kind", ["batched", "episodes"])
-@pytest.mark.parametrize("fault", ["nan_reward", "none_reward", "word_reward", "message", "nan", "shape"])
+@pytest.mark.parametrize(
+    "fault", ["nan@reward", "none@reward", "text@reward", "raises@step", "nan@observation", "shape@observation"]
+)
 def test_failures_are_told_as_without_them(kind, fault):
     config = make_config(kind, fault)
     config._previous_inputs = BOTH
-    told = FAULTS[fault].replace(r"\[nan nan nan\]", r"\[nan nan nan.*\]")
+    told = said(fault).replace(r"\[nan nan nan\]", r"\[nan nan nan.*\]")
     with pytest.raises(Exception, match=told) as raised:
         make_runner(config).sample()
     assert "environment 1 of env runner 0" in str(raised.value)
