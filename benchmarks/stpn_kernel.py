@@ -10,6 +10,8 @@ published way to compute: one autograd graph over an einsum and a norm per step.
 about as many parameters. Peaks are workspace: the rise of the peak resident size over one call in a fresh process,
 less outputs, final state and gradients, which any implementation returns. The gradient error is the distance between
 the fused and the plain gradient over the length of the plain one, the largest over all gradients.
+
+Last come single steps without gradients, as rollouts take them: weights laid out at every call, and once.
 """
 
 import argparse
@@ -25,9 +27,11 @@ from pathlib import Path
 
 import torch
 
-from rllib_stpn.kernels import num_threads
+from rllib_stpn.kernels import num_threads, overwriting_states, torch_on_one_thread
+from rllib_stpn.kernels.laid_out import weights_unchanged
 from rllib_stpn.kernels.stpn import stpn
 from rllib_stpn.kernels.stpn.reference import stpn_step
+from rllib_stpn.layers import STPN
 
 MIB = 2**20
 
@@ -166,6 +170,19 @@ def measure_large(pairs: int) -> dict:
     }
 
 
+def measure_steps(batch: int, pairs: int) -> dict:
+    """Microseconds of a step of the maze's layer with weights laid out at each call, and once, alternating."""
+    layer = STPN(17, 55, normalize=None, clamp=1.0)
+    inputs, state = torch.randn(batch, 1, 17), layer.initial_state(batch)
+    times: dict[str, list[float]] = {"each": [], "once": []}
+    with torch.no_grad(), overwriting_states(), torch_on_one_thread():
+        for _ in range(pairs):
+            for name, taken in times.items():
+                with weights_unchanged() if name == "once" else contextlib.nullcontext():
+                    taken.append(1e3 * milliseconds(lambda: layer(inputs, state)))
+    return {"batch": batch, **{f"laid_out_{name}_us": round(statistics.median(t), 1) for name, t in times.items()}}
+
+
 class Peak:
     """Rise of the peak resident size in bytes over a ``with`` block."""
 
@@ -238,6 +255,11 @@ def main() -> None:
     for shape in SHAPES + [LARGE] * arguments.large:
         row = measure_large(arguments.pairs) if shape is LARGE else measure(shape, arguments.pairs)
         print(json.dumps(row), flush=True) if arguments.json else print_row(shape, row)
+    for batch in (1, 64, 512):
+        row = measure_steps(batch, arguments.pairs)
+        told = f"step of {batch:3d} samples: {row['laid_out_each_us']:7.1f} us, "
+        told += f"weights laid out once {row['laid_out_once_us']:7.1f} us"
+        print(json.dumps(row) if arguments.json else told, flush=True)
     if arguments.large and not arguments.json:
         print("pong, batch 64: one plain run only, it takes half a minute and more than 15 GB")
 

@@ -1,6 +1,6 @@
 """Prints the README's table of results, made from the committed runs.
 
-python results/summary.py
+    python results/summary.py
 """
 
 from dataclasses import dataclass

@@ -114,6 +114,12 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
+def in_words_with_place(error: BaseException) -> str:
+    """The same with the user's own file and line, such as ``"OSError: no licence (/home/me/env.py:33)"``."""
+    place = place_of(error)
+    return f"{in_words(error)}{f' ({place})' if place else ''}"
+
+
 def in_one_line(text: str) -> str:
     """A message in one line, without RLlib's advice to leave its checks out."""
     return " ".join(text.split()).partition(" To suppress all validation errors")[0]

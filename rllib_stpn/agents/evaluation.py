@@ -43,8 +43,8 @@ class Evaluation:
     def summary(self) -> dict[str, float]:
         """Means and the sample's standard deviations over the episodes, as ``rllib evaluate --out`` writes them.
 
-        Deviations are there from two episodes on.
-        Energy is there where it was measured, and its ratio to the reward where the returns sum up to more than 0.
+        Deviations are there from two episodes on, energy where it was measured, and its ratio to the reward where the
+        returns sum up to more than 0.
         """
         summary = {
             "return_mean": float(self.returns.mean()),

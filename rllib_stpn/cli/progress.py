@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.utils import flatten_dict
 
+from rllib_stpn.cli.terminal import tell
 from rllib_stpn.experiments.results import SURVIVED, metric
 from rllib_stpn.rollouts.failure import left_by
 
@@ -120,8 +121,7 @@ class Progress(Callback):
         first = trial.trial_id not in self._before
         if first:
             self._tell_missing(result)
-        for survived in result.get(SURVIVED) or ():
-            print(f"note: {survived}", flush=True)
+        tell(result.get(SURVIVED) or ())
         line = self._line(trial.trial_id, result)
         if first or result.get("done") or time.monotonic() - self._last_line >= self._seconds:
             self._print(trial.trial_id, line)
@@ -137,7 +137,7 @@ class Progress(Callback):
             actor = trial.temporary_state.ray_actor
             told = left_by(actor) if actor is not None else None
             if told and told != self._hangs.get(trial.trial_id):
-                print(f"note: {told}", flush=True)
+                tell([told])
             self._hangs[trial.trial_id] = told
 
     def on_trial_complete(self, iteration: int, trials: Sequence, trial, **info) -> None:
@@ -180,10 +180,7 @@ class Progress(Callback):
         for path in self._criteria:
             # Episode metrics come with the first episode that ends, evaluation with the first evaluation.
             if metric(result, path) is None and not path.startswith(("env_runners/episode_", "evaluation/")):
-                print(
-                    f"note: stop: {path} is not among the results, and cannot end the run until it is",
-                    flush=True,
-                )
+                tell([f"stop: {path} is not among the results, and cannot end the run until it is"])
 
 
 def _brief(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rllib_stpn.errors import UsageError, in_words, place_of
+from rllib_stpn.errors import UsageError, in_words_with_place
 from rllib_stpn.layers.layer import Layer, NoEnergyError, State
 
 _BATCH, _STEPS, _SPLIT = 3, 7, 3
@@ -451,10 +451,8 @@ class _Check:
         except (LayerError, NoEnergyError):
             raise
         except Exception as error:
-            told = str(error) if isinstance(error, UsageError) else in_words(error)
-            place = place_of(error)
-            at = f" ({place})" if place and not isinstance(error, UsageError) else ""
-            raise LayerError(f"{self._name}: {what}: raised {told}{at}; the contract wants it to work") from error
+            told = str(error) if isinstance(error, UsageError) else in_words_with_place(error)
+            raise LayerError(f"{self._name}: {what}: raised {told}; the contract wants it to work") from error
 
     def _fail(self, where: str, happens: str, wants: str) -> None:
         raise LayerError(f"{self._name}: {where}: {happens}; the contract wants {wants}")

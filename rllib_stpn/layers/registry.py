@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rllib_stpn import checks
-from rllib_stpn.errors import UsageError, did_you_mean, in_words, place_of, unknown
+from rllib_stpn.errors import UsageError, did_you_mean, in_words_with_place, unknown
 from rllib_stpn.layers.fast_weights import FastWeights
 from rllib_stpn.layers.gru import GRU
 from rllib_stpn.layers.hebbff import HebbFF
@@ -92,10 +92,9 @@ def make_layer(
         except UsageError:
             raise
         except Exception as error:  # of the user's own constructor
-            place = place_of(error)
             raise UsageError(
                 f"{name}: its constructor failed with input_size={input_size}, hidden_size={hidden_size}: "
-                f"{in_words(error)}{f' ({place})' if place else ''}"
+                f"{in_words_with_place(error)}"
             ) from error
 
     if num_parameters is not None:
@@ -236,10 +235,7 @@ def _imported(where: str, path: str) -> Any:
             "PYTHONPATH, beside the file of the experiment, and installed ones"
         ) from error
     except Exception as error:  # whatever the user's module does when it is imported
-        place = place_of(error)
-        raise UsageError(
-            f"{where}: {path!r} cannot be imported: {in_words(error)}{f' ({place})' if place else ''}"
-        ) from error
+        raise UsageError(f"{where}: {path!r} cannot be imported: {in_words_with_place(error)}") from error
     if not hasattr(found, name):
         classes = [key for key, value in vars(found).items() if getattr(value, "__module__", None) == module]
         raise UsageError(f"{where}: {path!r}: {module} has no class {name!r}{did_you_mean(name, classes)}")

@@ -10,6 +10,7 @@ import rllib_stpn
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import compatibility
 from rllib_stpn.experiments.building import build_config
+from tests.trained_agent import trained_agent
 
 LAYER = {"custom_model": "gru", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 4}
 LSTM = {"use_lstm": True, "lstm_cell_size": 4, "fcnet_hiddens": [4], "max_seq_len": 4}
@@ -71,14 +72,7 @@ def of(run, model, env=Forbidding, **settings):
 def test_what_is_forbidden_is_never_drawn(run, model, settings, ray_session, tmp_path):
     if settings.pop("lstm_use_prev_action", False):
         model = {**model, "lstm_use_prev_action": True}
-    algo = of(run, model, **settings).build_algo()
-    try:
-        for _ in range(2):
-            assert np.isfinite(algo.train()["learners"]["default_policy"]["total_loss"])
-        algo.save_to_path(tmp_path / "checkpoint")
-    finally:
-        algo.stop()
-    agent = rllib_stpn.load(tmp_path / "checkpoint")
+    agent = trained_agent(of(run, model, **settings), tmp_path, iterations=2)
     for explore in (True, False):
         played = rllib_stpn.evaluate(agent, episodes=4, num_envs=2, explore=explore)
         assert (played.lengths == 7).all()

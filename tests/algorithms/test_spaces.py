@@ -11,6 +11,7 @@ from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import compatibility
 from rllib_stpn.experiments.building import build_config
 from tests.models.test_spaces import ACTIONS, BOX, OBSERVATIONS
+from tests.trained_agent import trained_agent
 
 WITH_TEXT = spaces.Dict({"mission": spaces.Text(9), "direction": spaces.Discrete(4, start=1), "image": BOX})
 OF_RLLIB = {"use_lstm": True, "lstm_cell_size": 4, "fcnet_hiddens": [4], "max_seq_len": 4}
@@ -69,13 +70,7 @@ def test_it_trains_and_the_agent_acts(observations, actions, runner, ray_session
     assert notes_on(config) == (
         ["observations: mission left out, a text that no model reads"] if observations is WITH_TEXT else []
     )
-    algo = config.build_algo()
-    try:
-        assert np.isfinite(algo.train()["learners"]["default_policy"]["total_loss"])
-        algo.save_to_path(tmp_path / "checkpoint")
-    finally:
-        algo.stop()
-    agent = rllib_stpn.load(tmp_path / "checkpoint")
+    agent = trained_agent(config, tmp_path)
     assert (agent.observation_space, agent.action_space) == (observations, actions)
     env = agent.make_env(num_envs=2)
     state, first = None, np.ones(2, bool)

@@ -15,6 +15,7 @@ from rllib_stpn.models import encoders, recurrent_spec
 from rllib_stpn.models.flat_box import Image, images_of
 from rllib_stpn.models.spaces import FlatSpace
 from rllib_stpn.rollouts.preprocessing import MeanStdFilter
+from tests.trained_agent import trained_agent
 
 GRID = spaces.Box(0, 255, (7, 7, 3), np.uint8)
 SEEN = spaces.Dict(
@@ -113,13 +114,7 @@ def config_of(filters, **settings):
 def test_it_trains_and_the_agent_acts(settings, ray_session, tmp_path):
     config = config_of(FILTERS, **settings)
     assert compatibility.check(config, True, {}) == ["observations: mission left out, a text that no model reads"]
-    algo = config.build_algo()
-    try:
-        assert np.isfinite(algo.train()["learners"]["default_policy"]["total_loss"])
-        algo.save_to_path(tmp_path / "checkpoint")
-    finally:
-        algo.stop()
-    agent = rllib_stpn.load(tmp_path / "checkpoint")
+    agent = trained_agent(config, tmp_path)
     (encoder,) = encoders(agent.module).values()
     assert encoder.layer.input_size == 12
     assert (rllib_stpn.evaluate(agent, episodes=2).lengths == 7).all()

@@ -15,6 +15,7 @@ import rllib_stpn
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import encoders, recurrent_spec, spec_from_model_dict
 from tests import own_layers as own
+from tests.trained_agent import trained_agent
 
 OBSERVATIONS, ACTIONS = gym.spaces.Box(-1, 1, (4,), np.float32), gym.spaces.Discrete(3)
 
@@ -110,13 +111,7 @@ def test_remote_env_runners_and_other_processes_import_it(batched, ray_session, 
     config = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=1, num_envs_per_env_runner=2)
     config.training(train_batch_size=64, minibatch_size=64, num_epochs=1)
     config.rl_module(rl_module_spec=recurrent_spec(own.Counts, hidden_size=4, max_seq_len=5))
-    algo = (rllib_stpn.use_batched_rollouts(config) if batched else config).build_algo()
-    try:
-        assert np.isfinite(algo.train()["learners"]["default_policy"]["total_loss"])
-        algo.save_to_path(tmp_path / "checkpoint")
-    finally:
-        algo.stop()
-    agent = rllib_stpn.load(tmp_path / "checkpoint")
+    agent = trained_agent(rllib_stpn.use_batched_rollouts(config) if batched else config, tmp_path)
     (encoder,) = encoders(agent.module).values()
     assert type(encoder.layer) is own.Counts
     assert (rllib_stpn.evaluate(agent, episodes=2).lengths > 0).all()
