@@ -139,7 +139,7 @@ class StoppingScheduler(TrialScheduler):
     def _reached(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         for path, goal in self._criteria.items():
             value = metric(result, path)
-            if isinstance(value, Real) and value >= goal:
+            if isinstance(value, Real) and float(value) >= goal:
                 self.reasons[trial_id] = f"{path} {float(value):,.6g} reached {goal:,.6g}"
                 return True
         return False
