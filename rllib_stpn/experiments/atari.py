@@ -81,6 +81,8 @@ def _small(settings: dict[str, Any], found: re.Match) -> list[str]:
     arguments = settings.get("env_config") or {}
     sticky, skip = _rules(found)
     skip = arguments.get("frameskip", skip)
+    if not isinstance(skip, int) and not (isinstance(skip, list | tuple) and len(skip) == 2):
+        raise UsageError(f"env_config: frameskip: got {skip!r}, allowed is a whole number, or the two ends of a range")
     known = ("frameskip", "repeat_action_probability", "full_action_space")
     game = _snake(found["game"])
     settings["env"] = _SMALL

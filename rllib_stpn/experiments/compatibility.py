@@ -73,7 +73,11 @@ def _is_actor_critic(config: "AlgorithmConfig") -> bool:
 
 
 def _spaces(config: "AlgorithmConfig", known: Spaces) -> "tuple[Space, Space] | None":
-    """The spaces that the environment shows; None where it cannot be made here: the run itself says why."""
+    """The spaces that the environment shows; None where it cannot be made here: the run itself says why.
+
+    Raises:
+        UsageError: It does not take its arguments, or has several agents.
+    """
     from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
     from rllib_stpn.agents.environments import make_env
@@ -85,7 +89,9 @@ def _spaces(config: "AlgorithmConfig", known: Spaces) -> "tuple[Space, Space] | 
     if key not in known:
         try:
             env: Any = make_env(config.env, config.env_config)
-        except UsageError:
+        except UsageError as error:
+            if isinstance(error.__cause__, TypeError | ValueError):  # as constructors refuse arguments
+                raise UsageError(f"config: {error}") from error
             known[key] = None
             return None
         shown: Any = env if isinstance(env, MultiAgentEnv) else with_previous(env, previous_inputs(config))

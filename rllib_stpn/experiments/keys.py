@@ -86,8 +86,13 @@ def stop(
     for metric, value in block.items():
         check_metric(where, metric, run, new_stack, own_metrics)
         number = checks.as_number(value)
-        if number is None or math.isnan(number):
-            raise UsageError(f"{where}: {metric}: got {in_words(value)}, allowed is a number")
+        if number is None or not math.isfinite(number):
+            finite = "a number" if number is None else "a finite number"
+            raise UsageError(f"{where}: {metric}: got {in_words(value)}, allowed is {finite}")
+        if number <= 0 and metric in TOP_METRICS:
+            raise UsageError(f"{where}: {metric}: got {value}, which the first result reaches, allowed are more than 0")
+        if metric in ("train_accuracy", "validation_accuracy") and not 0 < number <= 1:
+            raise UsageError(f"{where}: {metric}: got {value}, allowed is a number above 0 and up to 1")
         criteria[metric] = number
     return criteria, notes
 

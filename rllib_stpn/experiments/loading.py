@@ -108,8 +108,8 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         if key not in _KEYS:
             raise unknown(where, "key", key, _KEYS)
     written, run = _written(where, block), _run(where, block)
+    searches.check(f"{where}: config", written)
     config, of_config = old_names.translate_config(f"{where}: config", written, run)
-    searches.check(f"{where}: config", config)
     new_stack = old_names.on_new_stack(config)
     stop, of_stop = keys.stop(f"{where}: stop", block.get("stop"), run, new_stack)
     scheduler, of_scheduler = keys.scheduler(f"{where}: scheduler", block.get("scheduler", "fifo"))

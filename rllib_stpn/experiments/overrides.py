@@ -75,7 +75,7 @@ class Overrides:
         wanted = env_or_task(changed.algorithm)
         if wanted not in changed.config and changed.base is None and not {"env", "task"} & set(changed.config):
             raise UsageError(f"{changed.where}: {wanted!r} is missing")
-        if changed.config.get("env", "") is None and changed.base is None:
+        if changed.base is None and None in searches.choices(changed.config.get("env", "")):
             raise UsageError(f"{changed.where}: env: got nothing, allowed is the id of an environment")
         if self.stop is not None:
             stop, notes = keys.stop(self._called("stop"), self.stop, changed.algorithm, changed.new_stack)
@@ -136,12 +136,11 @@ class Overrides:
         if changed.written is not None and other:
             where = f"{changed.where}: config"
             config, notes = old_names.translate_config(where, changed.written, changed.algorithm, new_stack)
-            searches.check(where, config)
             kept = tuple(note for note in changed.notes if not note.startswith(where))
             changed = dataclasses.replace(changed, config=config, notes=(*kept, *notes))
         where = self._called("config")
+        searches.check(where, given)
         config, notes = old_names.translate_config(where, given, changed.algorithm, new_stack)
-        searches.check(where, config)
         config = searches.merge(changed.config, config)
         if self.env is not None:
             env, more = old_values.translate(self._called("env"), {"env": self.env}, new_stack)

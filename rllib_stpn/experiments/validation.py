@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import importlib
 import itertools
-import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -18,42 +17,22 @@ from rllib_stpn.experiments.previous import OFF, PREVIOUS_INPUTS
 from rllib_stpn.ray_names import register_class
 
 _E = TypeVar("_E", bound=Experiment)
-#: Attributes whose default is None -> the kind of their values.
-_KINDS_BEHIND_NONE: dict[str, type] = {
-    "evaluation_interval": int,
-    "grad_clip": float,
-    "min_time_s_per_iteration": float,
-    "micro_batch_size": int,
-    "minibatch_size": int,
-    "seed": int,
-    "train_batch_size": int,
-    "train_batch_size_per_learner": int,
-}
-#: Attributes that may also be "auto" -> the kind of their other values.
-_AUTO: dict[str, type] = {
-    "evaluation_duration": int,
-    "num_cpus_per_learner": float,
-    "rollout_fragment_length": int,
-    "symlog_obs": bool,
-    "target_entropy": float,
-}
-#: Numbers of CPUs and GPUs, which may be fractions.
-_FRACTIONS = {f"num_{kind}_per_{actor}" for kind in ("cpus", "gpus") for actor in ("env_runner", "learner")}
-_FRACTIONS |= {"num_gpus", "num_cpus_for_main_process"}
-_AT_LEAST_ONE = {
-    "num_envs_per_env_runner",
-    "train_batch_size",
-    "train_batch_size_per_learner",
-    "minibatch_size",
-}
-_AT_LEAST_ONE |= {"num_epochs", "rollout_fragment_length", "evaluation_duration"}
 #: Numbers that are needed to learn; others are switched off by None.
 _NEVER_NONE = {"lr", "gamma"}
 #: Attributes of an AlgorithmConfig that are no settings.
 _NOT_SETTINGS = {"algo_class", "_is_frozen", "in_evaluation", "stats_cls_lookup"}
 _MOST_POINTS_TO_BUILD = 64
+_RETURN_OF_EVALUATION = "evaluation/env_runners/episode_return_mean"
+#: How metrics of env runners begin that are not told for each agent or module.
+_NUMBERS_ALONE = ("episode_", "num_env_steps", "num_episodes")
 #: Settings that hold others whose keys RLlib does not check.
-_HANDED_ON = ("replay_buffer_config", "q_model_config", "policy_model_config")
+_HANDED_ON = (
+    "replay_buffer_config",
+    "q_model_config",
+    "policy_model_config",
+    "exploration_config",
+    "optimization",
+)
 #: Settings with a check of their own.
 _BLOCKS = ("env", "model", "evaluation_config", "algorithm_config_overrides_per_module", *_HANDED_ON)
 
@@ -111,7 +90,10 @@ def check(experiment: _E) -> _E:
             _build(f"{changed}: {', '.join(f'{name} {point[name]}' for name in mutations)}", experiment, point)
     spaces: compatibility.Spaces = {}
     for point in itertools.islice(searches.points(begun), _MOST_POINTS_TO_BUILD):
-        _, more = atari.fit(point, experiment.new_stack, experiment.base is not None)
+        try:
+            _, more = atari.fit(point, experiment.new_stack, experiment.base is not None)
+        except UsageError as error:
+            raise UsageError(f"{where}: config: {error}") from None
         notes += [f"{where}: config: {note}" for note in more]
         config = _build(f"{where}: config", experiment, point)
         try:
@@ -190,11 +172,16 @@ def _check_goals(experiment: Experiment, defaults: Any) -> None:
         where = f"{experiment.where}: stop: {path}"
         if root == "evaluation" and not any(searches.choices(interval)):
             raise UsageError(f"{where}: without evaluation_interval there is no evaluation")
+        of_own_function = "custom_evaluation_function" in experiment.config
+        if root == "evaluation" and experiment.new_stack and not of_own_function and below[:1] != ["env_runners"]:
+            raise UsageError(f"{where}: allowed are paths in evaluation/env_runners, such as {_RETURN_OF_EVALUATION}")
         if root == "evaluation" and below[:1] == ["env_runners"]:
             root, *below = below
-        if root == "env_runners" and below and experiment.base is None and below[0] not in of_env_runners:
+        if root == "env_runners" and experiment.base is None and (not below or below[0] not in of_env_runners):
             known = [name for name in sorted(of_env_runners) if name.startswith(("episode", "num_", "agent", "module"))]
-            raise unknown(where, "metric", below[0], known, "RLlib")
+            raise unknown(where, "metric", "/".join(below[:1]), known, "RLlib")
+        if root == "env_runners" and below[1:] and below[0].startswith(_NUMBERS_ALONE):
+            raise UsageError(f"{where}: {below[0]} is a number, with nothing below it")
 
 
 def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:
@@ -250,7 +237,7 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
         if key == "evaluation_config":
             return _checked(f"{where}.evaluation_config", value, defaults, new_stack)
         if key in _HANDED_ON:
-            ranges.check_block(f"{where}.{key}", value, known[key])
+            ranges.check_block(f"{where}.{key}", key, value, known[key])
             return value
         return {
             each: _checked(f"{where}.{key}.{each}", below, defaults, new_stack) if isinstance(below, dict) else below
@@ -265,7 +252,7 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
             gone = {*never_read.deprecated(defaults), *old_names.CONFIG_DROPPED}
             names = [name for name in known if not name.startswith("_") and name not in gone]
             raise unknown(where, "key", key, names, "RLlib")
-        if searches.kind(value) in ("uniform", "loguniform") and _kind(key, known[key]) is int:
+        if searches.kind(value) in ("uniform", "loguniform") and ranges.kind_of(key, known[key]) is int:
             raise UsageError(f"{where}: {key}: {searches.kind(value)} draws fractions, allowed are randint and choice")
         check_value = functools.partial(_value, where, key, default=known[key], needed=key in needed)
         checked[key] = searches.change(value, check_value)
@@ -274,78 +261,29 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
     return checked
 
 
-def _kind(key: str, default: Any) -> type:
-    """The kind of a setting's values."""
-    if key in _FRACTIONS:
-        return float
-    return _KINDS_BEHIND_NONE.get(key) or _AUTO.get(key) or type(default)
-
-
 def _value(where: str, key: str, value: Any, default: Any, needed: bool) -> Any:
     """The value, as a number if it is the text of one; raises if the setting cannot have it."""
-    kind = _kind(key, default)
+    kind = ranges.kind_of(key, default)
     where = f"{where}: {key}"
     if value is None:
-        if (key.startswith("num_") or needed or kind is bool) and default is not None:
-            raise _wrong(where, value, kind)
+        if needed or not ranges.may_be_none(key, default, kind):
+            raise ranges.wrong(where, key, value, kind)
         return value
-    if key in _AUTO and value == "auto":
-        return value
-    if kind is bool and not isinstance(value, bool):
-        raise _wrong(where, value, kind, auto=key in _AUTO)
-    if kind in (int, float):
-        if isinstance(value, list):  # A schedule; RLlib checks the rest.
-            pairs = [[n if (x := checks.as_number(n)) is None else x for n in _pair(where, pair)] for pair in value]
-            ranges.check_schedule(where, key, pairs)
-            return pairs
-        number = checks.as_number(value)
-        if number is None or (kind is int and not (math.isfinite(number) and number == int(number))):
-            raise _wrong(where, value, kind, auto=key in _AUTO)
-        ranges.check_number(where, key, number)
-        if kind is int:
-            number = int(number)
-            least = 1 if key in _AT_LEAST_ONE else 0
-            if number < least and (key.startswith("num_") or key in _AT_LEAST_ONE or key == "seed"):
-                raise UsageError(f"{where}: got {value}, allowed is a whole number of at least {least}")
-        if key in _FRACTIONS and (number < 0 or ("gpus" in key and number > 1 and number != int(number))):
-            allowed = "a whole number, or a part of 1" if "gpus" in key else "a number of at least 0"
-            raise UsageError(f"{where}: got {value}, allowed is {allowed}")
-        return number
-    if kind is dict and not isinstance(value, dict) and key != "policies":
-        raise _wrong(where, value, kind)
-    if kind is str and not isinstance(value, str) and key != "input_":
-        raise _wrong(where, value, kind)
-    return value
-
-
-def _pair(where: str, pair: Any) -> list:
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-        raise UsageError(f"{where}: got {pair!r} in the list, allowed is a number or a schedule [[step, value], ...]")
-    return list(pair)
-
-
-def _wrong(where: str, value: Any, kind: type, auto: bool = False) -> UsageError:
-    names = {
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-        dict: "a mapping",
-        str: "a string",
-    }
-    return UsageError(f"{where}: got {value!r}, allowed is {names[kind]}{' or auto' if auto else ''}")
+    return ranges.check(where, key, value, kind)
 
 
 def _check_model(where: str, model: Mapping[str, Any], new_stack: bool) -> Mapping[str, Any]:
-    named = model.get("custom_model")
-    if named is not None and not isinstance(named, (str, dict)):
-        raise UsageError(f"{where}: custom_model: got {named!r}, allowed is the name of a layer, or its path")
+    for named in searches.choices(model.get("custom_model")):
+        if named is not None and not (isinstance(named, str) and named):
+            raise UsageError(f"{where}: custom_model: got {named!r}, allowed is the name of a layer, or its path")
     refused = [key for key in model if new_stack and key in old_names.MODEL_REFUSED and model[key]]
     if refused:
         raise UsageError(f"{where}: {refused[0]}: got {model[refused[0]]!r}: {old_names.MODEL_REFUSED[refused[0]]}")
     for key in PREVIOUS_INPUTS if new_stack else ():
         for value in searches.choices(model.get(key, False)):
             if value not in (True, *OFF):
-                raise _wrong(f"{where}: {key}", value, bool)
+                raise ranges.wrong(f"{where}: {key}", key, value, bool)
+    ranges.check_model(where, model)
     if model.get("custom_model") and new_stack:
         return model  # The model's own check, when the settings are built, names keys and options.
     if new_stack:

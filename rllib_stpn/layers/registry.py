@@ -81,7 +81,7 @@ def make_layer(
     name = _shown(layer)
     check_options(layer, hidden_size=hidden_size, num_parameters=num_parameters, **options)
     shared = _shared_options(kind)
-    around = {key: value for key, value in options.items() if key in shared and value != shared[key][0]}
+    around = {key: value for key, value in options.items() if key in shared and repr(value) != repr(shared[key][0])}
     options = {key: value for key, value in options.items() if key not in shared}
 
     def make(hidden_size):

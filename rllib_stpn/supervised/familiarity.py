@@ -53,7 +53,7 @@ class Familiarity(SampledTask):
     ):
         super().__init__(train_size, validation_size, test_size)
         for option, value in (("dim", dim), ("delay", delay), ("length", length)):
-            checks.integer(f"{self.name}: {option}", value, at_least=1)
+            checks.integer(f"{self.name}: {option}", value, at_least=1, at_most=10**8)
         if length <= delay:
             raise UsageError(f"{self.name}: length: got {length}, allowed is more than the delay of {delay}")
         self.fresh = checks.flag(f"{self.name}: fresh", fresh)

@@ -76,7 +76,7 @@ class LanguageModelling(Task):
             ("embedding_size", embedding_size),
             ("bptt", bptt),
         ):
-            checks.integer(f"{self.name}: {option}", value, at_least=1)
+            checks.integer(f"{self.name}: {option}", value, at_least=1, at_most=10**8)
         self.paths = {split: Path(path).expanduser() for split, path in paths.items() if path is not None}
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size

@@ -26,7 +26,7 @@ class SampledTask(Task):
     def __init__(self, train_size: int, validation_size: int, test_size: int):
         self.sizes = dict(zip(SPLITS, (train_size, validation_size, test_size), strict=True))
         for split, size in self.sizes.items():
-            checks.integer(f"{self.name}: {split}_size", size, at_least=1)
+            checks.integer(f"{self.name}: {split}_size", size, at_least=1, at_most=10**8)
 
     def sample(self, rng: np.random.Generator, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draws inputs ``[number, T, ...]`` and targets ``[number, ...]``."""

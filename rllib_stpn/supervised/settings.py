@@ -90,8 +90,8 @@ def _positive(where: str, value: Any) -> float:
     return checks.number(where, checks.from_text(value), above=0)
 
 
-def _whole(least: int) -> Callable[[str, Any], int]:
-    return lambda where, value: checks.integer(where, checks.from_text(value), least)
+def _whole(least: int, most: int) -> Callable[[str, Any], int]:
+    return lambda where, value: checks.integer(where, checks.from_text(value), least, most)
 
 
 def _lr(where: str, value: Any) -> float | list[list[float]]:
@@ -138,7 +138,7 @@ _CHECKS = {
     "lr": _lr,
     "optimizer": _choice(OPTIMIZERS),
     "grad_clip": _optional(_positive),
-    "train_batch_size": _whole(1),
-    "seed": _optional(_whole(0)),
-    "num_cpus_for_main_process": _whole(1),
+    "train_batch_size": _whole(1, 10**8),
+    "seed": _optional(_whole(0, 2**53)),
+    "num_cpus_for_main_process": _whole(1, 10**6),
 }

@@ -4,7 +4,7 @@ import pytest
 from ray.rllib.algorithms.registry import ALGORITHMS
 
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments import never_read, validation
+from rllib_stpn.experiments import never_read, ranges
 from rllib_stpn.experiments.building import algorithm_class, default_config
 from rllib_stpn.experiments.loading import from_flags, load
 from rllib_stpn.experiments.old import keys as old_keys
@@ -88,7 +88,7 @@ def test_what_rllib_has_deprecated_is_dropped_and_named_whatever_its_value(run):
 @pytest.mark.parametrize("run", sorted({*ALGORITHMS, "A2C"}))
 def test_a_default_of_auto_may_be_a_number_or_a_switch(run):
     automatic = {key for key, value in vars(default_config(run)).items() if value == "auto"}
-    assert automatic <= set(validation._AUTO)
+    assert automatic <= set(ranges.AUTO)
 
 
 def test_an_entropy_is_auto_or_a_number():

@@ -46,7 +46,7 @@ def _model(name="stpn", **options):
         ({"lr": [[0, -0.1]]}, r"config: lr: got \[\[0, -0.1\]\]"),
         ({"optimizer": "adamw"}, "config: optimizer: got 'adamw', allowed are 'adam', 'sgd'"),
         ({"grad_clip": 0}, "config: grad_clip: got 0"),
-        ({"train_batch_size": 0}, "config: train_batch_size: got 0, allowed is a whole number of at least 1"),
+        ({"train_batch_size": 0}, "config: train_batch_size: got 0, allowed is a whole number from 1 to 100000000"),
         ({"train_batch_size": 1.5}, "config: train_batch_size: got 1.5"),
         ({"seed": -1}, "config: seed: got -1"),
         ({"model": None}, "config: model: got None"),

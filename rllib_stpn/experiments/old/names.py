@@ -380,7 +380,7 @@ def _translate(
 def _flatten(tree: dict[str, Any]) -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat.update({f"{key}/{below}": leaf for below, leaf in _flatten(value).items()})
         else:
             flat[key] = value

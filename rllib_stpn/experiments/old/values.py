@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.experiments import searches
 
 #: Where a setting inside a block stands now.
@@ -20,6 +20,8 @@ MOVED = {
         "learning_starts": "num_steps_sampled_before_learning_starts",
     },
 }
+#: What an exploration by epsilon alone may have.
+_EPSILON_GREEDY = ("type", "initial_epsilon", "final_epsilon", "epsilon_timesteps", "warmup_timesteps", "framework")
 #: Settings of DQN until 2019, and their defaults.
 _SCHEDULE_OF_2018 = {
     "schedule_max_timesteps": 100_000,
@@ -151,6 +153,9 @@ def _exploration(config: dict[str, Any]) -> Iterator[str]:
         first, last = (
             exploration.get(f"{end}_epsilon", default) for end, default in (("initial", 1.0), ("final", 0.05))
         )
+        for key in exploration:
+            if key not in _EPSILON_GREEDY:
+                raise unknown("exploration_config", "key", key, _EPSILON_GREEDY)
         config["epsilon"] = [[0, first], [exploration["epsilon_timesteps"], last]]
         del config["exploration_config"]
         yield f"exploration_config -> epsilon: {config['epsilon']}"
@@ -158,9 +163,11 @@ def _exploration(config: dict[str, Any]) -> Iterator[str]:
     if of_2018:
         try:
             given = {key: float(value) for key, value in {**_SCHEDULE_OF_2018, **of_2018}.items()}
-        except (TypeError, ValueError):
+            if min(given.values()) < 0:
+                raise ValueError
+            steps = max(1, int(given["schedule_max_timesteps"] * given["exploration_fraction"]))
+        except (TypeError, ValueError, OverflowError):  # of NaN and infinity, too
             raise UsageError(f"{', '.join(of_2018)}: epsilon: [[0, 1.0], [10000, 0.02]] takes their place") from None
-        steps = max(1, int(given["schedule_max_timesteps"] * given["exploration_fraction"]))
         first, last = given["exploration_initial_eps"], given["exploration_final_eps"]
         config.setdefault("epsilon", [[0, first], [steps, last]])
         yield f"{', '.join(of_2018)} -> epsilon: {config['epsilon']}"
@@ -200,8 +207,13 @@ def _without(key: str, block: dict[str, Any]) -> dict[str, Any]:
 
 def _networks(config: dict[str, Any]) -> Iterator[str]:
     """One network for the policy and one for Q, which are alike on the new API stack."""
+    from ray.rllib.models.catalog import MODEL_DEFAULTS
+
+    def written(block: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in block.items() if value or key not in MODEL_DEFAULTS}
+
     given = {key: config[key] for key in ("q_model_config", "policy_model_config") if key in config}
-    networks = [{key: value for key, value in block.items() if value} for block in given.values() if _plain(block)]
+    networks = [written(block) for block in given.values() if _plain(block)]
     alike = len(networks) == 2 and networks[0] == networks[1]
     if alike and networks[0].keys() <= {"fcnet_hiddens", "fcnet_activation"} and "model" not in config:
         config["model"] = networks[0]
