@@ -59,6 +59,47 @@ def test_episodes_are_those_of_popgym(env_id, previous_action):
     assert ended >= 3
 
 
+def cells(board):
+    return np.argwhere(board).tolist()
+
+
+def pairs(batch):
+    """Turn over the cards of each kind in turn, the first of all after every other pair again."""
+    order = np.argsort(batch.cards[0], kind="stable").tolist()
+    return [*order[:2], order[0], *order[2:4], order[4], order[0], *order[4:]]
+
+
+def mines(batch):
+    return batch.mines[0].reshape(4, 4)
+
+
+# who knows the boards plays to the end, which at random happens too rarely
+KNOWING = {
+    "Battleship-no-miss": ("BattleshipEasy", lambda batch: cells(batch.ships[0])),
+    "Battleship-last-step": ("BattleshipEasy", lambda batch: cells(~batch.ships[0]) + cells(batch.ships[0])),
+    "Battleship-too-late": ("BattleshipEasy", lambda batch: cells(~batch.ships[0]) + cells(batch.ships[0])[:1] * 12),
+    "MineSweeper-won": ("MineSweeperEasy", lambda batch: cells(~mines(batch))),
+    "MineSweeper-lost-last": ("MineSweeperEasy", lambda batch: cells(~mines(batch))[:-1] + cells(mines(batch))[:1]),
+    "MineSweeper-too-late": ("MineSweeperEasy", lambda batch: cells(~mines(batch))[:-1] + cells(~mines(batch))[:1]),
+    "Concentration": ("ConcentrationEasy", pairs),
+}
+
+
+@pytest.mark.parametrize(("name", "moves"), KNOWING.values(), ids=KNOWING)
+def test_games_end_as_those_of_popgym(name, moves):
+    env = gymnasium.make(f"stpn/{name}-v0", previous_action=False)
+    original = getattr(popgym_envs, name)()
+    env.reset(seed=3)
+    original.reset(seed=3)
+    actions = moves(env.unwrapped.batch)
+    for step, action in enumerate(actions):
+        observation, reward, *ends, _ = env.step(np.array(action))
+        expected, its_reward, *its_ends, _ = original.step(np.array(action))
+        assert_equal(original, observation, expected)
+        assert (reward, *ends) == (pytest.approx(its_reward), *its_ends)
+        assert any(ends) == (step == len(actions) - 1)
+
+
 @pytest.mark.parametrize(
     ("env_id", "arguments", "message"),
     [
