@@ -22,22 +22,26 @@ import gymnasium
 import stpn_envs
 from gymnasium import spaces
 
+Clock = Callable[[], float]
 
-def steps_per_second(step: Callable[[Any], None], space: spaces.Space, num_envs: int, seconds: float) -> float:
+
+def steps_per_second(
+    step: Callable[[Any], None], space: spaces.Space, num_envs: int, seconds: float, clock: Clock
+) -> float:
     """Call `step` with random actions of the space, one for each of the environments, for so many seconds."""
     space.seed(0)
     actions = itertools.cycle([space.sample() for _ in range(1000)])
     for _ in range(10):
         step(next(actions))
-    count, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
+    count, start = 0, clock()
+    while (elapsed := clock() - start) < seconds:
         for _ in range(10):
             step(next(actions))
         count += 10
     return count * num_envs / elapsed
 
 
-def scalar_speed(env: gymnasium.Env, seconds: float) -> float:
+def scalar_speed(env: gymnasium.Env, seconds: float, clock: Clock = time.perf_counter) -> float:
     env.reset(seed=0)
 
     def step(action: Any) -> None:
@@ -45,15 +49,15 @@ def scalar_speed(env: gymnasium.Env, seconds: float) -> float:
         if terminated or truncated:
             env.reset()
 
-    speed = steps_per_second(step, env.action_space, 1, seconds)
+    speed = steps_per_second(step, env.action_space, 1, seconds, clock)
     env.close()
     return speed
 
 
-def vector_speed(env_id: str, num_envs: int, seconds: float) -> float:
+def vector_speed(env_id: str, num_envs: int, seconds: float, clock: Clock = time.perf_counter) -> float:
     vec = gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point")
     vec.reset(seed=0)
-    speed = steps_per_second(vec.step, vec.action_space, num_envs, seconds)
+    speed = steps_per_second(vec.step, vec.action_space, num_envs, seconds, clock)
     vec.close()
     return speed
 
