@@ -10,6 +10,7 @@ from ray.tune import Callback
 from ray.tune.utils import flatten_dict
 
 from rllib_stpn.cli.terminal import tell
+from rllib_stpn.experiments.differences import Path, brief, values_of
 from rllib_stpn.experiments.results import SURVIVED, metric
 from rllib_stpn.rollouts.failure import left_by
 
@@ -27,7 +28,7 @@ class ShownMetrics:
         counted: The heading of the counter.
         rate: The heading of the counter's growth per second.
         measures: Heading, metric and format of each other column.
-        final: Heading and metric of a result that the last line adds, where there is one.
+        final: Heading, metric and format of what the last line tells, where there is such a result.
     """
 
     iteration: str
@@ -35,7 +36,7 @@ class ShownMetrics:
     counted: str
     rate: str
     measures: tuple[tuple[str, str, str], ...]
-    final: tuple[str, str] | None = None
+    final: tuple[tuple[str, str, str], ...]
 
 
 REINFORCEMENT = ShownMetrics(
@@ -47,6 +48,7 @@ REINFORCEMENT = ShownMetrics(
         ("return", "env_runners/episode_return_mean", ",.2f"),
         ("episodes", "env_runners/num_episodes_lifetime", ",.0f"),
     ),
+    final=(("return", "env_runners/episode_return_mean", ",.2f"),),
 )
 
 
@@ -61,7 +63,7 @@ def supervised(measure: str) -> ShownMetrics:
             ("train loss", "train_loss", ",.4f"),
             (f"val {measure}", f"validation_{measure}", ",.4f"),
         ),
-        final=(f"test {measure}", f"test_{measure}"),
+        final=((f"test {measure}", f"test_{measure}", ".4f"),),
     )
 
 
@@ -75,6 +77,7 @@ class Progress(Callback):
         criteria: The stop criteria; one that a first result does not have is told.
         seconds: The least time between two lines.
         shown: The metrics of a line.
+        differing: Path and name of the settings that differ between trials.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class Progress(Callback):
         criteria: Mapping[str, float] | None = None,
         seconds: float = 2.0,
         shown: ShownMetrics = REINFORCEMENT,
+        differing: Mapping[Path, str] | None = None,
     ):
+        self._differing = dict(differing or {})
         self._shown = shown
         headings = (shown.iteration, shown.counted, shown.rate, *(name for name, *_ in shown.measures), "elapsed")
         widths = (7, 13, 9, *(max(10, len(name) + 2) for name, *_ in shown.measures), 9)
@@ -104,16 +109,15 @@ class Progress(Callback):
     def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
         """Tells what a trial was given, where there are several trials, and what a scheduler changed."""
         number = self._numbers[trial.trial_id] = list(trials).index(trial) + 1
-        settings = flatten_dict(trial.config)
+        settings = flatten_dict(trial.config, delimiter=".")
         begun = self._begun.setdefault(trial.trial_id, settings)
-        drawn = tuple(f"{path}/" for path in trial.evaluated_params or ())
-        told = {
-            path: value for path, value in settings.items() if f"{path}/".startswith(drawn) or value != begun.get(path)
-        }
+        changed = {path: value for path, value in settings.items() if value != begun.get(path)}
+        told = values_of(self._differing, trial.config)
+        told |= {path: value for path, value in changed.items() if tuple(path.split(".")) not in self._differing}
         if self._num_trials == 1 or self._told.get(trial.trial_id) == told:
             return  # Schedulers pause trials and start them again.
         self._told[trial.trial_id] = told
-        listed = ", ".join(f"{path} {_brief(value)}" for path, value in told.items())
+        listed = ", ".join(f"{path} {brief(value)}" for path, value in told.items())
         print(f"trial {number} of {self._num_trials}{': ' + listed if listed else ''}", flush=True)
 
     def on_trial_result(self, iteration: int, trials: Sequence, trial, result: dict[str, Any], **info) -> None:
@@ -181,10 +185,6 @@ class Progress(Callback):
             # Episode metrics come with the first episode that ends, evaluation with the first evaluation.
             if metric(result, path) is None and not path.startswith(("env_runners/episode_", "evaluation/")):
                 tell([f"stop: {path} is not among the results, and cannot end the run until it is"])
-
-
-def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: Any, style: str) -> str:

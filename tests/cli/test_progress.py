@@ -23,7 +23,7 @@ def result(iteration, steps, seconds, returns=None, **more):
 
 @pytest.fixture
 def trial():
-    return SimpleNamespace(trial_id="a", evaluated_params={"lr": 0.1}, config={"lr": 0.1, "model": {"width": 8}})
+    return SimpleNamespace(trial_id="a", config={"lr": 0.1, "model": {"width": 8}})
 
 
 def test_a_header_and_aligned_columns_with_the_rate_of_the_last_iteration(capsys, trial):
@@ -61,7 +61,7 @@ def test_the_header_returns_every_twenty_lines(capsys, trial):
 
 
 def test_several_trials_are_numbered(capsys, trial):
-    progress = Progress(num_trials=2, seconds=0)
+    progress = Progress(num_trials=2, seconds=0, differing={("lr",): "lr"})
     progress.on_trial_start(0, [trial], trial)
     progress.on_trial_result(0, [], trial, result(1, 10, 1))
     lines = capsys.readouterr().out.splitlines()
@@ -69,22 +69,22 @@ def test_several_trials_are_numbered(capsys, trial):
     assert lines[2].split()[:2] == ["1", "1"]
 
 
-def test_a_searched_mapping_is_told_key_by_key(capsys):
+def test_what_differs_is_told_under_its_name(capsys):
     config = {"env_config": {"size": 3}, "lr": 0.1}
-    trial = SimpleNamespace(trial_id="a", evaluated_params={"env_config": {"size": 3}}, config=config)
-    Progress(num_trials=2).on_trial_start(0, [trial], trial)
-    assert capsys.readouterr().out == "trial 1 of 2: env_config/size 3\n"
+    trial = SimpleNamespace(trial_id="a", config=config)
+    Progress(num_trials=2, differing={("env_config", "size"): "size"}).on_trial_start(0, [trial], trial)
+    assert capsys.readouterr().out == "trial 1 of 2: size 3\n"
 
 
 def test_what_a_scheduler_changes_is_told_once(capsys, trial):
-    progress = Progress(num_trials=2)
+    progress = Progress(num_trials=2, differing={("lr",): "lr"})
     progress.on_trial_start(0, [trial], trial)
     progress.on_trial_start(0, [trial], trial)  # it was paused
     trial.config = {"lr": 0.12345678, "model": {"width": 16}}
     progress.on_trial_start(0, [trial], trial)
     progress.on_trial_start(0, [trial], trial)
     lines = capsys.readouterr().out.splitlines()
-    assert lines == ["trial 1 of 2: lr 0.1", "trial 1 of 2: lr 0.1235, model/width 16"]
+    assert lines == ["trial 1 of 2: lr 0.1", "trial 1 of 2: lr 0.1235, model.width 16"]
 
 
 def test_a_criterion_that_no_result_has_is_told(capsys, trial):
