@@ -6,6 +6,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from ray.rllib.algorithms.ppo import PPOConfig
 
 import rllib_stpn
@@ -88,8 +89,9 @@ def test_it_acts_as_the_checkpoint_does(directory):
     for agent in agents:
         env, state, first, actions = agent.make_env(num_envs=3), None, np.ones(3, bool), []
         observations, _ = env.reset(seed=1)
+        generator = torch.Generator().manual_seed(0)
         for _ in range(20):
-            chosen, state = agent.step(observations, state, first)
+            chosen, state = agent.step(observations, state, first, explore=True, generator=generator)
             observations, _, terminated, truncated, _ = env.step(chosen)
             first = terminated | truncated
             actions.append(chosen)
