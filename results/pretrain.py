@@ -55,10 +55,10 @@ class Recipe:
         return [*words, "--ray-num-cpus", "1"]
 
 
-_SHORT_MAZE = {"lr": [[0, 2.0e-3], [20_000_000, 1.0e-4]]}  # the file's falls over 40M steps
+_SHORT_MAZE = {"lr": [[0, 2.0e-3], [15_000_000, 1.0e-4]]}  # the file's falls over 40M steps
 AGENTS = {
-    "maze_stpn": Recipe("maze_stpn_ppo", stop={"num_env_steps_sampled_lifetime": 20_000_000}, config=_SHORT_MAZE),
-    "maze_lstm": Recipe("maze_lstm_ppo", stop={"num_env_steps_sampled_lifetime": 20_000_000}, config=_SHORT_MAZE),
+    "maze_stpn": Recipe("maze_stpn_ppo", stop={"num_env_steps_sampled_lifetime": 15_000_000}, config=_SHORT_MAZE),
+    "maze_lstm": Recipe("maze_lstm_ppo", stop={"num_env_steps_sampled_lifetime": 15_000_000}, config=_SHORT_MAZE),
     "retrieval_stpn": Recipe("art_rl_stpn", episodes=1000),
     "cue_reward_modulated": Recipe("cue_reward_modulated"),
     "pendulum_stpnf": Recipe("inverted_pendulum_stpnf", episodes=20),
