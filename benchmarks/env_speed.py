@@ -9,52 +9,55 @@ first reset is not timed.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium
-import numpy as np
 import stpn_envs
+from gymnasium import spaces
+
+Clock = Callable[[], float]
 
 
-def steps_per_second(step: Callable[[np.ndarray], None], actions: np.ndarray, seconds: float) -> float:
-    """Call `step` with the rows of `actions` in turn for so many seconds."""
-    for row in actions[:10]:
-        step(row)
-    count, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        for row in actions[:10]:
-            step(row)
-        actions = np.roll(actions, -10, axis=0)
+def steps_per_second(
+    step: Callable[[Any], None], space: spaces.Space, num_envs: int, seconds: float, clock: Clock
+) -> float:
+    """Call `step` with random actions of the space, one for each of the environments, for so many seconds."""
+    space.seed(0)
+    actions = itertools.cycle([space.sample() for _ in range(1000)])
+    for _ in range(10):
+        step(next(actions))
+    count, start = 0, clock()
+    while (elapsed := clock() - start) < seconds:
+        for _ in range(10):
+            step(next(actions))
         count += 10
-    return count * actions[0].size / elapsed
+    return count * num_envs / elapsed
 
 
-def scalar_speed(env_id: str, seconds: float) -> float:
-    env = gymnasium.make(env_id).unwrapped
+def scalar_speed(env: gymnasium.Env, seconds: float, clock: Clock = time.perf_counter) -> float:
     env.reset(seed=0)
 
-    def step(action: np.ndarray) -> None:
+    def step(action: Any) -> None:
         _, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
             env.reset()
 
-    rng = np.random.default_rng(0)
-    speed = steps_per_second(step, rng.integers(env.action_space.n, size=1000), seconds)
+    speed = steps_per_second(step, env.action_space, 1, seconds, clock)
     env.close()
     return speed
 
 
-def vector_speed(env_id: str, num_envs: int, seconds: float) -> float:
+def vector_speed(env_id: str, num_envs: int, seconds: float, clock: Clock = time.perf_counter) -> float:
     vec = gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point")
     vec.reset(seed=0)
-    rng = np.random.default_rng(0)
-    actions = rng.integers(vec.single_action_space.n, size=(1000, num_envs))
-    speed = steps_per_second(vec.step, actions, seconds)
+    speed = steps_per_second(vec.step, vec.action_space, num_envs, seconds, clock)
     vec.close()
     return speed
 
@@ -72,7 +75,7 @@ def main() -> None:
     rows = []
     print(f"| environment | scalar, steps/s | vector of {arguments.envs}, steps/s |\n|---|---:|---:|")
     for env_id in arguments.ids:
-        scalar = scalar_speed(env_id, arguments.seconds)
+        scalar = scalar_speed(gymnasium.make(env_id).unwrapped, arguments.seconds)
         vector = vector_speed(env_id, arguments.envs, arguments.seconds)
         rows.append({"env": env_id, "scalar_steps_per_s": round(scalar), "vector_steps_per_s": round(vector)})
         print(f"| {env_id} | {scalar:,.0f} | {vector:,.0f} |")

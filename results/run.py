@@ -3,20 +3,26 @@
     python results/run.py maze --storage-path ~/studies
 
 Interrupted at any time, the same command goes on where it was; what is finished is not run again. What the report needs
-is kept in results/STUDY/runs, small enough to be committed, so `rllib report results/STUDY/runs` makes it again.
+is kept in results/STUDY/runs, small enough to be committed, so `rllib report results/STUDY/runs` makes it again. With
+--so-far nothing is trained: what there is gets kept and reported.
 """
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from rllib_stpn.report.groups import needed_metrics
 from rllib_stpn.report.trials import ITERATION, at
@@ -45,6 +51,89 @@ class Study:
     stop: dict[str, Any]
     config: dict[str, Any] = field(default_factory=dict)
     report: tuple[str, ...] = ()
+
+    def kept(self) -> list[str]:
+        """The directories of runs that a report is on, the one that ratios are to first."""
+        return list(self.files)
+
+    def run(self, storage: Path, runs: Path, so_far: bool) -> None:
+        """Runs what is left of the trainings, and keeps what the report needs."""
+        config = {**self.config, "seed": {"grid_search": list(self.seeds)}}
+        for number, file in enumerate(self.files, 1):
+            print(f"== {file} ({number} of {len(self.files)})", flush=True)
+            if not so_far:
+                train(file, file, self.stop, config, storage)
+            if (storage / file).is_dir():
+                keep(storage / file, runs / file)
+
+
+@dataclass(frozen=True)
+class Sweep(Study):
+    """A tuned example that is a sweep over environments and models, one training after the other.
+
+    Of the first seed all come before those of the second. What is finished among the kept runs is not run again, also
+    where the storage is gone.
+
+    Attributes:
+        environments: Groups of ids: every model is trained in the first group before the second.
+    """
+
+    environments: Sequence[Sequence[str]] = ()
+
+    def example(self) -> dict[str, Any]:
+        """What the file says."""
+        (file,) = self.files
+        return yaml.safe_load((EXAMPLES / f"{file}.yaml").read_text(encoding="utf-8"))[file]
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        """The file's models by the names of their directories."""
+        models = self.example()["config"]["model"]["grid_search"]
+        return {f"{model['custom_model']}_{model['custom_model_config']['hidden_size']}": model for model in models}
+
+    def kept(self) -> list[str]:
+        """The directories of the models."""
+        return list(self.models())
+
+    def run(self, storage: Path, runs: Path, so_far: bool) -> None:
+        """Runs what is left of the trainings, and keeps what the report needs."""
+        for seed, group in itertools.product(self.seeds, self.environments):
+            for (layer, model), env in itertools.product(self.models().items(), group):
+                name = f"{self.example()['run']}_{env.split('/')[-1].removesuffix('-v0')}_{seed}"
+                if self.is_finished(runs / layer / name / "progress.csv"):
+                    continue
+                print(f"== {layer}: {name}", flush=True)
+                experiment = f"{self.files[0]}_{layer}_{name}"
+                if not so_far:
+                    config = {**self.config, "env": env, "model": model, "seed": seed}
+                    train(self.files[0], experiment, self.stop, config, storage)
+                if (storage / experiment).is_dir():
+                    self._keep(storage / experiment, runs / layer, name)
+
+    def is_finished(self, progress: Path) -> bool:
+        """Whether kept results came to where a training stops."""
+        if not progress.exists():
+            return False
+        with progress.open(newline="", encoding="utf-8") as file:
+            last = list(csv.DictReader(file))[-1]
+        return any(float(last[metric] or "nan") >= value for metric, value in self.stop.items())
+
+    def _keep(self, experiment: Path, target: Path, name: str) -> None:
+        """Keeps the one training of an experiment among the others of its layer."""
+        with tempfile.TemporaryDirectory() as made:
+            keep(experiment, Path(made) / "kept")
+            (progress,) = Path(made).glob("kept/*/progress.csv")
+            shutil.rmtree(target / name, ignore_errors=True)
+            shutil.copytree(progress.parent, target / name)
+            started = Path(made) / "kept/started.jsonl"
+            lines = [json.loads(line) for line in started.read_text(encoding="utf-8").splitlines()]
+        before = target / "started.jsonl"
+        if before.exists():
+            lines += [json.loads(line) for line in before.read_text(encoding="utf-8").splitlines()]
+        for line in lines:  # the trainings' own are as many as there are trainings
+            line["command"] = f"python results/run.py {target.parents[1].name}"
+        by_machine = {json.dumps([line["versions"], line["machine"]], sort_keys=True): line for line in lines}
+        text = "".join(json.dumps(line) + "\n" for line in by_machine.values())
+        before.write_text(text, encoding="utf-8")
 
 
 STUDIES = {
@@ -79,16 +168,32 @@ STUDIES = {
         report=("--threshold", "950"),
     ),
     "pong": Study(("pong_stpn_ppo",), seeds=(0,), stop={"time_total_s": 7740}, report=("--threshold", "18")),
+    "popgym": Sweep(
+        ("popgym",),
+        seeds=(0, 1),
+        stop={"num_env_steps_sampled_lifetime": 5_000_000, "env_runners/episode_return_mean": 0.9995},
+        environments=(
+            ("stpn_envs:stpn/RepeatFirstEasy-v0", "stpn_envs:stpn/RepeatPreviousEasy-v0"),
+            (
+                "stpn_envs:stpn/PositionOnlyCartPoleEasy-v0",
+                "stpn_envs:stpn/NoisyPositionOnlyCartPoleEasy-v0",
+                "stpn_envs:stpn/HigherLowerEasy-v0",
+                "stpn_envs:stpn/MultiarmedBanditEasy-v0",
+                "stpn_envs:stpn/AutoencodeEasy-v0",
+            ),
+        ),
+        report=("--threshold", "0.95"),
+    ),
 }
 
 
-def train(file: str, study: Study, storage: Path) -> None:
+def train(file: str, experiment: str, stop: dict[str, Any], config: dict[str, Any], storage: Path) -> None:
     """Runs what is left of the trainings of one file."""
-    config = {**study.config, "seed": {"grid_search": list(study.seeds)}}
+    name = () if experiment == file else ("--experiment-name", experiment)
     subprocess.run(
         [
-            *(RLLIB, "train", "-f", f"tuned_examples/{file}.yaml", "--storage-path", storage.absolute(), "--resume"),
-            *("--stop", json.dumps(study.stop), "--config", json.dumps(config), "--checkpoint-freq", "20"),
+            *(RLLIB, "train", "-f", f"tuned_examples/{file}.yaml", *name, "--storage-path", storage.absolute()),
+            *("--resume", "--stop", json.dumps(stop), "--config", json.dumps(config), "--checkpoint-freq", "20"),
             *("--keep-checkpoints-num", "1"),
         ],
         check=True,
@@ -122,9 +227,10 @@ def keep(experiment: Path, target: Path) -> None:
 
 def report(study: str, out: Path) -> None:
     """Writes the report on the kept runs of a study, without the HTML page: the same in one large file."""
-    runs = [str(Path(__file__).parent / study / "runs" / file) for file in STUDIES[study].files]
+    runs = Path(__file__).parent / study / "runs"
+    kept = [name for name in STUDIES[study].kept() if (runs / name).is_dir()]
     subprocess.run(
-        [RLLIB, "report", *runs, "--out", out, "--baseline", STUDIES[study].files[0], *STUDIES[study].report],
+        [RLLIB, "report", *(runs / name for name in kept), "--out", out, "--baseline", kept[0], *STUDIES[study].report],
         check=True,
     )
     (out / "report.html").unlink()
@@ -141,12 +247,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--storage-path", type=Path, default=Path("~/ray_results/studies").expanduser())
+    parser.add_argument("--so-far", action="store_true", help="train nothing, keep and report what there is")
     args = parser.parse_args()
-    study, out = STUDIES[args.study], Path(__file__).parent / args.study
-    for number, file in enumerate(study.files, 1):
-        print(f"== {args.study}: {file} ({number} of {len(study.files)})", flush=True)
-        train(file, study, args.storage_path)
-        keep(args.storage_path / file, out / "runs" / file)
+    out = Path(__file__).parent / args.study
+    STUDIES[args.study].run(args.storage_path, out / "runs", args.so_far)
     report(args.study, out)
 
 

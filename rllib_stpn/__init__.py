@@ -24,7 +24,7 @@ _HOME = {
     "UsageError": "rllib_stpn.errors",
 }
 #: Packages that are used by their own names, such as ``rllib_stpn.experiments.load``.
-_PACKAGES = ("experiments",)
+_PACKAGES = ("experiments", "pretrained")
 __all__ = sorted([*_HOME, *_PACKAGES])  # noqa: PLE0604 - the names are strings
 
 

@@ -64,3 +64,40 @@ def test_of_a_training_is_kept_what_its_report_needs(tmp_path):
     assert kept.settings == {"env": "Somewhere-v0", "seed": 3}
     command = json.loads((tmp_path / "kept/started.jsonl").read_text())["command"]
     assert command == "rllib train -f tuned_examples/x.yaml --seed 3"
+
+
+def test_a_sweeps_trainings_are_kept_by_layer(tmp_path):
+    study, seed, started = RUN["STUDIES"]["popgym"], 0, {"versions": {}, "machine": "one"}
+    for env, returns in (("RepeatFirstEasy", [0.5, 1.0, 0.9]), ("RepeatPreviousEasy", [-0.5, 0.2, 0.3])):
+        trial = tmp_path / f"popgym_gru_256_PPO_{env}_{seed}/PPO_anywhere"
+        trial.mkdir(parents=True)
+        results = [
+            {
+                "training_iteration": i,
+                "num_env_steps_sampled_lifetime": i * 1000,
+                "env_runners": {"episode_return_mean": value},
+            }
+            for i, value in enumerate(returns, 1)
+        ]
+        (trial / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
+        (trial / "params.json").write_text(json.dumps({"env": env, "seed": seed}))
+        command = "rllib train -f tuned_examples/popgym.yaml --experiment-name " + trial.parent.name
+        (trial.parent / "started.jsonl").write_text(json.dumps({"command": command, **started}) + "\n")
+    for _ in range(2):
+        study.run(tmp_path, tmp_path / "popgym/runs", so_far=True)
+    kept = tmp_path / "popgym/runs/gru_256"
+    trials, notes = read_trials([kept], ["env_runners/episode_return_mean"])
+    assert ([trial.subject for trial in trials], notes) == (["RepeatFirstEasy", "RepeatPreviousEasy"], [])
+    lines = (kept / "started.jsonl").read_text().splitlines()
+    assert [json.loads(line)["command"] for line in lines] == ["python results/run.py popgym"]
+
+
+def test_a_training_is_finished_at_its_last_step_or_its_best_return(tmp_path):
+    study, path = RUN["STUDIES"]["popgym"], tmp_path / "progress.csv"
+    header = ",".join(study.stop)
+    steps, best = study.stop.values()
+    for row, finished in ((f"{steps - 1},0.5", False), (f"{steps},-1", True), (f"1000,{best}", True), ("1000,", False)):
+        path.write_text(f"{header}\n1,1\n{row}\n")
+        assert study.is_finished(path) is finished
+    path.unlink()
+    assert not study.is_finished(path)

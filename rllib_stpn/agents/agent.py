@@ -6,6 +6,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +20,8 @@ from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space, unbatch
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
+from rllib_stpn import pretrained
+from rllib_stpn.agents import agent_files
 from rllib_stpn.agents.checkpoints import Checkpoint, find_checkpoint, read_checkpoint
 from rllib_stpn.agents.environments import make_env
 from rllib_stpn.energy.spent import acting_layers, energies_of
@@ -47,13 +50,18 @@ def load(checkpoint: Any) -> Agent:
             is_first = terminated | truncated
 
     Args:
-        checkpoint: The directory of a checkpoint of any single-agent algorithm on RLlib's new API stack, with the
-            batched env runner or RLlib's own; or of a Tune trial or experiment, whose newest checkpoint is taken; or a
-            ``ray.tune.Checkpoint``.
+        checkpoint: The name of an agent that comes with the package, such as ``"maze_stpn"``
+            (``rllib_stpn.pretrained.names()``), or a file of the same form; or the directory of a checkpoint of any
+            single-agent algorithm on RLlib's new API stack, with the batched env runner or RLlib's own; or of a Tune
+            trial or experiment, whose newest checkpoint is taken; or a ``ray.tune.Checkpoint``.
 
     Raises:
         UsageError: There is no checkpoint that can be loaded; the message says what was found.
     """
+    if pretrained.is_name(checkpoint):
+        return Agent(agent_files.read(pretrained.find(checkpoint)))
+    if str(checkpoint).endswith(pretrained.SUFFIX):
+        return Agent(agent_files.read(Path(checkpoint).expanduser()))
     path = find_checkpoint(checkpoint)
     return Agent(
         read_checkpoint(
@@ -100,6 +108,12 @@ class Agent:
             self._by_episode = False
         except UsageError:  # a connector that only runs on RLlib's episode objects
             self._by_episode = True
+
+    def __repr__(self) -> str:
+        """Such as ``Agent(PPO on stpn_envs:stpn/Maze-v0, stpn of 55 units)``."""
+        layers = [encoder.layer for encoder in self._acting_encoders()]
+        model = f"{layers[0].name} of {layers[0].hidden_size} units" if layers else type(self.module).__name__
+        return f"Agent({self.algorithm} on {self.env_id}, {model})"
 
     def make_env(self, num_envs: int | None = None, render_mode: str | None = None) -> gym.Env | gym.vector.VectorEnv:
         """Makes the environment that the agent was trained in: one, or a vector environment of ``num_envs``.

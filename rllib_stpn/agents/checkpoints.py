@@ -192,7 +192,8 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
         raise UsageError(
             f"checkpoint {path}: got modules {', '.join(modules) or 'none'}, allowed is one agent's, 'default_policy'"
         )
-    runner = path / "env_runner" if (path / "env_runner").is_dir() else path
+    names = ("env_runner", "eval_env_runner")  # what learns from recorded data samples in evaluation only, if at all
+    runner = next((path / name for name in names if (path / name).is_dir()), path)
     with _reading(path):
         from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
         from ray.rllib.core.rl_module.rl_module import RLModule
@@ -200,15 +201,14 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
         constructor = _unpickle(path / _CONSTRUCTOR)
         config = AlgorithmConfig.from_state(constructor["ctor_args_and_kwargs"][0][0])
         pieces = runner / "env_to_module_connector"
-        if not pieces.is_dir():
-            raise UsageError(
-                f"checkpoint {path}: got {constructor['class'].__name__} without connectors, allowed are algorithms "
-                "that sample from an environment"
-            )
-        observation_space, action_space = _unpickle(pieces / _CONSTRUCTOR)["ctor_args_and_kwargs"][0]
+        if pieces.is_dir():
+            observation_space, action_space = _unpickle(pieces / _CONSTRUCTOR)["ctor_args_and_kwargs"][0]
+        else:
+            observation_space, action_space = _spaces_of_env(path, config, make_env)
         env_to_module, module_to_env = _connectors(config, observation_space, action_space, make_env)
-        env_to_module.restore_from_path(pieces)
-        module_to_env.restore_from_path(runner / "module_to_env_connector")
+        if pieces.is_dir():
+            env_to_module.restore_from_path(pieces)
+            module_to_env.restore_from_path(runner / "module_to_env_connector")
         module = RLModule.from_checkpoint(path / _MODULE)
         counters = runner / "state.pkl"
         steps = _unpickle(counters).get("num_env_steps_sampled_lifetime", 0) if counters.exists() else 0
@@ -304,6 +304,22 @@ def _refuse_old_stack(path: Path) -> None:
             f"checkpoint {path}: got one of RLlib's old API stack (version {version}), allowed are those of the new "
             "one (version 2); RLlib's own Policy.from_checkpoint loads it"
         )
+
+
+def _spaces_of_env(
+    path: Path, config: AlgorithmConfig, make_env: Callable[[AlgorithmConfig], Any]
+) -> tuple[gym.Space, gym.Space]:
+    """The spaces of the environment of an algorithm that never sampled from it."""
+    if not config.env:
+        raise UsageError(
+            f"checkpoint {path}: got one of training without an environment, allowed are those with one: what connects "
+            "observations and actions follows from its spaces (env: beside input:)"
+        )
+    env = make_env(config)
+    try:
+        return env.single_observation_space, env.single_action_space
+    finally:
+        env.close()
 
 
 def _connectors(

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rllib_stpn import checks, provenance
+from rllib_stpn import checks, pretrained, provenance
 from rllib_stpn.cli.progress import duration
 from rllib_stpn.cli.terminal import tell, tell_where_kernels_are
 from rllib_stpn.errors import UsageError
@@ -31,15 +31,41 @@ def run(args: argparse.Namespace) -> None:
         path = Path(file or "").expanduser().absolute()
         if file is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
             raise UsageError(f"{option}: {file} cannot be written, allowed is a file in a directory that can")
-    from rllib_stpn.agents.checkpoints import find_checkpoint, is_supervised
+    path = _find(args)
+    from rllib_stpn.agents.checkpoints import is_supervised
 
-    path = find_checkpoint(args.checkpoint, lambda note: tell([note]))
     tell_where_kernels_are()
     results = _supervised(args, path) if is_supervised(path) else _agent(args, path)
     if args.out is not None:
         results |= {"versions": provenance.versions()}
         Path(args.out).expanduser().write_text(json.dumps(results, indent=2, default=str), encoding="utf-8")
         print(f"results     {args.out}")
+
+
+def _find(args: argparse.Namespace) -> Path:
+    """The checkpoint, or the file of weights, that is to be evaluated."""
+    if (args.checkpoint is None) == (args.pretrained is None):
+        given = "nothing" if args.checkpoint is None else "both"
+        raise UsageError(f"evaluate: got {given}, allowed are either a CHECKPOINT or --pretrained NAME")
+    if args.pretrained is not None:
+        return pretrained.find(args.pretrained)
+    if args.checkpoint.endswith(pretrained.SUFFIX):
+        return Path(args.checkpoint).expanduser()
+    from rllib_stpn.agents.checkpoints import find_checkpoint
+
+    return find_checkpoint(args.checkpoint, lambda note: tell([note]))
+
+
+def _tell_origin(path: Path) -> None:
+    """Prints how the agent of a file of weights was trained."""
+    from rllib_stpn.agents.agent_files import origin
+
+    told = origin(path)
+    if "command" in told:
+        print(f"trained by  {told['command']}")
+    if "return_mean" in told:
+        spread = f"± {told['return_std']:.4g} over {told['episodes']} episodes"
+        print(f"stated      return {told['return_mean']:.6g} {spread}")
 
 
 def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:
@@ -53,10 +79,12 @@ def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:
         recorder = Recorder(args.video)
     agent = load(path)
     print(
-        f"{agent.algorithm} on {agent.env_id}: {args.episodes} episodes, seeds {args.seed} to "
-        f"{args.seed + args.episodes - 1}, {'sampled' if args.explore else 'greedy'} actions"
+        f"{agent.algorithm} on {agent.env_id}: {_episodes(args.episodes, args.seed)}, "
+        f"{'sampled' if args.explore else 'greedy'} actions"
     )
     print(f"checkpoint  {path}", flush=True)
+    if path.suffix == pretrained.SUFFIX:
+        _tell_origin(path)
     evaluation = evaluate(
         agent,
         args.episodes,
@@ -83,6 +111,11 @@ def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:
         **summary,
         "episodes": episodes,
     }
+
+
+def _episodes(number: int, seed: int) -> str:
+    """Such as ``"5 episodes, seeds 0 to 4"``."""
+    return f"1 episode, seed {seed}" if number == 1 else f"{number:,} episodes, seeds {seed} to {seed + number - 1}"
 
 
 def _supervised(args: argparse.Namespace, path: Path) -> dict[str, Any]:

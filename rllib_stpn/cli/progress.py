@@ -9,12 +9,14 @@ from typing import Any
 from ray.tune import Callback
 from ray.tune.utils import flatten_dict
 
-from rllib_stpn.cli.terminal import tell
+from rllib_stpn.cli.terminal import live, tell
+from rllib_stpn.experiments.differences import Path, brief, values_of
 from rllib_stpn.experiments.results import SURVIVED, metric
 from rllib_stpn.rollouts.failure import left_by
 
 _HEADER_EVERY = 20
 _LOOKS_EVERY = 5.0  # seconds
+_GROWS_AFTER, _LONGEST = 20.0, 300.0  # seconds, for the interval between lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,7 @@ class ShownMetrics:
         counted: The heading of the counter.
         rate: The heading of the counter's growth per second.
         measures: Heading, metric and format of each other column.
-        final: Heading and metric of a result that the last line adds, where there is one.
+        final: Heading, metric and format of what the last line tells, where there is such a result.
     """
 
     iteration: str
@@ -35,7 +37,7 @@ class ShownMetrics:
     counted: str
     rate: str
     measures: tuple[tuple[str, str, str], ...]
-    final: tuple[str, str] | None = None
+    final: tuple[tuple[str, str, str], ...]
 
 
 REINFORCEMENT = ShownMetrics(
@@ -47,6 +49,7 @@ REINFORCEMENT = ShownMetrics(
         ("return", "env_runners/episode_return_mean", ",.2f"),
         ("episodes", "env_runners/num_episodes_lifetime", ",.0f"),
     ),
+    final=(("return", "env_runners/episode_return_mean", ",.2f"),),
 )
 
 
@@ -61,20 +64,21 @@ def supervised(measure: str) -> ShownMetrics:
             ("train loss", "train_loss", ",.4f"),
             (f"val {measure}", f"validation_{measure}", ",.4f"),
         ),
-        final=(f"test {measure}", f"test_{measure}"),
+        final=((f"test {measure}", f"test_{measure}", ".4f"),),
     )
 
 
 class Progress(Callback):
-    """Prints a trial's progress: at most a line every ``seconds``, and always its first and last result.
+    """Prints a trial's progress: lines at growing intervals, and always its first and last result.
 
-    Plain lines, on a terminal or not: they can be piped and scrolled.
+    On a terminal a live line has each result in between.
 
     Args:
         num_trials: How many trials the experiment has; with several, a line begins with the trial's number.
         criteria: The stop criteria; one that a first result does not have is told.
-        seconds: The least time between two lines.
+        seconds: The least time between two lines, in the first 20 seconds; then it grows with the time that has passed.
         shown: The metrics of a line.
+        differing: Path and name of the settings that differ between trials.
     """
 
     def __init__(
@@ -83,7 +87,9 @@ class Progress(Callback):
         criteria: Mapping[str, float] | None = None,
         seconds: float = 2.0,
         shown: ShownMetrics = REINFORCEMENT,
+        differing: Mapping[Path, str] | None = None,
     ):
+        self._differing = dict(differing or {})
         self._shown = shown
         headings = (shown.iteration, shown.counted, shown.rate, *(name for name, *_ in shown.measures), "elapsed")
         widths = (7, 13, 9, *(max(10, len(name) + 2) for name, *_ in shown.measures), 9)
@@ -92,11 +98,14 @@ class Progress(Callback):
         self._criteria = dict(criteria or {})
         self._seconds = seconds
         self._lines = 0
+        self._started = time.monotonic()
         self._last_line = -math.inf
+        self._set_up: str | None = None  # What was told before the first result.
         self._numbers: dict[str, int] = {}
         self._begun: dict[str, dict[str, Any]] = {}  # The settings that each trial began with,
         self._told: dict[str, dict[str, Any]] = {}  # and those that were told last.
-        self._before: dict[str, tuple[float, float]] = {}  # Steps and seconds at the result before, by trial.
+        self._from: dict[str, tuple[float, float]] = {}  # Steps and seconds that a trial's rate counts from.
+        self._before: dict[str, tuple[float, float]] = {}  # Those at the result before.
         self._unprinted: dict[str, str] = {}
         self._looked = time.monotonic()
         self._hangs: dict[str, str | None] = {}
@@ -104,16 +113,15 @@ class Progress(Callback):
     def on_trial_start(self, iteration: int, trials: Sequence, trial, **info) -> None:
         """Tells what a trial was given, where there are several trials, and what a scheduler changed."""
         number = self._numbers[trial.trial_id] = list(trials).index(trial) + 1
-        settings = flatten_dict(trial.config)
+        settings = flatten_dict(trial.config, delimiter=".")
         begun = self._begun.setdefault(trial.trial_id, settings)
-        drawn = tuple(f"{path}/" for path in trial.evaluated_params or ())
-        told = {
-            path: value for path, value in settings.items() if f"{path}/".startswith(drawn) or value != begun.get(path)
-        }
+        changed = {path: value for path, value in settings.items() if value != begun.get(path)}
+        told = values_of(self._differing, trial.config)
+        told |= {path: value for path, value in changed.items() if tuple(path.split(".")) not in self._differing}
         if self._num_trials == 1 or self._told.get(trial.trial_id) == told:
             return  # Schedulers pause trials and start them again.
         self._told[trial.trial_id] = told
-        listed = ", ".join(f"{path} {_brief(value)}" for path, value in told.items())
+        listed = ", ".join(f"{path} {brief(value)}" for path, value in told.items())
         print(f"trial {number} of {self._num_trials}{': ' + listed if listed else ''}", flush=True)
 
     def on_trial_result(self, iteration: int, trials: Sequence, trial, result: dict[str, Any], **info) -> None:
@@ -123,10 +131,25 @@ class Progress(Callback):
             self._tell_missing(result)
         tell(result.get(SURVIVED) or ())
         line = self._line(trial.trial_id, result)
-        if first or result.get("done") or time.monotonic() - self._last_line >= self._seconds:
+        now = time.monotonic()
+        interval = min(self._seconds * max(1, (now - self._started) / _GROWS_AFTER), _LONGEST)
+        if first or result.get("done") or now - self._last_line >= interval:
             self._print(trial.trial_id, line)
         else:
             self._unprinted[trial.trial_id] = line
+            live(line)
+
+    def on_step_begin(self, iteration: int, trials: Sequence, **info) -> None:
+        """Tells what is being set up, while there is no result yet."""
+        waited = time.monotonic() - self._started
+        if self._before or not trials or waited < self._seconds:
+            return
+        running = [trial for trial in trials if trial.status == trial.RUNNING]
+        told = _set_up(running[0].config) if running else "a process for the trial"
+        if told != self._set_up:
+            self._set_up = told
+            print(f"setting up  {told}", flush=True)
+        live(f"setting up  {duration(waited)}")
 
     def on_step_end(self, iteration: int, trials: Sequence, **info) -> None:
         """Tells that the environment of a trial's own process hangs, for which the trial waits."""
@@ -150,15 +173,17 @@ class Progress(Callback):
     def _line(self, trial_id: str, result: Mapping[str, Any]) -> str:
         steps = float(metric(result, self._shown.counter) or 0)
         seconds = float(result.get("time_total_s") or 0)
-        steps_before, seconds_before = self._before.get(trial_id, (0.0, 0.0))
-        if seconds <= seconds_before:  # Restored from a checkpoint: counted anew.
-            steps_before, seconds_before = 0.0, 0.0
+        _, seconds_before = self._before.get(trial_id, (0.0, 0.0))
+        if trial_id not in self._before or seconds <= seconds_before:  # Begun, or restored from a checkpoint.
+            restored = result.get("iterations_since_restore", 1) != result.get("training_iteration")
+            self._from[trial_id] = (steps, seconds) if restored else (0.0, 0.0)
         self._before[trial_id] = (steps, seconds)
-        rate = (steps - steps_before) / max(seconds - seconds_before, 1e-9)
+        steps_from, seconds_from = self._from[trial_id]
+        rate = (steps - steps_from) / (seconds - seconds_from) if seconds > seconds_from else math.nan
         values = (
             str(result.get("training_iteration", "")),
             f"{steps:,.0f}",
-            f"{rate:,.0f}",
+            _number(rate, ",.0f"),
             *(_number(metric(result, path), style) for _, path, style in self._shown.measures),
             duration(seconds),
         )
@@ -183,8 +208,16 @@ class Progress(Callback):
                 tell([f"stop: {path} is not among the results, and cannot end the run until it is"])
 
 
-def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _set_up(settings: Mapping[str, Any]) -> str:
+    """What a trial does before its first result."""
+    if "env" not in settings:
+        return "the data; kernels are compiled where this is their first run"
+    runners = settings.get("num_env_runners") or 0
+    each = settings.get("num_envs_per_env_runner") or 1
+    where = f" in {runners} env runner{'s' * (runners > 1)}" if runners else ""
+    number = each * max(runners, 1)
+    envs = f"{number:,} environment{'s' * (number > 1)}{where}"
+    return f"{envs} and the first iteration; kernels are compiled where this is their first run"
 
 
 def _number(value: Any, style: str) -> str:

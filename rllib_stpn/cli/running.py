@@ -2,13 +2,13 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import ray
 
-from rllib_stpn.cli.progress import REINFORCEMENT, Progress, ShownMetrics, duration, supervised
+from rllib_stpn.cli import outcome
+from rllib_stpn.cli.progress import REINFORCEMENT, Progress, ShownMetrics, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
 from rllib_stpn.cli.signals import Signals, abort
 from rllib_stpn.cli.terminal import tell, tell_where_kernels_are
@@ -16,11 +16,12 @@ from rllib_stpn.cli.waiting import Waiting
 from rllib_stpn.errors import StorageError, UsageError
 from rllib_stpn.experiments import running
 from rllib_stpn.experiments.building import TRAINABLES
+from rllib_stpn.experiments.differences import names_in
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.resuming import can_go_on
 from rllib_stpn.experiments.stopping import Interruption
-from rllib_stpn.experiments.trial_result import TrialResult, python_to_go_on
+from rllib_stpn.experiments.trial_result import TrialResult
 
 
 def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: bool = False) -> int:
@@ -69,35 +70,22 @@ def _fitted(experiment: Experiment, cluster: Cluster, strict: bool, may_grow: bo
 
 
 def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int) -> int:
-    print(f"{_label(experiment, experiment.config)}: results in {_directory(experiment)}", flush=True)
+    print(f"{outcome.label(experiment, experiment.config)}: results in {outcome.directory_of(experiment)}", flush=True)
     if not experiment.stop:
         tell(["no stop criterion: it runs until interrupted (Ctrl-C)"])
     if experiment.resume and not can_go_on(experiment):
         tell(["--resume: nothing there to go on with: it starts"])
     shown = _shown_metrics(experiment)
     try:
-        progress = Progress(experiment.num_trials, experiment.stop, shown=shown)
+        progress = Progress(experiment.num_trials, experiment.stop, shown=shown, differing=names_in(experiment))
         results = running.run(experiment, interruption, callbacks=[Waiting(), progress])
     except StorageError as error:
         print(f"rllib: error: {error}; {_how_to_go_on(experiment)}", file=sys.stderr)
         return 1
-    for result in results:
-        _tell_end(experiment, result, shown)
-    if whole := [result for result in results if result.checkpoint]:
-        print("continue    " + "\n            ".join(python_to_go_on(experiment, whole[-1])))
-    print(f"TensorBoard tensorboard --logdir {_directory(experiment)}", flush=True)
+    outcome.tell(experiment, results, shown)
     # last, where users look
     code = max((_tell_failure(experiment, result, verbosity) for result in results if result.error), default=0)
     return interruption.exit_code if interruption.signal is not None else code
-
-
-def _directory(experiment: Experiment) -> str:
-    return f"{experiment.storage_path}/{experiment.name}"
-
-
-def _label(experiment: Experiment, settings: Mapping[str, Any]) -> str:
-    learned = experiment.envs_or_tasks(settings)
-    return f"{experiment.algorithm} on {' and '.join(str(getattr(each, '__name__', each)) for each in learned)}"
 
 
 def _shown_metrics(experiment: Experiment) -> ShownMetrics:
@@ -106,22 +94,6 @@ def _shown_metrics(experiment: Experiment) -> ShownMetrics:
     from rllib_stpn.supervised import TASKS
 
     return supervised(TASKS[experiment.envs_or_tasks(experiment.config)[0]].metric)
-
-
-def _tell_end(experiment: Experiment, result: TrialResult, shown: ShownMetrics) -> None:
-    """Prints how a trial ended and where its files are."""
-    label, metrics = _label(experiment, result.settings or experiment.config), result.metrics
-    if result.error is not None:
-        print(f"\n{label}: failed", flush=True)
-    else:
-        done = f"{metrics.get('training_iteration', 0)} iterations, {metrics.get(shown.counter) or 0:,.0f} "
-        done += shown.counted
-        if shown.final and shown.final[1] in metrics:
-            done += f", {shown.final[0]} {metrics[shown.final[1]]:.4f}"
-        reason = result.stopped or "stopped before its first result"
-        print(f"\n{label}: {done}, {duration(metrics.get('time_total_s') or 0)}; stopped: {reason}")
-    print(f"results     {result.path}")
-    print(f"checkpoint  {result.checkpoint or 'none'}")
 
 
 def _tell_failure(experiment: Experiment, result: TrialResult, verbosity: int) -> int:

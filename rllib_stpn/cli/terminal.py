@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -13,25 +14,53 @@ from typing import Any, TextIO
 #: The exit code of a command whose output nobody reads any more, as shells count: 128 and the number of SIGPIPE.
 READER_GONE = 128 + getattr(signal, "SIGPIPE", 13)
 
+_TAKE_BACK = "\r\x1b[K"  # to the beginning of the line, and erase it
 _SPELLED = {"±": "+-", "²": "^2", "Σ": "sum ", "→": "->", "×": "x", "–": "-", "…": "...", "’": "'"}
 
 
 class Output:
     """A stream whose reader may go away, as with ``| head``: what is printed after that is dropped.
 
+    On a terminal it also has a live line, which stands below all that is printed, until the next one replaces it.
+
     Args:
         stream: Standard output or standard error.
+        other: The other of the two: what is printed here goes above its live line.
     """
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, other: "Output | None" = None):
         self._stream = stream
+        self._other = other
+        self._live = ""
         #: Called when the reader is gone, in place of ending the process.
         self.when_gone: Callable[[], None] | None = None
 
     def write(self, text: str) -> int:
         """Writes, or drops, a text."""
+        if self._other is not None:
+            self._other.clear()
+        self.clear()
         self._do(self._stream.write, text)
         return len(text)
+
+    def live(self, text: str) -> bool:
+        """Shows a live line. False where this is no terminal, or one that cannot take a line back."""
+        if not self.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+            return False
+        text = text[: shutil.get_terminal_size().columns - 1]  # A line that is broken in two cannot be taken back.
+        if text == self._live:
+            return True
+        self._do(self._stream.write, f"{_TAKE_BACK}{text}")
+        self._do(self._stream.flush)
+        self._live = text
+        return True
+
+    def clear(self) -> None:
+        """Takes the live line back."""
+        if self._live:
+            self._live = ""
+            self._do(self._stream.write, _TAKE_BACK)
+            self._do(self._stream.flush)
 
     def flush(self) -> None:
         """Hands on what was written."""
@@ -65,10 +94,12 @@ def prepared() -> Iterator[None]:
     for stream in streams:
         stream.reconfigure(errors="rllib_stpn.spelled")
     try:
-        with contextlib.redirect_stdout(Output(sys.stdout)), contextlib.redirect_stderr(Output(sys.stderr)):
+        out = Output(sys.stdout)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(Output(sys.stderr, out)):
             try:
                 yield
             finally:
+                out.clear()
                 sys.stdout.flush()
     finally:
         for stream, before in zip(streams, errors, strict=True):
@@ -86,6 +117,11 @@ def when_nobody_reads(act: Callable[[], None]) -> Iterator[None]:
     finally:
         for stream in streams:
             stream.when_gone = None
+
+
+def live(text: str) -> bool:
+    """Shows a line that the next one, or what is printed next, replaces; False where that is not possible."""
+    return isinstance(sys.stdout, Output) and sys.stdout.live(text)
 
 
 def tell(notes: Iterable[object], kind: str = "note") -> None:

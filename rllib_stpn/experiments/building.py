@@ -119,13 +119,16 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     config.update_from_dict(settings)
     _set_batch_size(config, settings)
     recorded_data.complete(config, settings)
+    recorded_data.check_filter(config, observation_filter)
     _set_model(config, model)
+    _set_replay(config, model, settings)
     if runner is None and run == "PPO" and _has_layer(model) and not config.is_multi_agent:
         runner = "batched"
     _set_env_runner(config, runner, bootstrap)
     previous.show(config, asked)
     # Batched sampling keeps the states that learning needs, and A2C's own config sees to it with RLlib's env runners.
-    thin = _has_layer(model) and runner != "batched" and not _is_a2c(config)
+    # DQN's replay reads the state of any step.
+    thin = _has_layer(model) and runner != "batched" and not _is_a2c(config) and not _is_dqn(config)
     # A Python file, and several agents, bring the connectors that they need.
     prepared = base is None and not config.is_multi_agent
     _set_observations(config, prepared, _has_layer(model), observation_filter)
@@ -203,6 +206,18 @@ def _set_model(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:
         config._model_config.setdefault("max_seq_len", DefaultModelConfig.max_seq_len)
 
 
+def _set_replay(config: "AlgorithmConfig", model: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Lets DQN train what has memory."""
+    if not _is_dqn(config) or config.is_multi_agent or not (_has_layer(model) or model.get("use_lstm")):
+        return
+    from rllib_stpn.algorithms.recurrent_replay import refused_buffer, use_recurrent_replay
+
+    kind = (settings.get("replay_buffer_config") or {}).get("type")
+    if isinstance(kind, str) and "Prioritized" in kind:
+        raise refused_buffer(kind)
+    use_recurrent_replay(config)
+
+
 def _set_env_runner(config: "AlgorithmConfig", runner: str | None, bootstrap: bool | None) -> None:
     """Sets what samples.
 
@@ -211,7 +226,7 @@ def _set_env_runner(config: "AlgorithmConfig", runner: str | None, bootstrap: bo
         runner: One of ``ENV_RUNNERS``, None for the algorithm's own.
         bootstrap: Whether returns go on where an episode is truncated; None where it is not given.
     """
-    from rllib_stpn.rollouts import EpisodeEnvRunner, use_batched_rollouts
+    from rllib_stpn.rollouts import EpisodeEnvRunner, RecordingEnvRunner, use_batched_rollouts
 
     if runner not in (None, *ENV_RUNNERS):
         raise one_of("env_runner_cls", runner, ENV_RUNNERS)
@@ -221,8 +236,10 @@ def _set_env_runner(config: "AlgorithmConfig", runner: str | None, bootstrap: bo
         if not _is_a2c(config):  # which samples so, with settings of its own
             use_batched_rollouts(config, bootstrap_truncated=bootstrap is not False)
     elif runner == "single_agent" or _samples_with_rllibs_runner(config):
-        records = config.is_multi_agent or config.output  # RLlib has classes of its own
-        config.env_runners(env_runner_cls=None if records else EpisodeEnvRunner)
+        if config.is_multi_agent or (config.output and not recorded_data.writes_episodes(config)):
+            config.env_runners(env_runner_cls=None)  # RLlib has classes of its own
+        else:
+            config.env_runners(env_runner_cls=RecordingEnvRunner if config.output else EpisodeEnvRunner)
 
 
 def _set_observations(config: "AlgorithmConfig", prepared: bool, layer: bool, observation_filter: Any) -> None:
@@ -242,11 +259,18 @@ def _is_a2c(config: "AlgorithmConfig") -> bool:
     return isinstance(config, A2CConfig)
 
 
+def _is_dqn(config: "AlgorithmConfig") -> bool:
+    from ray.rllib.algorithms.dqn import DQNConfig
+    from ray.rllib.algorithms.sac import SACConfig
+
+    return isinstance(config, DQNConfig) and not isinstance(config, SACConfig)
+
+
 def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
-    """Whether episodes come from RLlib's ``SingleAgentEnvRunner``, and are not recorded."""
+    """Whether a single agent's episodes come from RLlib's ``SingleAgentEnvRunner``."""
     from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-    return not (config.is_multi_agent or config.output) and config.env_runner_cls in (None, SingleAgentEnvRunner)
+    return not config.is_multi_agent and config.env_runner_cls in (None, SingleAgentEnvRunner)
 
 
 def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool) -> None:

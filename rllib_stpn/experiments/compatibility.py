@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from gymnasium import Space
     from ray.rllib.algorithms import AlgorithmConfig
 
-#: The algorithms whose model has a policy and a value, as ours do; the first four learn on-policy.
-TAKE_A_LAYER = ("PPO", "A2C", "APPO", "IMPALA", "BC", "MARWIL")
+#: The algorithms that train our layers; the first four learn on-policy.
+TAKE_A_LAYER = ("PPO", "A2C", "APPO", "IMPALA", "DQN", "BC", "MARWIL")
 _ON_POLICY = TAKE_A_LAYER[:4]
 
 Spaces = dict[tuple, "tuple[Space, Space] | None"]
@@ -57,19 +57,21 @@ def _layer(config: "AlgorithmConfig") -> str | None:
 def _check_algorithm(config: "AlgorithmConfig") -> None:
     name, layer = _name(config), _layer(config)
     memory = f"custom_model {layer!r}" if layer else "use_lstm" if config.model_config.get("use_lstm") else None
-    if memory and not _is_actor_critic(config):
+    if memory and not _takes_memory(config):
         raise UsageError(
             f"run: got {name} with {memory}, allowed are {', '.join(TAKE_A_LAYER)}: {name} needs a model of another "
             f"kind; without {memory.split()[0]}, {name} trains one of RLlib's own"
         )
 
 
-def _is_actor_critic(config: "AlgorithmConfig") -> bool:
+def _takes_memory(config: "AlgorithmConfig") -> bool:
     from ray.rllib.algorithms.bc.torch.default_bc_torch_rl_module import DefaultBCTorchRLModule
+    from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
     from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
 
     module_class = getattr(config.get_default_rl_module_spec(), "module_class", None)
-    return module_class is not None and issubclass(module_class, (DefaultPPOTorchRLModule, DefaultBCTorchRLModule))
+    taking = (DefaultPPOTorchRLModule, DefaultBCTorchRLModule, DefaultDQNTorchRLModule)
+    return module_class is not None and issubclass(module_class, taking)
 
 
 def _spaces(config: "AlgorithmConfig", known: Spaces) -> "tuple[Space, Space] | None":

@@ -20,6 +20,7 @@ CHECKPOINT_KEYS = {
 #: Arguments of schedulers that hold settings.
 MUTATIONS = ("hyperparam_mutations", "hyperparam_bounds")
 SCHEDULERS = ("fifo", "asha", "pbt", "pb2")
+SEARCH_ALGORITHMS = ("optuna",)
 #: Metrics at the top of a result; the others are paths, such as ``env_runners/episode_return_mean``.
 TOP_METRICS = (
     "num_env_steps_sampled_lifetime",
@@ -56,6 +57,13 @@ def scheduler(where: str, name: Any) -> tuple[str, list[str]]:
     if today not in SCHEDULERS:
         raise one_of(where, name, SCHEDULERS)
     return today, notes
+
+
+def search_alg(where: str, value: Any) -> str | None:
+    """What draws the values of searches, by its name; None for random draws and grids."""
+    if value not in (None, *SEARCH_ALGORITHMS):
+        raise one_of(where, value, SEARCH_ALGORITHMS)
+    return value
 
 
 def name(where: str, value: Any) -> str:

@@ -28,6 +28,7 @@ _KEYS = (
     "restore",
     "scheduler",
     "scheduler_config",
+    "search_alg",
 )
 
 
@@ -125,6 +126,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         storage_path=_directory(where, block, "storage_path", Experiment.storage_path),
         restore=_directory(where, block, "restore", None),
         scheduler=scheduler,
+        search_alg=keys.search_alg(f"{where}: search_alg", block.get("search_alg")),
         scheduler_config=_mapping(f"{where}: scheduler_config", block.get("scheduler_config", {}), "arguments"),
         notes=(*notes, *of_config, *of_stop, *of_scheduler),
         written=written,

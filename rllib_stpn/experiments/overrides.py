@@ -39,6 +39,7 @@ class Overrides:
         resume: Whether to go on with the run before.
         scheduler: ``fifo``, ``asha``, ``pbt`` or ``pb2``.
         scheduler_config: Arguments of Tune's class for the scheduler.
+        search_alg: ``optuna``.
         options: Whether errors name the options of ``rllib train``, and not these fields.
     """
 
@@ -57,6 +58,7 @@ class Overrides:
     resume: bool | None = None
     scheduler: str | None = None
     scheduler_config: dict[str, Any] | None = None
+    search_alg: str | None = None
     options: bool = dataclasses.field(default=False, kw_only=True)
 
     @classmethod
@@ -112,6 +114,8 @@ class Overrides:
                 changes = {"scheduler": scheduler, "scheduler_config": {}}  # Those were for another one.
         if self.scheduler_config is not None:
             changes["scheduler_config"] = self.scheduler_config
+        if self.search_alg is not None:
+            changes["search_alg"] = keys.search_alg(self._called("search_alg"), self.search_alg)
         for field, at_least in (("num_samples", 1), ("max_failures", -1)):
             if getattr(self, field) is not None:
                 changes[field] = checks.integer(self._called(field), getattr(self, field), at_least)

@@ -44,7 +44,7 @@ def show(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:
     where = f"model: {asked[0]}: got true"
     if config.is_multi_agent:
         raise UsageError(f"{where} with several agents, allowed is one; theirs have to show it by themselves")
-    if config.is_offline or config.output:
+    if config.is_offline:
         raise UsageError(
             f"{where} with recorded data, allowed is sampling from an environment; what is recorded of one inside "
             "stpn_envs.PreviousActionReward has the previous action and reward"

@@ -60,6 +60,16 @@ def settle(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str,
     return config, notes
 
 
+def writes_episodes(config: "AlgorithmConfig") -> bool:
+    """Whether whole episodes go to Parquet files of this machine, as ``RecordingEnvRunner`` writes them."""
+    return (
+        config.output_write_episodes
+        and config.output_write_method == "write_parquet"
+        and config.output_filesystem is None
+        and "://" not in config.output
+    )
+
+
 def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
     """Sets what reading or writing recorded data needs and the user has not given.
 
@@ -78,6 +88,12 @@ def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
         config.lr = None  # CQL's own default is one that RLlib refuses
     if config.num_learners == 0 and not config.dataset_num_iters_per_learner:
         config.dataset_num_iters_per_learner = 1
+    # RLlib's two processes that prepare batches would wait for CPUs that the trial and the reading have.
+    config.map_batches_kwargs = {"concurrency": 1, "num_cpus": 0, **config.map_batches_kwargs}
+    if _holds_episodes(config.input_) and "input_read_episodes" not in given:
+        config.input_read_episodes = True
+    if config.input_read_episodes and config.prelearner_class is None:
+        _take_whole_episodes(config)
     evaluates = config.evaluation_interval or config.evaluation_num_env_runners
     if config.env and not evaluates and config.observation_space is None and config.action_space is None:
         from rllib_stpn.agents.environments import make_env
@@ -87,14 +103,31 @@ def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
         env.close()
 
 
-def check_recording(config: "AlgorithmConfig") -> None:
-    """Refuses to record where nothing would be written.
+def _take_whole_episodes(config: "AlgorithmConfig") -> None:
+    from ray.rllib.algorithms.bc import BCConfig
+    from ray.rllib.algorithms.marwil import MARWILConfig
+
+    from rllib_stpn.algorithms.whole_episodes import BURN_IN, WholeEpisodes
+
+    if not isinstance(config, MARWILConfig):
+        return
+    config.prelearner_class = WholeEpisodes
+    if isinstance(config, BCConfig) and config.burnin_len:
+        config.learner_config_dict = {**config.learner_config_dict, BURN_IN: config.burnin_len}
+        config.burnin_len = 0
+
+
+def check(config: "AlgorithmConfig") -> None:
+    """Refuses to learn in minibatches of less than one sequence, and to record where nothing would be written.
 
     Raises:
-        UsageError: The env runners record nothing, or what RLlib writes with is missing.
+        UsageError: RLlib would cut minibatches for ever, the env runners record nothing, or what RLlib writes with is
+            missing.
     """
     from rllib_stpn.rollouts import BatchedEnvRunner
 
+    if config.is_offline:
+        _check_batch(config)
     if not config.output:
         return
     if config.env_runner_cls is not None and issubclass(config.env_runner_cls, BatchedEnvRunner):
@@ -102,6 +135,31 @@ def check_recording(config: "AlgorithmConfig") -> None:
     if config.output_write_episodes and importlib.util.find_spec("msgpack_numpy") is None:
         raise UsageError(
             "output: RLlib writes episodes with msgpack-numpy, which is missing: pip install msgpack-numpy"
+        )
+
+
+def check_filter(config: "AlgorithmConfig", observation_filter: Any) -> None:
+    """Refuses a filter around recorded data.
+
+    Raises:
+        UsageError: Observations would be filtered when an agent acts, and not when it learns, or the other way round.
+    """
+    if observation_filter != "MeanStdFilter" or not (config.is_offline or config.output):
+        return
+    with_what = "input" if config.is_offline else "output"
+    raise UsageError(
+        f"observation_filter: got MeanStdFilter with {with_what}, allowed is NoFilter: a recording holds no statistics "
+        "of a filter; a wrapper of the environment can scale observations"
+    )
+
+
+def _check_batch(config: "AlgorithmConfig") -> None:
+    model = {**config.model_config, **(getattr(config._rl_module_spec, "model_config", None) or {})}
+    length = model.get("max_seq_len", 0) if model.get("custom_model") or model.get("use_lstm") else 0
+    if (size := config.train_batch_size_per_learner) < length:
+        raise UsageError(
+            f"train_batch_size_per_learner: got {size} with max_seq_len {length}, allowed is at least one sequence: "
+            f"{length}"
         )
 
 
@@ -129,3 +187,16 @@ def _recordings(where: str, paths: Any) -> Any:
 def _holds_json(path: str) -> bool:
     files = sorted(Path(path).glob("*")) if Path(path).is_dir() else [Path(path)]
     return bool(files) and all(file.suffix in (".json", ".jsonl") for file in files)
+
+
+def _holds_episodes(paths: Any) -> bool:
+    """Whether the first file is one of episodes, as env runners record them."""
+    from pyarrow import parquet
+
+    from rllib_stpn.rollouts.recording import EPISODES
+
+    first = paths[0] if isinstance(paths, list) else paths
+    if not isinstance(first, str) or "://" in first:
+        return False
+    file = next(Path(first).rglob("*.parquet"), None) if Path(first).is_dir() else Path(first)
+    return file is not None and file.suffix == ".parquet" and parquet.read_schema(file).names == [EPISODES]

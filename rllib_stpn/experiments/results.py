@@ -10,7 +10,12 @@ from rllib_stpn.rollouts.survival import SURVIVED as SURVIVED
 
 
 def metric(result: Mapping[str, Any], path: str) -> Any:
-    """The value at ``env_runners/episode_return_mean`` of a nested result, or None where there is none."""
+    """The value at ``env_runners/episode_return_mean`` of a result, or None where there is none.
+
+    Results are nested as trials report them, and flat, with such paths as keys, as Tune hands them to schedulers.
+    """
+    if path in result:
+        return result[path]
     value: Any = result
     for key in path.split("/"):
         if not isinstance(value, Mapping) or key not in value:

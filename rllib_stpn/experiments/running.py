@@ -12,6 +12,7 @@ import rllib_stpn
 from rllib_stpn import provenance
 from rllib_stpn.errors import StorageError, UsageError
 from rllib_stpn.experiments.building import default_config
+from rllib_stpn.experiments.differences import directory_names, names_in
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.failures import Failures, broken_off
 from rllib_stpn.experiments.folding import fold
@@ -20,6 +21,7 @@ from rllib_stpn.experiments.resources import Cluster, TrialResources, refuse_wha
 from rllib_stpn.experiments.result_files import loggers
 from rllib_stpn.experiments.resuming import Bookkeeping, as_begun, can_go_on, remember
 from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
+from rllib_stpn.experiments.search_algorithms import make_search_algorithm
 from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
 from rllib_stpn.experiments.trial import trial_class
 from rllib_stpn.experiments.trial_result import TrialResult, trial_result
@@ -42,10 +44,11 @@ def prepare(experiment: _E) -> tuple[_E, list[str]]:
         The experiment, and what the user should know.
 
     Raises:
-        UsageError: The scheduler does not take its arguments, the storage path cannot be written to, or the experiment
-            was begun with another algorithm.
+        UsageError: The scheduler does not take its arguments, the search algorithm cannot be used, the storage path
+            cannot be written to, or the experiment was begun with another algorithm.
     """
     make_scheduler(experiment)
+    make_search_algorithm(experiment)
     experiment = dataclasses.replace(experiment, storage_path=_storage(experiment.storage_path))
     if "://" in experiment.storage_path or not can_go_on(experiment):
         return experiment, []
@@ -129,9 +132,14 @@ def _tuner(
         os.environ.setdefault(name, value)
     rllib_stpn.register()
     return tune.Tuner(
-        trial_class(experiment.algorithm, experiment.base),
+        trial_class(experiment.algorithm, experiment.base, experiment.checkpoint.get("checkpoint_score_attribute")),
         param_space=tune_space(experiment.folded),
-        tune_config=tune.TuneConfig(num_samples=experiment.num_samples, scheduler=scheduler),
+        tune_config=tune.TuneConfig(
+            num_samples=experiment.num_samples,
+            scheduler=scheduler,
+            search_alg=make_search_algorithm(experiment),
+            trial_dirname_creator=directory_names(names_in(experiment)),
+        ),
         run_config=tune.RunConfig(
             name=experiment.name,
             storage_path=experiment.storage_path,
@@ -177,7 +185,8 @@ def run(
         if told := broken_off(error, str(directory)):
             raise StorageError(told) from error
         raise
-    return [trial_result(result, scheduler, failures) for result in results]
+    score = experiment.checkpoint.get("checkpoint_score_attribute")
+    return [trial_result(result, scheduler, failures, score) for result in results]
 
 
 def remote(experiment: Experiment) -> bool:

@@ -9,7 +9,8 @@ from ray.tune.schedulers.pb2 import PB2, has_sklearn
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.experiments import searches
-from rllib_stpn.experiments.experiment import Experiment, env_or_task
+from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.goal import default_goal
 from rllib_stpn.experiments.keys import MUTATIONS
 
 _CLASSES: dict[str, type[TrialScheduler]] = {
@@ -44,7 +45,7 @@ def make_scheduler(experiment: Experiment) -> TrialScheduler:
             raise unknown(where, "key", key, allowed)
     if experiment.scheduler == "fifo":
         return kind()
-    metric, mode = _goal(experiment)
+    metric, mode = default_goal(experiment)
     arguments = {"metric": metric, "mode": mode, **experiment.scheduler_config}
     for key in MUTATIONS:
         if key in arguments:
@@ -83,16 +84,6 @@ def _numbers(value: Any) -> Any:
         return [_numbers(below) for below in value]
     number = checks.as_number(value)
     return value if number is None or not isinstance(value, str) else number
-
-
-def _goal(experiment: Experiment) -> tuple[str, str]:
-    """The metric that a scheduler goes by, and whether more of it is better: ``"max"`` or ``"min"``."""
-    if env_or_task(experiment.algorithm) == "env":
-        return "env_runners/episode_return_mean", "max"
-    from rllib_stpn.supervised import TASKS
-
-    metric = TASKS[searches.choices(experiment.config["task"])[0]].metric
-    return f"validation_{metric}", "min" if metric == "perplexity" else "max"
 
 
 def tune_space(value: Any) -> Any:

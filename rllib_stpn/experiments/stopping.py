@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
@@ -138,8 +139,8 @@ class StoppingScheduler(TrialScheduler):
     def _reached(self, trial_id: str, result: Mapping[str, Any]) -> bool:
         for path, goal in self._criteria.items():
             value = metric(result, path)
-            if isinstance(value, (int, float)) and value >= goal:
-                self.reasons[trial_id] = f"{path} {value:,.6g} reached {goal:,.6g}"
+            if isinstance(value, Real) and float(value) >= goal:
+                self.reasons[trial_id] = f"{path} {float(value):,.6g} reached {goal:,.6g}"
                 return True
         return False
 

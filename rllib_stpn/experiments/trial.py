@@ -5,6 +5,7 @@ Tune gets the settings as a plain dict, so that grids are resolved by Tune, and 
 """
 
 import functools
+import math
 import os
 import pickle
 from pathlib import Path
@@ -28,7 +29,7 @@ else:
 
 
 @functools.cache
-def trial_class(run: str, defaults: "AlgorithmConfig | None" = None) -> "type[Algorithm]":
+def trial_class(run: str, defaults: "AlgorithmConfig | None" = None, score: str | None = None) -> "type[Algorithm]":
     """The Tune trainable for an algorithm: a subclass of it, of the same name, that takes plain settings.
 
     One of ``TRAINABLES`` takes them itself.
@@ -38,6 +39,7 @@ def trial_class(run: str, defaults: "AlgorithmConfig | None" = None) -> "type[Al
     Args:
         run: The algorithm's name.
         defaults: What the settings are put on, where it is not the algorithm's default config.
+        score: The metric that checkpoints are kept by, if there is one.
     """
     base = algorithm_class(run) if defaults is None else defaults.algo_class
     if run in TRAINABLES:
@@ -45,7 +47,14 @@ def trial_class(run: str, defaults: "AlgorithmConfig | None" = None) -> "type[Al
     return type(
         base.__name__,
         (_Trial, base),
-        {"__module__": __name__, "__doc__": base.__doc__, "base": base, "run": run, "defaults": defaults},
+        {
+            "__module__": __name__,
+            "__doc__": base.__doc__,
+            "base": base,
+            "run": run,
+            "defaults": defaults,
+            "score": score,
+        },
     )
 
 
@@ -97,11 +106,12 @@ def _model_in_words(config: "AlgorithmConfig") -> dict[str, Any]:
 
 
 class _Trial(WholeCheckpoints, _Base):
-    """Goes before an algorithm in the bases of a class that has the attributes ``base``, ``run`` and ``defaults``."""
+    """Goes before an algorithm in the bases of a class, with the class attributes below."""
 
     base: "type[Algorithm]"
     run: str
     defaults: "AlgorithmConfig | None"
+    score: str | None
 
     def __init__(self, config: Any = None, *args, **kwargs):
         import torch
@@ -189,9 +199,18 @@ class _Trial(WholeCheckpoints, _Base):
             self.learner_group.foreach_learner(functools.partial(_set_schedules, steps))
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """A checkpoint with its result, which also has metrics by their paths, where Tune looks for a score."""
+        """A checkpoint with its result, which also has metrics by their paths, where Tune looks for a score.
+
+        RLlib repeats the last evaluation until the next, which is of other weights: such a checkpoint has none. Tune
+        would take one without a score for the best and throw others away for it, so its score is NaN, the worst.
+        """
         saved = super().save(checkpoint_dir)
+        interval = self.config.evaluation_interval
+        if interval and self.training_iteration % interval:
+            saved.metrics.pop("evaluation", None)
         saved.metrics |= paths_of(saved.metrics)
+        if self.score is not None:
+            saved.metrics.setdefault(self.score, math.nan)
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class TrialResult:
         metrics: Its last result, nested as RLlib makes it; empty where there was none.
         path: Its directory, or URI.
         checkpoint: Its last checkpoint's directory, or URI; None without one.
+        best_checkpoint: The one with the best ``checkpoint_score_attribute``; the last one where there is no score.
+        best_score: That score; None where there is none.
         stopped: Why it ended, such as ``"training_iteration 5 reached 5"`` or ``"SIGINT"``; None where it failed.
         error: The tracebacks of what it failed with, None where it did not fail.
     """
@@ -34,6 +37,8 @@ class TrialResult:
     checkpoint: str | None
     stopped: str | None
     error: str | None
+    best_checkpoint: str | None = None
+    best_score: float | None = None
 
     @property
     def cause(self) -> Cause | None:
@@ -45,18 +50,24 @@ class TrialResult:
         return Cause("StorageError", told) if told else cause
 
 
-def trial_result(result: Any, scheduler: StoppingScheduler, failures: Failures) -> TrialResult:
-    """How a trial ended, from Tune's result, its scheduler's reasons and the errors that were kept."""
+def trial_result(
+    result: Any, scheduler: StoppingScheduler, failures: Failures, score: str | None = None
+) -> TrialResult:
+    """How a trial ended, from Tune's result, its scheduler's reasons, the errors that were kept and what scores."""
     metrics = result.metrics or {}
     trial_id = metrics.get("trial_id", "")
     stopped, error = scheduler.reasons.get(trial_id), failures.text(trial_id)
     if stopped is None and error is None and not scheduler.interrupted:
         error = "unknown: it ended before it met a stop criterion, and Tune does not say why"
+    last = result.checkpoint.path if result.checkpoint else None
+    best, best_score = _best(result, score) if score is not None else (None, None)
     return TrialResult(
         settings=_settings(result),
         metrics=metrics,
         path=result.path,
-        checkpoint=result.checkpoint.path if result.checkpoint else None,
+        checkpoint=last,
+        best_checkpoint=best or last,
+        best_score=best_score,
         stopped=stopped if error is None else None,
         error=error,
     )
@@ -78,6 +89,15 @@ def python_to_go_on(experiment: Experiment, result: TrialResult) -> list[str]:
         f'algorithm = {name}.from_checkpoint("{result.checkpoint}")',
         "algorithm.train()",
     ]
+
+
+def _best(result: Any, score: str) -> tuple[str | None, float | None]:
+    """The checkpoint with the best score, which Tune has last, and that score."""
+    for checkpoint, metrics in reversed(result.best_checkpoints or []):
+        value = metrics.get(score)
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            return checkpoint.path, float(value)
+    return None, None
 
 
 def _settings(result: Any) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import functools
 import gymnasium as gym
 import numpy as np
 import torch
+from ray.rllib.algorithms.dqn.dqn_catalog import DQNCatalog
 from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
 from ray.rllib.core.models.base import ActorCriticEncoder
+from ray.rllib.core.models.catalog import Catalog
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.base import TorchModel
 from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
@@ -84,8 +86,8 @@ def _has_filters(shape: tuple[int, ...]) -> bool:
         return False
 
 
-class LayerCatalog(ActorCriticCatalog):
-    """PPO's catalog with ``model_config["custom_model"]`` naming the layer of the encoder, or its class by the path.
+class _LayerEncoders(Catalog):
+    """A catalog with ``model_config["custom_model"]`` naming the layer of the encoder, or its class by the path.
 
     ``model_config["custom_model_config"]`` holds the layer's options. The keys of RLlib's ``DefaultModelConfig``
     keep their meaning; ``fcnet_hiddens: []`` (our default) puts the layer straight on the observation. Of flat
@@ -141,14 +143,22 @@ class LayerCatalog(ActorCriticCatalog):
         if size and config["fcnet_hiddens"]:
             rest = super()._get_encoder_config(gym.spaces.Box(-np.inf, np.inf, (size,)), config)
         convolutions = [
-            super(LayerCatalog, cls)._get_encoder_config(gym.spaces.Box(-1.0, 1.0, image.shape), dict(config))
+            super(_LayerEncoders, cls)._get_encoder_config(gym.spaces.Box(-1.0, 1.0, image.shape), dict(config))
             for image in images
         ]
         return PartsEncoderConfig(
             input_dims=space.shape, images=images, convolutions=convolutions, rest=rest, rest_size=size
         )
 
+
+class LayerCatalog(_LayerEncoders, ActorCriticCatalog):
+    """PPO's catalog whose encoder is one of our layers, see :class:`_LayerEncoders`."""
+
     def get_action_dist_cls(self, framework: str):
         """The class that ``model_config["custom_action_dist"]`` names, otherwise RLlib's for the action space."""
         name = self._model_config_dict.get("custom_action_dist")
         return ACTION_DISTRIBUTIONS[name] if name else super().get_action_dist_cls(framework)
+
+
+class LayerQCatalog(_LayerEncoders, DQNCatalog):
+    """DQN's catalog whose encoder is one of our layers, see :class:`_LayerEncoders`."""

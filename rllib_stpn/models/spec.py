@@ -28,6 +28,31 @@ _SIZES = ("hidden_size", "num_parameters")
 _PREVIOUS = "lstm_use_prev_"
 
 
+class LayerSpec(RLModuleSpec, str):
+    """An RLModuleSpec that is also the text of its layer, such as ``"hidden_size=32 stpn"``.
+
+    Tune keeps numbers and texts of a search as they are, and has a number of its own in place of other objects. So a
+    ``tune.grid_search`` over specs is a search over texts: in directories, in Tune's table and in TensorBoard.
+    """
+
+    def __new__(cls, text: str = "", **fields: Any) -> LayerSpec:
+        """Keeps the text; the fields are RLModuleSpec's."""
+        return str.__new__(cls, text)
+
+    def __init__(self, text: str = "", **fields: Any) -> None:
+        super().__init__(**fields)
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        """As RLModuleSpec has it."""
+        return super().__eq__(other)
+
+    def __str__(self) -> str:
+        """Its text."""
+        return str.__str__(self)
+
+
 def recurrent_spec(
     layer: str | type[Layer],
     /,
@@ -85,7 +110,8 @@ def recurrent_spec(
     else:  # which may not take any input size
         check_options(name, **of_layer)
     register_environments()
-    return RLModuleSpec(
+    return LayerSpec(
+        _text(name, of_layer, options),
         module_class=MemoryRLModule,
         catalog_class=LayerCatalog,
         model_config={
@@ -97,6 +123,12 @@ def recurrent_spec(
             "custom_model_config": of_layer,
         },
     )
+
+
+def _text(name: str, of_layer: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """What was given, such as ``"fcnet_hiddens=[64] hidden_size=32 stpn"``: Tune's table shows the end of it."""
+    given = {key: value for key, value in {**options, **of_layer}.items() if value is not None}
+    return " ".join([*(f"{key}={value}" for key, value in given.items()), name])
 
 
 def spec_from_model_dict(model: Mapping[str, Any]) -> RLModuleSpec:

@@ -90,8 +90,7 @@ class Section:
     @property
     def name_of_metric(self) -> str:
         """The metric as tables and axes call it, e.g. ``"episode return"``."""
-        name = self.metric.replace("env_runners/", "").replace("/", " ").replace("_", " ")
-        return name.removesuffix(" mean")
+        return name_of_metric(self.metric)
 
     @property
     def unit_of_steps(self) -> str:
@@ -115,6 +114,11 @@ class Section:
         if len(found) > 1:
             raise one_of(f"report: --baseline: several trainings on {self.subject}", name, [g.label for g in found])
         return found[0] if found else None
+
+
+def name_of_metric(metric: str) -> str:
+    """A metric as tables and axes call it, e.g. ``"episode return"``."""
+    return metric.replace("env_runners/", "").replace("/", " ").replace("_", " ").removesuffix(" mean")
 
 
 def lower_is_better(metric: str) -> bool:

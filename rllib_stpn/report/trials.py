@@ -56,7 +56,8 @@ class Trial:
         if model.get("custom_model"):
             return model["custom_model"]
         if spec := self.settings.get("_rl_module_spec"):  # of a training from Python, as text
-            named = re.search(r"'custom_model': '([^']+)'", str(spec))
+            of_rllib = re.search(r"'custom_model': '([^']+)'", str(spec))
+            named = of_rllib or re.fullmatch(r"(?:\w+=.* )?(\w[\w.]*)", str(spec))  # the text of `recurrent_spec`'s
             return named[1] if named else "unknown layer"
         return f"RLlib {'LSTM' if model.get('use_lstm') else 'default'}"
 

@@ -6,6 +6,7 @@ from rllib_stpn.rollouts.episode_runner import EpisodeEnvRunner
 from rllib_stpn.rollouts.fragment import Fragment
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 from rllib_stpn.rollouts.preprocessing import ActionsForEnv, FlatObservations, MeanStdFilter
+from rllib_stpn.rollouts.recording import RecordingEnvRunner
 from rllib_stpn.rollouts.setup import use_batched_rollouts
 from rllib_stpn.rollouts.survival import telling_failures
 from rllib_stpn.rollouts.thin_states import ThinStates, thin_states
@@ -20,6 +21,7 @@ __all__ = [
     "MeanStdFilter",
     "NonFiniteError",
     "NonFiniteObservationError",
+    "RecordingEnvRunner",
     "RolloutError",
     "ThinStates",
     "telling_failures",

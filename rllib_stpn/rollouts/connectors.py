@@ -55,6 +55,11 @@ _DONE_BY_THE_RUNNER = (
 )
 
 
+def of_the_runner(connector: Any) -> bool:
+    """Whether a connector does what the batched runner does by itself."""
+    return type(connector) in _DONE_BY_THE_RUNNER
+
+
 def observation_transforms(pipeline: Any) -> list[Transform]:
     """Returns the functions from a batch of observations to the module's, in the pipeline's order.
 
@@ -76,7 +81,7 @@ def action_transforms(pipeline: Any) -> list[Transform]:
 def _transforms(pipeline: Any, equivalents: dict[type, Callable], where: str) -> list[Transform]:
     transforms = []
     for connector in pipeline.connectors:
-        if type(connector) in _DONE_BY_THE_RUNNER:
+        if of_the_runner(connector):
             continue
         # A user's own connector runs batched by offering `batched(array [B, ...]) -> array [B, ...]`.
         if hasattr(connector, "batched"):

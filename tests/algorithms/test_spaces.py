@@ -130,15 +130,15 @@ def test_what_no_model_takes_is_refused_before_ray_starts(observations, actions,
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("run", ["DQN", "SAC", "CQL", "IQL", "DreamerV3"])
+@pytest.mark.parametrize("run", ["SAC", "CQL", "IQL", "DreamerV3"])
 @pytest.mark.parametrize("model, named", [(None, "custom_model 'stpn'"), (OF_RLLIB, "use_lstm")])
 def test_algorithms_without_our_layers_are_refused_and_others_named(run, model, named):
-    others = "PPO, A2C, APPO, IMPALA, BC, MARWIL"
+    others = "PPO, A2C, APPO, IMPALA, DQN, BC, MARWIL"
     with pytest.raises(UsageError, match=f"run: got {run} with {named}, allowed are {others}"):
         notes_on(of(run, BOX, BOX, model=model))
 
 
-@pytest.mark.parametrize("run", ["PPO", "A2C", "APPO", "IMPALA", "BC", "MARWIL"])
+@pytest.mark.parametrize("run", ["PPO", "A2C", "APPO", "IMPALA", "DQN", "BC", "MARWIL"])
 def test_the_algorithms_named_take_a_layer(run):
     assert notes_on(of(run, BOX, spaces.Discrete(2))) == []
 

@@ -89,7 +89,8 @@ grid:
     assert main(["train", "-f", str(path), "--storage-path", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().out.splitlines()
     assert "PPO on Broken: failed" in told
-    assert any(line.startswith("PPO on CartPole-v1: 1 iterations") for line in told)
+    (best,) = (line.split() for line in told if line.split()[:1] == ["1"])
+    assert best[:2] == ["1", "CartPole-v1"]
 
 
 def test_what_the_fault_settings_let_it_survive_is_said(capsys, tmp_path):
@@ -139,7 +140,8 @@ sweep:
     assert captured.err == ""
     assert "trial 1 of 2: lr 0.001" in captured.out
     assert "trial 2 of 2: lr 0.002" in captured.out
-    assert captured.out.count("checkpoint  none") == 2
+    assert "checkpoint  none" in captured.out
+    assert {path.name.split("_")[5] for path in (tmp_path / "results/sweep").glob("PPO_*")} == {"lr=0.001", "lr=0.002"}
     rates = set()
     for result in (tmp_path / "results").glob("sweep/*/result.json"):
         learner = json.loads(result.read_text())["learners"]["default_policy"]
@@ -216,3 +218,27 @@ def test_an_environment_that_hangs_in_the_trials_own_process_is_said_meanwhile(c
     assert main([*arguments, "--stop", '{"training_iteration": 1}', "--config", json.dumps(config)]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: env runner 0 has made no")]
     assert any("(sample_timeout_s; environment 0 of env runner 0, at step 1 of its episode" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_between_two_evaluations_is_not_taken_for_the_best(capsys, write, tmp_path):
+    path = "evaluation/env_runners/episode_return_mean"
+    file = write(f"""
+best:
+  run: PPO
+  env: CartPole-v1
+  stop: {{training_iteration: 5}}
+  checkpoint_config:
+    {{checkpoint_frequency: 1, checkpoint_at_end: false, num_to_keep: 1, checkpoint_score_attribute: {path}}}
+  config:
+    {{num_env_runners: 0, train_batch_size: 64, minibatch_size: 64, num_epochs: 1, evaluation_interval: 2,
+      evaluation_duration: 1}}
+""")
+    assert main(["train", str(file), "--storage-path", str(tmp_path / "results")]) == 0, capsys.readouterr().out
+    (trial,) = (tmp_path / "results").glob("best/*/result.json")
+    returns = [at(json.loads(line), path) for line in trial.read_text().splitlines()]
+    assert returns == [None, *[returns[1]] * 2, *[returns[3]] * 2]  # RLlib repeats the last evaluation
+    kept = sorted(int(each.name[-1]) for each in trial.parent.glob("checkpoint_*"))
+    assert kept in ([1, 4], [3, 4])  # the newest is kept, too
+    assert returns[kept[0]] == max(returns[1], returns[3])
+    assert f"best        {trial.parent}/checkpoint_00000{kept[0]} (" in capsys.readouterr().out

@@ -117,3 +117,48 @@ def test_a_run_whose_reader_goes_away_ends_with_a_checkpoint(start, cartpole, tm
     assert "Traceback" not in process.stderr.read()
     assert (trial_directory(tmp_path, "cartpole") / "checkpoint_000000").is_dir()
     process.stdout = None
+
+
+class Terminal(io.StringIO):
+    """A stream that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@contextlib.contextmanager
+def a_terminal(monkeypatch, term="xterm"):
+    """Standard output and error of a terminal of 20 columns; yields what comes to both."""
+    monkeypatch.delenv("TERM", raising=False)
+    if term:
+        monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("COLUMNS", "20")
+    stream = Terminal()
+    out = terminal.Output(stream)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(terminal.Output(stream, out)):
+        yield stream
+
+
+def test_a_live_line_is_replaced_by_the_next_and_by_what_is_printed(monkeypatch):
+    with a_terminal(monkeypatch) as shown:
+        assert terminal.live("first")
+        assert terminal.live("second") and terminal.live("second")
+        print("line")
+        print("error", file=sys.stderr)
+        assert terminal.live("x" * 30)
+        print("more", file=sys.stderr)
+    take = "\r\x1b[K"
+    assert shown.getvalue() == f"{take}first{take}second{take}line\nerror\n{take}{'x' * 19}{take}more\n"
+
+
+@pytest.mark.parametrize("term", ["dumb", None])
+def test_a_terminal_that_cannot_take_lines_back_has_no_live_line(monkeypatch, term):
+    with a_terminal(monkeypatch, term) as shown:
+        assert not terminal.live("text")
+    assert shown.getvalue() == ""
+
+
+def test_a_file_has_no_live_line(capsys):
+    with terminal.prepared():
+        assert not terminal.live("text")
+    assert capsys.readouterr().out == ""

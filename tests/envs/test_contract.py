@@ -15,6 +15,8 @@ import stpn_envs
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
+from tests.envs.some_actions import some_actions
+
 # id: (arguments that make episodes short, length of such an episode in steps)
 SHORT_EPISODES = {
     "stpn/Atari-v0": ({"game": "breakout", "max_frames": 45}, 45),
@@ -47,10 +49,34 @@ SHORT_EPISODES = {
     "stpn/HigherLowerEasy-v0": ({}, 51),
     "stpn/HigherLowerMedium-v0": ({}, 103),
     "stpn/HigherLowerHard-v0": ({"num_decks": 2}, 103),
+    "stpn/PositionOnlyCartPoleEasy-v0": ({"episode_length": 8}, 8),  # too short to fall
+    "stpn/PositionOnlyCartPoleMedium-v0": ({"episode_length": 7}, 7),
+    "stpn/PositionOnlyCartPoleHard-v0": ({"episode_length": 6}, 6),
+    "stpn/NoisyPositionOnlyCartPoleEasy-v0": ({"episode_length": 8}, 8),
+    "stpn/NoisyPositionOnlyCartPoleMedium-v0": ({"episode_length": 7}, 7),
+    "stpn/NoisyPositionOnlyCartPoleHard-v0": ({"episode_length": 6}, 6),
+    "stpn/PositionOnlyPendulumEasy-v0": ({"episode_length": 40}, 40),
+    "stpn/PositionOnlyPendulumMedium-v0": ({"episode_length": 30}, 30),
+    "stpn/PositionOnlyPendulumHard-v0": ({}, 100),
+    "stpn/NoisyPositionOnlyPendulumEasy-v0": ({"episode_length": 40}, 40),
+    "stpn/NoisyPositionOnlyPendulumMedium-v0": ({"episode_length": 30}, 30),
+    "stpn/NoisyPositionOnlyPendulumHard-v0": ({"episode_length": 70}, 70),
+    "stpn/MultiarmedBanditEasy-v0": ({"episode_length": 40}, 40),
+    "stpn/MultiarmedBanditMedium-v0": ({"episode_length": 70}, 70),
+    "stpn/MultiarmedBanditHard-v0": ({"episode_length": 50}, 50),
+    "stpn/BattleshipEasy-v0": ({}, 64),
+    "stpn/BattleshipMedium-v0": ({}, 100),
+    "stpn/BattleshipHard-v0": ({"size": 5, "ship_sizes": [2, 3]}, 25),
+    "stpn/ConcentrationEasy-v0": ({}, 104),
+    "stpn/ConcentrationMedium-v0": ({"num_decks": 1}, 104),
+    "stpn/ConcentrationHard-v0": ({}, 104),
+    "stpn/MineSweeperEasy-v0": ({}, 14),
+    "stpn/MineSweeperMedium-v0": ({}, 30),
+    "stpn/MineSweeperHard-v0": ({"size": 5, "num_mines": 4}, 21),
     "stpn/Trials-v0": ({"env": "stpn/MazeSmall-v0", "size": 5, "episode_length": 9, "episodes": 4}, 36),
 }
 # answering the query is the end of that task, and the last pull of that
-TERMINATES = ("Retrieval", "Bandit", "Repeat", "Autoencode", "CountRecall", "HigherLower")
+TERMINATES = ("Retrieval", "/Bandit", "Repeat", "Autoencode", "CountRecall", "HigherLower")
 IS_ATARI = {"stpn/Atari-v0", "stpn/Pong-v0"}
 
 
@@ -78,6 +104,11 @@ def make(env_id, **kwargs):
 def make_vec(env_id, num_envs=3, **kwargs):
     kwargs = {**SHORT_EPISODES[env_id][0], **kwargs}
     return gymnasium.make_vec(env_id, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+
+
+def an_action(env, number):
+    """Return a fixed action, of a number each."""
+    return np.full(env.action_space.shape, number, env.action_space.dtype)
 
 
 def in_fresh_process(code):
@@ -124,6 +155,7 @@ def test_registering_twice_is_silent_and_changes_nothing():
 def test_check_env_passes_without_a_warning(env_id):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*For Box action spaces, we recommend")  # torques are from -2 to 2
         # of Atari it would open a window
         check_env(make(env_id).unwrapped, skip_render_check=env_id in IS_ATARI)
 
@@ -142,7 +174,7 @@ def test_same_seed_and_actions_replay_on_another_instance(envs):
         rng = np.random.default_rng(0)
         run = [env.reset(seed=11)]
         for _ in range(100):
-            run.append(env.step(rng.integers(env.action_space.n)))
+            run.append(env.step(some_actions(env.action_space, rng, 1)[0]))
             if run[-1][2] or run[-1][3]:
                 run.append(env.reset())
         runs.append(run)
@@ -157,7 +189,10 @@ def test_the_environment_itself_ends_at_its_limit(env_id, envs):
     end = (True, False) if any(name in env_id for name in TERMINATES) else (False, True)
     for _ in range(2):
         env.reset()
-        ends = [env.step(0)[2:4] for _ in range(length)]
+        if "MineSweeper" in env_id:
+            while env.unwrapped.batch.mines[0, 0]:
+                env.reset()
+        ends = [env.step(an_action(env, 0))[2:4] for _ in range(length)]
         assert ends == [(False, False)] * (length - 1) + [end]
 
 
@@ -182,7 +217,7 @@ def test_vector_form_equals_scalar_form_step_for_step(env_id, envs, vec, mode):
             with contextlib.suppress(NotImplementedError):  # then they end together
                 vec.reset(options={"reset_mask": np.arange(3) == i})
                 envs[i].reset()
-        actions = rng.integers(vec.single_action_space.n, size=3)
+        actions = some_actions(vec.single_action_space, rng, 3)
         observations, rewards, terminations, truncations, infos = vec.step(actions)
         assert rewards.dtype == np.float64
         for i, env in enumerate(envs):
@@ -216,10 +251,10 @@ def test_returned_arrays_belong_to_the_caller(envs, vec):
     kept = [vec.reset()[0], env.reset()[0]]
     copies = copy.deepcopy(kept)
     for _ in range(50):
-        step = vec.step(np.ones(3, int))
+        step = vec.step(an_action(vec, 1))
         kept.extend(step[:4])
         copies.extend(array.copy() for array in step[:4])
-        observation, _, terminated, truncated, _ = env.step(1)
+        observation, _, terminated, truncated, _ = env.step(an_action(env, 1))
         kept.append(observation)
         copies.append(observation.copy())
         if terminated or truncated:
@@ -241,7 +276,8 @@ def test_copies_and_pickles_have_the_same_arguments(env_id):
 def test_a_copy_or_pickle_of_a_task_goes_on_where_it_is(env_id):
     if env_id in IS_ATARI:
         pytest.skip("an emulator's copy has to be reset")
-    for env, action in ((make(env_id).unwrapped, 1), (make_vec(env_id, num_envs=2), np.array([0, 1]))):
+    for env in (make(env_id).unwrapped, make_vec(env_id, num_envs=2)):
+        action = an_action(env, 1)
         env.reset(seed=3)
         env.step(action)
         for twin in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
@@ -257,7 +293,7 @@ def test_render_returns_colour_images_or_text(env_id, capsys):
             continue  # a window
         env = make(env_id, render_mode=mode)
         env.reset(seed=0)
-        pictures = [env.render(), env.step(1) and env.render()]
+        pictures = [env.render(), env.step(an_action(env, 1)) and env.render()]
         if mode == "rgb_array":
             assert all(image.dtype == np.uint8 and image.shape[2:] == (3,) for image in pictures)
             assert pictures[0].max() > 0
@@ -284,6 +320,11 @@ def test_actions_outside_the_space_are_refused(envs, vec):
     env = envs[0]
     env.reset()
     vec.reset()
+    if not isinstance(env.action_space, gymnasium.spaces.Discrete):
+        for environment, wrong in [(env.unwrapped, np.zeros(3)), (vec, np.zeros((3, 3)))]:
+            with pytest.raises(ValueError, match="actions?: got "):
+                environment.step(wrong)
+        return
     for action in (-1, env.action_space.n, 0.5, "up", None):
         with pytest.raises(ValueError, match="action: got "):
             env.unwrapped.step(action)
@@ -301,16 +342,16 @@ def test_actions_outside_the_space_are_refused(envs, vec):
 
 def test_a_step_needs_an_episode_and_an_open_environment(env_id):
     env, vec = make(env_id).unwrapped, make_vec(env_id, num_envs=2)
-    for unstarted, action in ((env, 0), (vec, np.zeros(2, int))):
+    for unstarted in (env, vec):
         with pytest.raises(gymnasium.error.ResetNeeded):
-            unstarted.step(action)
+            unstarted.step(an_action(unstarted, 0))
     with pytest.raises(gymnasium.error.ResetNeeded):
         vec.reset(options={"reset_mask": np.array([True, False])})
     env.reset()
-    while not any(env.step(0)[2:4]):
+    while not any(env.step(an_action(env, 0))[2:4]):
         pass
     with pytest.raises(gymnasium.error.ResetNeeded):
-        env.step(0)
+        env.step(an_action(env, 0))
     for closed in (env, vec):
         closed.close()
         closed.close()
@@ -321,7 +362,7 @@ def test_a_step_needs_an_episode_and_an_open_environment(env_id):
 def test_a_mask_resets_only_the_chosen_environments(envs, vec):
     vec.reset()
     for _ in range(10):
-        before, *_ = vec.step(np.array([1, 0, 1]))
+        before, *_ = vec.step(an_action(vec, 1))
     try:
         observations, _ = vec.reset(seed=20, options={"reset_mask": np.array([False, True, False])})
     except NotImplementedError as reason:

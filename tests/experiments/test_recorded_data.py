@@ -11,6 +11,7 @@ from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.experiments.recorded_data import OFFLINE
 from rllib_stpn.experiments.validation import check
+from rllib_stpn.rollouts import RecordingEnvRunner
 from tests.experiments.of_settings import experiment_of
 
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 5}
@@ -77,10 +78,24 @@ def test_recordings_that_would_not_be_written():
 
 def test_what_records_samples_whole_episodes():
     config = build_config("PPO", {"output": "/tmp/x"})
-    assert (config.batch_mode, config.env_runner_cls) == ("complete_episodes", None)
-    assert build_config("PPO", {"output": "/tmp/x", "env_runner_cls": "single_agent"}).env_runner_cls is None
+    assert (config.batch_mode, config.env_runner_cls) == ("complete_episodes", RecordingEnvRunner)
+    named = build_config("PPO", {"output": "/tmp/x", "env_runner_cls": "single_agent"})
+    assert named.env_runner_cls is RecordingEnvRunner
     steps = build_config("PPO", {"output": "/tmp/x", "output_write_episodes": False})
-    assert steps.batch_mode == "truncate_episodes"
+    assert (steps.batch_mode, steps.env_runner_cls) == ("truncate_episodes", None)  # RLlib's writes single steps
+    assert build_config("PPO", {"output": "s3://x"}).env_runner_cls is None
+
+
+@pytest.mark.parametrize("run, given", [("PPO", {"output": "/tmp/x"}), ("BC", {"input_": "/tmp/x.json"})])
+def test_a_filter_does_not_go_with_recordings(run, given):
+    with pytest.raises(UsageError, match="observation_filter: got MeanStdFilter with (in|out)put, allowed is NoFilter"):
+        build_config(run, {"env": "CartPole-v1", "observation_filter": "MeanStdFilter", **given})
+
+
+@pytest.mark.parametrize("model", [STPN, {"use_lstm": True, "max_seq_len": 5}], ids=["layer", "use_lstm"])
+def test_a_batch_holds_a_sequence_at_least(model, tmp_path):
+    with pytest.raises(UsageError, match="train_batch_size_per_learner: got 4 with max_seq_len 5, allowed is at least"):
+        check(experiment("BC", input_=str(tmp_path), train_batch_size_per_learner=4, model=model))
 
 
 def test_output_config_is_named():

@@ -1,5 +1,6 @@
 """When trials end: their goal, an interruption, their scheduler."""
 
+import numpy as np
 import pytest
 from ray import tune
 from ray.tune.experiment import Trial
@@ -40,6 +41,16 @@ def test_an_interruption_ends_what_runs_and_what_waits_and_a_resumed_run_does_bo
     assert {each.stopped for each in ended} == {"training_iteration 3 reached 3"}
 
 
+def test_a_goal_within_a_result_ends_a_run(ray_session, tmp_path):
+    """Tune hands results to schedulers flat, with paths as keys."""
+    goal = "env_runners/num_env_steps_sampled_lifetime"
+    small = experiment_of("PPO", "CartPole-v1", **SMALL)
+    small = small.replaced((), stop={goal: 100, "training_iteration": 4}, storage_path=str(tmp_path))
+    (ended,) = run(small)
+    assert ended.metrics["training_iteration"] == 2
+    assert ended.stopped.startswith(f"{goal} 1")
+
+
 def trial(trial_id, **last_result):
     made = Trial("PPO", trial_id=trial_id, stub=True)
     made.run_metadata.last_result = last_result
@@ -72,6 +83,20 @@ def test_trials_that_have_nothing_left_to_do_are_not_offered(path):
     assert inner.seen == ["new", "begun"]
     assert [each.status for each in trials] == ["TERMINATED", "TERMINATED", "PENDING", "PENDING"]
     assert scheduler.reasons == {"done": f"{path} 5 reached 5", "given up": "by the scheduler"}
+
+
+@pytest.mark.parametrize("number", [int, float, np.int64, np.float32])
+def test_a_goal_is_found_in_nested_and_in_flat_results_whatever_its_type(number):
+    path = "learners/__all_modules__/num_env_steps_trained_lifetime"
+    for below, goal in (
+        ({"learners": {"__all_modules__": {"num_env_steps_trained_lifetime": number(4)}}},
+         {"learners": {"__all_modules__": {"num_env_steps_trained_lifetime": number(5)}}}),
+        ({path: number(4)}, {path: number(5)}),
+    ):  # fmt: skip
+        scheduler = StoppingScheduler(Recorder(), {path: 5}, Interruption())
+        assert scheduler.on_trial_result(None, trial("a"), below) == TrialScheduler.CONTINUE
+        assert scheduler.on_trial_result(None, trial("a"), goal) == TrialScheduler.STOP
+        assert scheduler.reasons == {"a": f"{path} 5 reached 5"}
 
 
 def test_the_reason_is_the_goal_then_the_signal_then_the_scheduler():

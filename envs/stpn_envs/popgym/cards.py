@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
 from stpn_envs.arguments import choice, integer, refuse
@@ -26,7 +27,7 @@ __all__ = [
 _DECK = 52
 # cards of a deck in its order before it is shuffled: four of a rank behind each other, suits and colours in turn
 _FEATURES = {"ranks": np.arange(_DECK) // 4, "suits": np.arange(_DECK) % 4, "colors": np.arange(_DECK) % 2}
-_VALUES = {"ranks": 13, "suits": 4, "colors": 2}
+CARD_KINDS = {"ranks": 13, "suits": 4, "colors": 2}
 
 
 class CardsVectorEnv(PopgymVectorEnv):
@@ -46,7 +47,9 @@ class CardsVectorEnv(PopgymVectorEnv):
         **unknown: Any,
     ):
         refuse(type(self), unknown)
-        super().__init__(num_envs, self.observation_sizes, self.num_actions, previous_action, autoreset_mode)
+        action: spaces.Discrete = spaces.Discrete(self.num_actions)
+        shown = spaces.MultiDiscrete(list(self.observation_sizes))
+        super().__init__(num_envs, shown, action, previous_action, autoreset_mode)
         self._feature = np.tile(_FEATURES[self.feature], integer("num_decks", num_decks, minimum=1))
         self.num_cards = len(self._feature)
         self.cards = np.zeros((self.num_envs, self.num_cards), np.int64)
@@ -408,7 +411,7 @@ class CountRecallVectorEnv(CardsVectorEnv):
         **unknown: Any,
     ):
         refuse(type(self), unknown)
-        kinds = _VALUES[choice("deck_type", deck_type, _VALUES)]
+        kinds = CARD_KINDS[choice("deck_type", deck_type, CARD_KINDS)]
         self.feature, self.observation_sizes = deck_type, (kinds, kinds)
         self.num_actions = _DECK * integer("num_decks", num_decks, minimum=1) // kinds + 1
         super().__init__(num_envs, num_decks=num_decks, previous_action=previous_action, autoreset_mode=autoreset_mode)

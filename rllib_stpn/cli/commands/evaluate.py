@@ -1,6 +1,7 @@
 """Run a trained agent and tell how well it does.
 
     rllib evaluate ~/ray_results/pong_stpn --episodes 20 --seed 100 --out results.json
+    rllib evaluate --pretrained maze_stpn --episodes 5 --video maze.gif
 
 The checkpoint is one that training wrote, with any algorithm; of the directory of a trial or an experiment
 the newest one is taken. Episode i starts from the environment's reset with seed S + i, and actions are the
@@ -15,6 +16,7 @@ The exit code is 0, or 2 for a wrong input.
 
 import argparse
 
+from rllib_stpn import pretrained
 from rllib_stpn.cli import gone_options
 from rllib_stpn.cli.terminal import tell
 
@@ -23,8 +25,11 @@ HELP = "run a trained agent: returns, energy, video"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of ``rllib evaluate``."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="directory of a checkpoint, a trial or an experiment")
+    told = "directory of a checkpoint, a trial or an experiment"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", nargs="?", help=told)
     what = parser.add_argument_group("what to run")
+    told = f"in place of a checkpoint, an agent that comes with the package: {', '.join(pretrained.names())}"
+    what.add_argument("--pretrained", metavar="NAME", help=told)
     what.add_argument("--episodes", type=int, default=10, metavar="N", help="how many episodes (default: 10)")
     what.add_argument("--seed", type=int, default=0, metavar="S", help="of the first episode's reset (default: 0)")
     what.add_argument("--explore", action="store_true", help="sample actions as in training")

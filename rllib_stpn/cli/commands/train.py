@@ -42,7 +42,7 @@ from rllib_stpn.cli import gone_options
 from rllib_stpn.cli.terminal import tell
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.experiment import Experiment
-from rllib_stpn.experiments.keys import SCHEDULERS
+from rllib_stpn.experiments.keys import SCHEDULERS, SEARCH_ALGORITHMS
 
 HELP = "train an agent from a YAML or Python file, or from options alone"
 
@@ -88,6 +88,8 @@ def _add_trials(group: Any) -> None:
         "which trials go on: all (fifo), the better (asha), or copies of them (pbt, pb2); default: the file's, or all"
     )
     group.add_argument("--scheduler", metavar="{" + ",".join(SCHEDULERS) + "}", help=told)
+    told = "draw the searches' values by what trials before have shown (default: the file's, or random draws)"
+    group.add_argument("--search-alg", metavar="{" + ",".join(SEARCH_ALGORITHMS) + "}", help=told)
     told = "how often a failed trial is tried again, from its last checkpoint (default: the file's, or 0)"
     group.add_argument("--max-failures", type=int, metavar="N", help=told)
     told = "arguments of Tune's class: '{\"grace_period\": 5}'"

@@ -1,0 +1,245 @@
+"""Trained agents as files of weights: those that come with the package (:mod:`rllib_stpn.pretrained`), and your own.
+
+A file is in the safetensors format (:mod:`rllib_stpn.agents.weights`): the module's weights, the statistics of
+observation filters, and texts in JSON with what the module is built from. Nothing in it is pickled, and nothing runs
+when it is read. It holds agents with a layer of this package (:func:`rllib_stpn.recurrent_spec`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rllib_stpn.errors import UsageError, one_of
+
+if TYPE_CHECKING:
+    from rllib_stpn.agents.checkpoints import Checkpoint
+
+FORMAT = "rllib-stpn agent 1"
+_SPACES = ("Box", "Discrete", "MultiBinary", "MultiDiscrete", "Dict", "Tuple")
+_FILTER = "observation_filter"
+_STATISTICS = ("num_pushes", "mean_array", "sum_sq_diff_array")
+
+
+def origin(file: Path) -> dict[str, Any]:
+    """How an agent was trained, as :func:`write` was told: file, seed, command, returns."""
+    from rllib_stpn.agents.weights import read_weights
+
+    _, texts = read_weights(file)
+    return json.loads(texts.get("origin", "{}"))
+
+
+def write(checkpoint: Checkpoint, file: Path, origin: Mapping[str, Any]) -> None:
+    """Writes an agent into a file that :func:`rllib_stpn.load` reads.
+
+    Args:
+        checkpoint: What :func:`rllib_stpn.agents.checkpoints.read_checkpoint` returns, of an agent with a layer of this
+            package, observations that are flattened or filtered by connectors of this package or RLlib, and an
+            environment named by a text.
+        file: Where to, such as ``maze.safetensors``.
+        origin: What to tell of its training, for JSON.
+
+    Raises:
+        UsageError: It has what the file cannot hold; the message says what.
+    """
+    import numpy as np
+    from ray.rllib.connectors.module_to_env import NormalizeAndClipActions
+
+    from rllib_stpn.agents.weights import write_weights
+    from rllib_stpn.layers import LAYERS
+    from rllib_stpn.rollouts.previous import previous_inputs
+
+    where = f"weights {file}"
+    model = checkpoint.module.model_config
+    if not isinstance(model, dict) or model.get("custom_model") not in LAYERS:
+        raise UsageError(f"{where}: got an agent without a layer of this package, allowed are {', '.join(LAYERS)}")
+    config = checkpoint.config
+    if not isinstance(config.env, str):
+        raise UsageError(f"{where}: env: got {config.env!r}, allowed is the id of an environment")
+    (actions,) = (each for each in checkpoint.module_to_env.connectors if isinstance(each, NormalizeAndClipActions))
+    pieces, statistics = _pieces_of(where, checkpoint.env_to_module)
+    told = {
+        "algorithm": checkpoint.algorithm,
+        "env": config.env,
+        "env_config": dict(config.env_config),
+        "previous_inputs": list(previous_inputs(config)),
+        "env_steps": checkpoint.env_steps,
+        "model": model,
+        "observation_space": _space_to_json(where, checkpoint.observation_space),
+        "action_space": _space_to_json(where, checkpoint.action_space),
+        "observations": pieces,
+        "actions": {"normalize": actions.normalize_actions, "clip": actions.clip_actions},
+    }
+    try:
+        texts = {"format": FORMAT, "agent": json.dumps(told), "origin": json.dumps(dict(origin))}
+    except TypeError as error:
+        raise UsageError(f"{where}: got a setting that is no number, text, list or mapping: {error}") from None
+    weights = {name: np.asarray(tensor.detach().cpu()) for name, tensor in checkpoint.module.state_dict().items()}
+    write_weights(file, weights | statistics, texts)
+
+
+def read(file: Path) -> Checkpoint:
+    """Reads what :func:`write` has written, and builds module and connectors.
+
+    Raises:
+        UsageError: It is no such file, or a damaged one.
+    """
+    from gymnasium.vector.utils import batch_space
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.env import INPUT_ENV_SINGLE_SPACES, INPUT_ENV_SPACES
+
+    from rllib_stpn.agents.checkpoints import Checkpoint
+    from rllib_stpn.agents.weights import read_weights
+    from rllib_stpn.layers import LAYERS
+    from rllib_stpn.models.spec import spec_from_model_dict
+    from rllib_stpn.rollouts.preprocessing import module_to_env
+
+    tensors, texts = read_weights(file)
+    where = f"weights {file}"
+    if texts.get("format") != FORMAT:
+        raise UsageError(f"{where}: got the format {texts.get('format')!r}, allowed is {FORMAT!r}")
+    try:
+        told = json.loads(texts["agent"])
+        observation_space = _space_from_json(told["observation_space"])
+        action_space = _space_from_json(told["action_space"])
+        if told["model"]["custom_model"] not in LAYERS:  # another name would be imported
+            raise one_of(f"{where}: custom_model", told["model"]["custom_model"], LAYERS)
+        config = PPOConfig()
+        config.environment(told["env"], env_config=told["env_config"])
+        config._previous_inputs = tuple(told["previous_inputs"])
+        config.env_runners(
+            env_to_module_connector=functools.partial(_make_pieces, told["observations"]),
+            module_to_env_connector=module_to_env(told["actions"]["normalize"], told["actions"]["clip"], thin=False),
+            add_default_connectors_to_module_to_env_pipeline=False,
+        )
+        single = (observation_space, action_space)
+        spaces = {
+            INPUT_ENV_SPACES: tuple(batch_space(space, 1) for space in single),
+            INPUT_ENV_SINGLE_SPACES: single,
+        }
+        env_to_module = config.build_env_to_module_connector(env=None, spaces=spaces, device="cpu")
+        to_env = config.build_module_to_env_connector(env=None, spaces=spaces)
+        _restore_filter(env_to_module, tensors)
+        spec = spec_from_model_dict(told["model"])
+        spec.observation_space, spec.action_space = env_to_module.observation_space, action_space
+        module = spec.build()
+        module.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(_FILTER)})
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{where}: cannot be made an agent of: {type(error).__name__}: {reason}") from error
+    return Checkpoint(
+        path=file,
+        algorithm=told["algorithm"],
+        config=config,
+        module=module,
+        observation_space=observation_space,
+        action_space=action_space,
+        env_to_module=env_to_module,
+        module_to_env=to_env,
+        env_steps=told["env_steps"],
+    )
+
+
+def _classes() -> dict[str, type]:
+    """The connectors of observations that a file can name."""
+    from ray.rllib.connectors.common.flatten_observations import FlattenObservations
+
+    from rllib_stpn.rollouts.observations import AsFloats, ScalePixels
+    from rllib_stpn.rollouts.preprocessing import FlatObservations, MeanStdFilter
+
+    return {
+        kind.__name__: kind for kind in (FlattenObservations, FlatObservations, ScalePixels, AsFloats, MeanStdFilter)
+    }
+
+
+def _pieces_of(where: str, pipeline: Any) -> tuple[list[str], dict[str, Any]]:
+    """The names of the connectors that change observations, and the statistics of the filter."""
+    import numpy as np
+    from ray.rllib.connectors.env_to_module import MeanStdFilter
+
+    from rllib_stpn.rollouts.connectors import of_the_runner
+
+    pieces: list[str] = []
+    statistics: dict[str, Any] = {}
+    for connector in pipeline.connectors:
+        name = type(connector).__name__
+        if of_the_runner(connector):
+            continue
+        if name not in _classes():
+            raise UsageError(f"{where}: got the connector {name}, allowed are {', '.join(_classes())}")
+        pieces.append(name)
+        if isinstance(connector, MeanStdFilter):
+            for index, stats in enumerate(_running(connector)):
+                statistics |= {
+                    f"{_FILTER}.{index}.{key}": np.asarray(getattr(stats, key), np.float64) for key in _STATISTICS
+                }
+    return pieces, statistics
+
+
+def _restore_filter(pipeline: Any, tensors: Mapping[str, Any]) -> None:
+    from ray.rllib.connectors.env_to_module import MeanStdFilter
+
+    for connector in pipeline.connectors:
+        if isinstance(connector, MeanStdFilter):
+            for index, stats in enumerate(_running(connector)):
+                count, mean, squares = (tensors[f"{_FILTER}.{index}.{key}"].numpy() for key in _STATISTICS)
+                stats.num_pushes = int(count)
+                stats.mean_array[...], stats.sum_sq_diff_array[...] = mean, squares
+
+
+def _running(connector: Any) -> list[Any]:
+    """The statistics of each part of the observations that a filter changes."""
+    import tree
+
+    if connector._filters is None:
+        connector._init_new_filters()
+    (of_agent,) = connector._filters.values()
+    return [stats for stats in tree.flatten(of_agent.running_stats) if stats is not None]
+
+
+def _make_pieces(names: list[str], env: Any = None, spaces: Any = None, device: Any = None) -> list[Any]:
+    return [_classes()[name]() for name in names]
+
+
+def _space_to_json(where: str, space: Any) -> dict[str, Any]:
+    import gymnasium as gym
+
+    if isinstance(space, gym.spaces.Box):
+        return {"kind": "Box", "low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
+    if isinstance(space, gym.spaces.Discrete):
+        return {"kind": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, gym.spaces.MultiBinary):
+        return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else [int(n) for n in space.n]}
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return {"kind": "MultiDiscrete", "nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    if isinstance(space, gym.spaces.Dict):
+        return {"kind": "Dict", "spaces": {key: _space_to_json(where, each) for key, each in space.items()}}
+    if isinstance(space, gym.spaces.Tuple):
+        return {"kind": "Tuple", "spaces": [_space_to_json(where, each) for each in space]}
+    raise UsageError(f"{where}: got the space {space}, allowed are {', '.join(_SPACES)}")
+
+
+def _space_from_json(told: Mapping[str, Any]) -> Any:
+    import gymnasium as gym
+    import numpy as np
+
+    kind = told["kind"]
+    if kind == "Box":
+        dtype = np.dtype(told["dtype"])
+        return gym.spaces.Box(np.array(told["low"], dtype), np.array(told["high"], dtype), dtype=dtype.type)
+    if kind == "Discrete":
+        return gym.spaces.Discrete(told["n"], start=told["start"])
+    if kind == "MultiBinary":
+        return gym.spaces.MultiBinary(told["n"])
+    if kind == "MultiDiscrete":
+        return gym.spaces.MultiDiscrete(told["nvec"], start=told["start"])
+    if kind == "Dict":
+        return gym.spaces.Dict({key: _space_from_json(each) for key, each in told["spaces"].items()})
+    if kind == "Tuple":
+        return gym.spaces.Tuple([_space_from_json(each) for each in told["spaces"]])
+    raise one_of("space", kind, _SPACES)
