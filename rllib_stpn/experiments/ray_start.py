@@ -1,8 +1,10 @@
-"""Ray, started or joined; what is in the way is told in a sentence."""
+"""Ray, started for this machine alone or joined; what is in the way is told in a sentence."""
 
+import contextlib
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -19,6 +21,8 @@ _AT = "--ray-address or RAY_ADDRESS"
 def start_ray(address: str | None, **options: Any) -> Cluster:
     """Starts Ray on this machine, or joins a cluster; where this process has Ray already, that one is used.
 
+    A Ray that is started here listens on the loopback interface alone, and asks nobody outside this machine.
+
     Args:
         address: Of the cluster, such as ``"10.0.0.1:6379"`` or ``"auto"``; None starts Ray.
         options: Further arguments of ``ray.init``.
@@ -34,7 +38,8 @@ def start_ray(address: str | None, **options: Any) -> Cluster:
     own = not ray.is_initialized()
     try:
         if own:
-            ray.init(address=address or "local", job_config=neighbours.job_config(), **options)
+            with contextlib.nullcontext() if address else _this_machine_alone():
+                ray.init(address=address or "local", job_config=neighbours.job_config(), **options)
     except Exception as error:  # There are as many kinds as there are things that Ray asks of a machine.
         ray.shutdown()
         raise UsageError(f"{_AT}: no cluster at {address!r}: {error}" if address else _no_start(error)) from error
@@ -44,6 +49,31 @@ def start_ray(address: str | None, **options: Any) -> Cluster:
             ray.shutdown()
         raise UsageError(f"{_AT}: the cluster at {address!r} has no CPUs")
     return cluster
+
+
+@contextlib.contextmanager
+def _this_machine_alone() -> Iterator[None]:
+    """Within, Ray starts for this machine alone.
+
+    Its processes have the address 127.0.0.1, as Ray itself has it on macOS and Windows; else they listen on all
+    interfaces, and take a route to a name server for the machine's address. Its dashboard is left out: even with usage
+    statistics off, that process asks 169.254.169.254 in which cloud it runs.
+    """
+    from ray._private import ray_constants, services
+
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = os.environ.get(variable), ray_constants.ENABLE_RAY_CLUSTER, services.start_api_server
+    os.environ[variable] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    services.start_api_server = lambda *args, **options: (None, None)  # as where it could not be started
+    try:
+        yield
+    finally:
+        given, ray_constants.ENABLE_RAY_CLUSTER, services.start_api_server = before
+        if given is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = given
 
 
 def _reach(address: str) -> None:

@@ -140,3 +140,50 @@ def test_ray_that_cannot_start_says_why_and_what_helps(told, fault):
     assert code == 2 and error.count("\n") == 1 and error.startswith("rllib: error: Ray cannot start"), error
     for part in FAULTS[fault][1]:
         assert part in error
+
+
+LISTENING = """
+import json, os, pathlib, ray
+from rllib_stpn.experiments.ray_start import start_ray
+
+def below(pid):
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            yield child
+            yield from below(child)
+
+start_ray(None, num_cpus=1, include_dashboard=False, log_to_driver=False)
+ray.get(ray.remote(lambda: 1).remote())
+processes = [str(os.getpid()), *below(os.getpid())]
+commands = [pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in processes[1:]]
+own = set()
+for pid in processes:
+    for file in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            own.add(os.readlink(file))
+        except OSError:
+            pass
+found = []
+for name in ("tcp", "tcp6", "udp", "udp6"):
+    for line in pathlib.Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+        fields = line.split()
+        if f"socket:[{fields[9]}]" in own:
+            found.append([name, fields[1].split(":")[0], fields[2].split(":")[0]])
+print(json.dumps({"sockets": found, "dashboard": any("dashboard.py" in each for each in commands),
+                  "left": os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")}))
+"""
+#: As /proc/net has them.
+LOOPBACK = ("0100007F", "0" * 24 + "01000000", "0000000000000000FFFF00000100007F")
+NOBODY = ("00000000", "0" * 32)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ray_listens_to_this_machine_alone_and_asks_nobody_outside():
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", LISTENING], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found["sockets"]) > 5 and not found["dashboard"] and found["left"] is None
+    for kind, local, remote in found["sockets"]:
+        assert local in LOOPBACK, (kind, local)
+        assert remote in (*LOOPBACK, *NOBODY), (kind, remote)

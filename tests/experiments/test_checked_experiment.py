@@ -108,10 +108,11 @@ def test_its_tuner_is_tunes(small, ray_session):
 
 
 def test_a_trial_that_fails_is_a_result(small, ray_session):
-    (result,) = small.run(config={"env_config": {"colour": "red"}})
-    assert "unexpected keyword argument 'colour'" in str(result.error)
+    crashing = "ray.rllib.examples.envs.classes.cartpole_crashing.CartPoleCrashing"
+    (result,) = small.run(env=crashing, config={"env_config": {"p_crash": 1.0}})
+    assert "Simulated env crash" in str(result.error)
     assert (result.stopped, result.checkpoint, result.metrics.get("training_iteration")) == (None, None, None)
-    assert str(result.cause).count("\n") == 0 and "unexpected keyword argument 'colour'" in str(result.cause)
+    assert str(result.cause).count("\n") == 0 and "Simulated env crash" in str(result.cause)
 
 
 def test_a_cluster_that_does_not_answer_is_told(write, tmp_path):
