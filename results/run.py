@@ -4,7 +4,8 @@
 
 Interrupted at any time, the same command goes on where it was; what is finished is not run again. What the report needs
 is kept in results/STUDY/runs, small enough to be committed, so `rllib report results/STUDY/runs` makes it again. With
---so-far nothing is trained: what there is gets kept and reported.
+--so-far nothing is trained: what there is gets kept and reported. Other options, such as --ray-num-cpus 1, go to
+`rllib train`.
 """
 
 import argparse
@@ -56,13 +57,13 @@ class Study:
         """The directories of runs that a report is on, the one that ratios are to first."""
         return list(self.files)
 
-    def run(self, storage: Path, runs: Path, so_far: bool) -> None:
+    def run(self, storage: Path, runs: Path, so_far: bool, options: Sequence[str] = ()) -> None:
         """Runs what is left of the trainings, and keeps what the report needs."""
         config = {**self.config, "seed": {"grid_search": list(self.seeds)}}
         for number, file in enumerate(self.files, 1):
             print(f"== {file} ({number} of {len(self.files)})", flush=True)
             if not so_far:
-                train(file, file, self.stop, config, storage)
+                train(file, file, self.stop, config, storage, options)
             if (storage / file).is_dir():
                 keep(storage / file, runs / file)
 
@@ -94,18 +95,18 @@ class Sweep(Study):
         """The directories of the models."""
         return list(self.models())
 
-    def run(self, storage: Path, runs: Path, so_far: bool) -> None:
+    def run(self, storage: Path, runs: Path, so_far: bool, options: Sequence[str] = ()) -> None:
         """Runs what is left of the trainings, and keeps what the report needs."""
         for seed, group in itertools.product(self.seeds, self.environments):
             for (layer, model), env in itertools.product(self.models().items(), group):
                 name = f"{self.example()['run']}_{env.split('/')[-1].removesuffix('-v0')}_{seed}"
                 if self.is_finished(runs / layer / name / "progress.csv"):
                     continue
-                print(f"== {layer}: {name}", flush=True)
                 experiment = f"{self.files[0]}_{layer}_{name}"
                 if not so_far:
+                    print(f"== {layer}: {name}", flush=True)
                     config = {**self.config, "env": env, "model": model, "seed": seed}
-                    train(self.files[0], experiment, self.stop, config, storage)
+                    train(self.files[0], experiment, self.stop, config, storage, options)
                 if (storage / experiment).is_dir():
                     self._keep(storage / experiment, runs / layer, name)
 
@@ -171,7 +172,7 @@ STUDIES = {
     "popgym": Sweep(
         ("popgym",),
         seeds=(0, 1),
-        stop={"num_env_steps_sampled_lifetime": 5_000_000, "env_runners/episode_return_mean": 0.9995},
+        stop={"num_env_steps_sampled_lifetime": 1_000_000, "env_runners/episode_return_mean": 0.9995},
         environments=(
             ("stpn_envs:stpn/RepeatFirstEasy-v0", "stpn_envs:stpn/RepeatPreviousEasy-v0"),
             (
@@ -187,14 +188,16 @@ STUDIES = {
 }
 
 
-def train(file: str, experiment: str, stop: dict[str, Any], config: dict[str, Any], storage: Path) -> None:
+def train(
+    file: str, experiment: str, stop: dict[str, Any], config: dict[str, Any], storage: Path, options: Sequence[str]
+) -> None:
     """Runs what is left of the trainings of one file."""
     name = () if experiment == file else ("--experiment-name", experiment)
     subprocess.run(
         [
             *(RLLIB, "train", "-f", f"tuned_examples/{file}.yaml", *name, "--storage-path", storage.absolute()),
             *("--resume", "--stop", json.dumps(stop), "--config", json.dumps(config), "--checkpoint-freq", "20"),
-            *("--keep-checkpoints-num", "1"),
+            *("--keep-checkpoints-num", "1", *options),
         ],
         check=True,
         cwd=ROOT,  # so that the command is kept as others would type it
@@ -248,9 +251,9 @@ def main() -> None:
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--storage-path", type=Path, default=Path("~/ray_results/studies").expanduser())
     parser.add_argument("--so-far", action="store_true", help="train nothing, keep and report what there is")
-    args = parser.parse_args()
+    args, options = parser.parse_known_args()
     out = Path(__file__).parent / args.study
-    STUDIES[args.study].run(args.storage_path, out / "runs", args.so_far)
+    STUDIES[args.study].run(args.storage_path, out / "runs", args.so_far, options)
     report(args.study, out)
 
 
