@@ -42,7 +42,7 @@ from rllib_stpn.cli import gone_options
 from rllib_stpn.cli.terminal import tell
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.experiment import Experiment
-from rllib_stpn.experiments.keys import SCHEDULERS, SEARCH_ALGORITHMS
+from rllib_stpn.experiments.keys import SCHEDULERS, SEARCH_ALGORITHMS, TRACKERS
 
 #: Settings of evaluation during training that are options, too.
 _OF_EVALUATION = {
@@ -108,6 +108,8 @@ def _add_trials(group: Any) -> None:
 
 def _add_results(group: Any) -> None:
     group.add_argument("--storage-path", "--local-dir", metavar="DIR", help="default: the file's, or ~/ray_results")
+    told = "send results to this service, too (may be given several times)"
+    group.add_argument("--track", metavar="{" + ",".join(TRACKERS) + "}", action="append", help=told)
     told = "default: the experiment's name in the file"
     group.add_argument("-n", "--experiment-name", dest="name", metavar="NAME", help=told)
     told = "a checkpoint every N iterations (default: the file's, or 0: only at the end)"
