@@ -14,8 +14,8 @@ from rllib_stpn.agents.video import Recorder
 FILE = Path(__file__).resolve().parents[1] / "docs/maze.gif"
 SEED = 3  # of the episode
 STEPS = 60  # shown
-WIDTH = 640  # pixels
-COLOURS = 24
+WIDTH = 560  # pixels
+COLOURS = 32
 LARGEST = 300_000  # bytes
 
 
@@ -29,8 +29,8 @@ def main() -> None:
         with Image.open(whole) as image:
             frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)][:STEPS]
     size = (WIDTH, round(frames[0].height * WIDTH / frames[0].width))
-    small = [frame.resize(size, Image.Resampling.BOX) for frame in frames]
-    palette = small[-1].quantize(COLOURS)
+    palette = frames[-1].quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    small = [frame.resize(size, Image.Resampling.NEAREST) for frame in frames]  # no colours in between
     pictures = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in small]
     durations = [120] * (len(pictures) - 1) + [1500]
     pictures[0].save(FILE, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
