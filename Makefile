@@ -1,4 +1,4 @@
-# make train | test | slow | portable | lint | bench: each sets up .venv first, where it is missing or out of date.
+# make train | test | slow | portable | lint | bench | docs: each sets up .venv first, where it is missing or out of date.
 #
 #   make train                                              associative retrieval with STPN
 #   make train CONFIG=tuned_examples/pong_stpn.yaml STOP='{"num_env_steps_sampled_lifetime": 200000}'
@@ -13,7 +13,14 @@ VENV := .venv
 READY := $(VENV)/.ready
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
-.PHONY: train test slow portable lint bench clean
+# On Linux without a GPU the CPU build of torch, a tenth in size; `make TORCH_INDEX=` takes what PyPI has.
+ifeq ($(shell uname -s),Linux)
+ifeq ($(wildcard /dev/nvidia0 /dev/dxg),)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+endif
+endif
+
+.PHONY: train test slow portable lint bench docs clean
 
 train: $(READY)
 	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
@@ -36,6 +43,11 @@ lint: $(READY)
 bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS); done
 
+# The site of the documentation, in build/site.
+docs: $(READY)
+	@$(PIP) -e '.[docs]'
+	@$(VENV)/bin/python docs/build_site.py
+
 clean:
 	rm -rf $(VENV)
 
@@ -43,5 +55,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer, please: make PYTHON=python3.12")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV) (once, a few minutes)"
+	$(if $(TORCH_INDEX),@$(PIP) --index-url $(TORCH_INDEX) --retries 0 --timeout 15 torch || \
+	  echo "$(TORCH_INDEX) is out of reach: torch comes from where pip finds it")
 	@$(PIP) -e '.[dev]'
 	@touch $@

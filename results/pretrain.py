@@ -19,10 +19,8 @@ from pathlib import Path
 from rllib_stpn import checks, provenance
 from rllib_stpn.agents import evaluate, load
 from rllib_stpn.agents.agent_files import write
-from rllib_stpn.agents.checkpoints import find_checkpoint, read_checkpoint
-from rllib_stpn.agents.environments import make_env
+from rllib_stpn.agents.checkpoints import find_checkpoint
 from rllib_stpn.errors import UsageError
-from rllib_stpn.rollouts.previous import previous_inputs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "rllib_stpn/pretrained"
@@ -102,13 +100,9 @@ def make(name: str, storage: Path, again: bool) -> None:
         **{key: summary[key] for key in ("return_mean", "return_std", "energy_per_step")},
     }
     file = FOLDER / f"{name}.safetensors"
-    write(read_checkpoint(checkpoint, _make_env), file, origin)
+    write(checkpoint, file, origin)
     told = f"return {summary['return_mean']:.6g} ± {summary['return_std']:.4g} over {recipe.episodes} episodes"
     print(f"{file}: {file.stat().st_size:,} bytes, {told}", flush=True)
-
-
-def _make_env(config):
-    return make_env(config.env, config.env_config, num_envs=1, previous=previous_inputs(config))
 
 
 if __name__ == "__main__":

@@ -95,6 +95,9 @@ def did_you_mean(given: object, allowed: Iterable[object], most: int = 3, likene
         most: How many are offered at most.
         likeness: From 0 to 1, how much of a name has to agree; a longer name that begins as the given one always does.
     """
+    allowed = list(allowed)
+    if None in allowed and isinstance(given, str) and given.lower() == "none":
+        return "; did you mean null, as YAML spells None?"
     names = {name.lower(): name for name in allowed if isinstance(name, str)}
     if not isinstance(given, str) or given in names.values():
         return ""

@@ -22,6 +22,8 @@ PAGES = {"README.md": ROOT / "README.md"} | {f"docs/{path.name}": path for path 
 #: Commands that are not run, by how they begin, and why.
 NOT_RUN = {
     "pytest -m slow": "`make slow` runs these tests",
+    "tensorboard": "it serves until it is stopped",
+    "rllib train -f mine.yaml --track": "it wants accounts of other services",
 }
 #: What makes trainings and measurements short, in place of the settings they have; commands keep all others.
 SHORT_STOP = {"training_iteration": 1}

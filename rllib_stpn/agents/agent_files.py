@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.pretrained import SUFFIX
 
 if TYPE_CHECKING:
     from rllib_stpn.agents.checkpoints import Checkpoint
@@ -32,14 +33,18 @@ def origin(file: Path) -> dict[str, Any]:
     return json.loads(texts.get("origin", "{}"))
 
 
-def write(checkpoint: Checkpoint, file: Path, origin: Mapping[str, Any]) -> None:
+def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = None) -> None:
     """Writes an agent into a file that :func:`rllib_stpn.load` reads.
 
+    ::
+
+        write("~/ray_results/mine", "mine.safetensors", {"trained": "by me"})
+
     Args:
-        checkpoint: What :func:`rllib_stpn.agents.checkpoints.read_checkpoint` returns, of an agent with a layer of this
-            package, observations that are flattened or filtered by connectors of this package or RLlib, and an
-            environment named by a text.
-        file: Where to, such as ``maze.safetensors``.
+        checkpoint: The directory of a checkpoint, a trial or an experiment: of an agent with a layer of this package,
+            observations that are flattened or filtered by connectors of this package or RLlib, and an environment named
+            by a text.
+        file: Where to; its name ends in ``.safetensors``.
         origin: What to tell of its training, for JSON.
 
     Raises:
@@ -48,11 +53,15 @@ def write(checkpoint: Checkpoint, file: Path, origin: Mapping[str, Any]) -> None
     import numpy as np
     from ray.rllib.connectors.module_to_env import NormalizeAndClipActions
 
+    from rllib_stpn.agents.checkpoints import find_checkpoint, read_checkpoint
     from rllib_stpn.agents.weights import write_weights
     from rllib_stpn.layers import LAYERS
     from rllib_stpn.rollouts.previous import previous_inputs
 
     where = f"weights {file}"
+    if Path(file).suffix != SUFFIX:
+        raise UsageError(f"{where}: allowed is a name that ends in {SUFFIX}")
+    checkpoint = read_checkpoint(find_checkpoint(checkpoint), _make_env)
     model = checkpoint.module.model_config
     if not isinstance(model, dict) or model.get("custom_model") not in LAYERS:
         raise UsageError(f"{where}: got an agent without a layer of this package, allowed are {', '.join(LAYERS)}")
@@ -74,11 +83,18 @@ def write(checkpoint: Checkpoint, file: Path, origin: Mapping[str, Any]) -> None
         "actions": {"normalize": actions.normalize_actions, "clip": actions.clip_actions},
     }
     try:
-        texts = {"format": FORMAT, "agent": json.dumps(told), "origin": json.dumps(dict(origin))}
+        texts = {"format": FORMAT, "agent": json.dumps(told), "origin": json.dumps(dict(origin or {}))}
     except TypeError as error:
         raise UsageError(f"{where}: got a setting that is no number, text, list or mapping: {error}") from None
     weights = {name: np.asarray(tensor.detach().cpu()) for name, tensor in checkpoint.module.state_dict().items()}
     write_weights(file, weights | statistics, texts)
+
+
+def _make_env(config: Any) -> Any:
+    from rllib_stpn.agents.environments import make_env
+    from rllib_stpn.rollouts.previous import previous_inputs
+
+    return make_env(config.env, config.env_config, num_envs=1, previous=previous_inputs(config))
 
 
 def read(file: Path) -> Checkpoint:

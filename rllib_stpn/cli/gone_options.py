@@ -5,7 +5,7 @@ import argparse
 _TORCH = "torch is the only framework"
 _CLUSTER = "join a cluster with --ray-address"
 _RESOURCES = "they follow from num_env_runners and its like in --config"
-_WANDB = "results are written as JSON, as CSV and for TensorBoard"
+_WANDB = "--track wandb, with its options under `track` in the file"
 _CHECKPOINT = "the checkpoint has it"
 #: Names -> how many values the option takes, and what to do instead.
 OF_TRAIN = {

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import platform
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from rllib_stpn.cli import commands, gone_options, terminal
@@ -62,6 +63,17 @@ class _Parser(argparse.ArgumentParser):
         self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Paragraphs of a description are filled to the terminal's width; what is indented stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = text.strip("\n").split("\n\n")
+        return "\n\n".join(
+            paragraph if paragraph.startswith(" ") else textwrap.fill(" ".join(paragraph.split()), width)
+            for paragraph in paragraphs
+        )
+
+
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Prints the versions that decide what a training does."""
@@ -90,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=command.HELP,
             description=command.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
         command.add_arguments(subparser)

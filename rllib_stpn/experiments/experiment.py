@@ -42,6 +42,7 @@ class Experiment:
         scheduler: ``fifo``, ``asha``, ``pbt`` or ``pb2``.
         scheduler_config: The scheduler's arguments, as Tune's class has them.
         search_alg: ``optuna``; None for random draws and grids.
+        track: The services that get results, such as ``wandb``, each with the arguments of Tune's callback for it.
         written: The settings as they stand in the file, under any names; None where there is no file.
         folded: `config` fitted to the machines that it runs on; None before.
         directory: That of its file, whose modules it may name; None without a file.
@@ -63,6 +64,7 @@ class Experiment:
     scheduler: str = "fifo"
     scheduler_config: dict[str, Any] = dataclasses.field(default_factory=dict)
     search_alg: str | None = None
+    track: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     written: dict[str, Any] | None = None
     folded: dict[str, Any] | None = None
     directory: str | None = None

@@ -20,6 +20,7 @@ CHECKPOINT_KEYS = {
 #: Arguments of schedulers that hold settings.
 MUTATIONS = ("hyperparam_mutations", "hyperparam_bounds")
 SCHEDULERS = ("fifo", "asha", "pbt", "pb2")
+TRACKERS = ("wandb", "mlflow", "aim", "comet")
 SEARCH_ALGORITHMS = ("optuna",)
 #: Metrics at the top of a result; the others are paths, such as ``env_runners/episode_return_mean``.
 TOP_METRICS = (
@@ -64,6 +65,24 @@ def search_alg(where: str, value: Any) -> str | None:
     if value not in (None, *SEARCH_ALGORITHMS):
         raise one_of(where, value, SEARCH_ALGORITHMS)
     return value
+
+
+def track(where: str, value: Any) -> dict[str, dict[str, Any]]:
+    """The services that get results, from a name, a list of names, or a mapping of names to options."""
+    named = [value] if isinstance(value, str) else [] if value is None else value
+    block = named if isinstance(named, dict) else dict.fromkeys(named, {}) if _texts(named) else None
+    if block is None:
+        raise UsageError(f"{where}: got {in_words(value)}, allowed is a name, a list of names, or a mapping of them")
+    for service, options in block.items():
+        if service not in TRACKERS:
+            raise one_of(where, service, TRACKERS)
+        if not isinstance(options, dict | None):
+            raise UsageError(f"{where}: {service}: got {in_words(options)}, allowed is a mapping of options")
+    return {service: dict(options or {}) for service, options in block.items()}
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
 
 
 def name(where: str, value: Any) -> str:

@@ -29,6 +29,7 @@ _KEYS = (
     "scheduler",
     "scheduler_config",
     "search_alg",
+    "track",
 )
 
 
@@ -126,6 +127,7 @@ def _experiment(path: Path, name: Any, block: Any) -> Experiment:
         storage_path=_directory(where, block, "storage_path", Experiment.storage_path),
         restore=_directory(where, block, "restore", None),
         scheduler=scheduler,
+        track=keys.track(f"{where}: track", block.get("track")),
         search_alg=keys.search_alg(f"{where}: search_alg", block.get("search_alg")),
         scheduler_config=_mapping(f"{where}: scheduler_config", block.get("scheduler_config", {}), "arguments"),
         notes=(*notes, *of_config, *of_stop, *of_scheduler),

@@ -40,6 +40,7 @@ class Overrides:
         scheduler: ``fifo``, ``asha``, ``pbt`` or ``pb2``.
         scheduler_config: Arguments of Tune's class for the scheduler.
         search_alg: ``optuna``.
+        track: Services that get results, beside the experiment's own: names, or a mapping of names to options.
         options: Whether errors name the options of ``rllib train``, and not these fields.
     """
 
@@ -59,6 +60,7 @@ class Overrides:
     scheduler: str | None = None
     scheduler_config: dict[str, Any] | None = None
     search_alg: str | None = None
+    track: Any = None
     options: bool = dataclasses.field(default=False, kw_only=True)
 
     @classmethod
@@ -116,6 +118,8 @@ class Overrides:
             changes["scheduler_config"] = self.scheduler_config
         if self.search_alg is not None:
             changes["search_alg"] = keys.search_alg(self._called("search_alg"), self.search_alg)
+        if self.track is not None:
+            changes["track"] = experiment.track | keys.track(self._called("track"), self.track)
         for field, at_least in (("num_samples", 1), ("max_failures", -1)):
             if getattr(self, field) is not None:
                 changes[field] = checks.integer(self._called(field), getattr(self, field), at_least)

@@ -20,7 +20,7 @@ def directory_of(trial: Any) -> Path:
     return Path(trial.path if trial.storage.storage_filesystem.type_name == "local" else trial.local_path)
 
 
-def loggers() -> list[Callback]:
+def files_in_place() -> list[Callback]:
     """Tune's loggers, which write into a storage on this machine at once.
 
     Tune itself copies the files there, up to ten seconds later. Without this copy they have every result up to the last

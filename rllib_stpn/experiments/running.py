@@ -11,6 +11,7 @@ from ray import tune
 import rllib_stpn
 from rllib_stpn import provenance
 from rllib_stpn.errors import StorageError, UsageError
+from rllib_stpn.experiments import loggers
 from rllib_stpn.experiments.building import default_config
 from rllib_stpn.experiments.differences import directory_names, names_in
 from rllib_stpn.experiments.experiment import Experiment
@@ -18,7 +19,7 @@ from rllib_stpn.experiments.failures import Failures, broken_off
 from rllib_stpn.experiments.folding import fold
 from rllib_stpn.experiments.recovery import TrialLog, recover
 from rllib_stpn.experiments.resources import Cluster, TrialResources, refuse_what_never_comes
-from rllib_stpn.experiments.result_files import loggers
+from rllib_stpn.experiments.result_files import files_in_place
 from rllib_stpn.experiments.resuming import Bookkeeping, as_begun, can_go_on, remember
 from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
 from rllib_stpn.experiments.search_algorithms import make_search_algorithm
@@ -49,6 +50,7 @@ def prepare(experiment: _E) -> tuple[_E, list[str]]:
     """
     make_scheduler(experiment)
     make_search_algorithm(experiment)
+    loggers.check(experiment)
     experiment = dataclasses.replace(experiment, storage_path=_storage(experiment.storage_path))
     if "://" in experiment.storage_path or not can_go_on(experiment):
         return experiment, []
@@ -131,6 +133,7 @@ def _tuner(
     for name, value in _TUNES_VARIABLES.items():
         os.environ.setdefault(name, value)
     rllib_stpn.register()
+    differing = names_in(experiment)
     return tune.Tuner(
         trial_class(experiment.algorithm, experiment.base, experiment.checkpoint.get("checkpoint_score_attribute")),
         param_space=tune_space(experiment.folded),
@@ -138,14 +141,20 @@ def _tuner(
             num_samples=experiment.num_samples,
             scheduler=scheduler,
             search_alg=make_search_algorithm(experiment),
-            trial_dirname_creator=directory_names(names_in(experiment)),
+            trial_dirname_creator=directory_names(differing),
         ),
         run_config=tune.RunConfig(
             name=experiment.name,
             storage_path=experiment.storage_path,
             checkpoint_config=tune.CheckpointConfig(**{"checkpoint_at_end": True, **experiment.checkpoint}),
             failure_config=tune.FailureConfig(max_failures=experiment.max_failures),
-            callbacks=[bookkeeping, *callbacks, *([] if remote(experiment) else loggers())],
+            callbacks=[
+                bookkeeping,
+                *callbacks,
+                loggers.TensorBoard(differing),
+                *loggers.services(experiment),
+                *([] if remote(experiment) else files_in_place()),
+            ],
             verbose=0,
         ),
         _tuner_kwargs=_beginning(experiment),

@@ -7,7 +7,9 @@ import torch
 
 
 def can_run_fused(*tensors: torch.Tensor | None) -> bool:
-    """Whether the loops can run on these: float32 on the CPU, no autocasting, and numba installed."""
+    """Whether the loops can run on these: float32 on the CPU, no autocasting, not traced, and numba installed."""
+    if torch.compiler.is_compiling():  # torch.export and torch.compile look into plain torch alone
+        return False
     fits = all(t is None or (t.is_cpu and t.dtype is torch.float32) for t in tensors)
     return fits and not torch.is_autocast_enabled("cpu") and numba_is_installed()
 

@@ -161,12 +161,30 @@ class Layer(torch.nn.Module):
     ):
         """Runs the sequence; the class docstring is the contract."""
         self._check(inputs, state, is_first)
+        if torch.compiler.is_compiling():
+            return self._traced(inputs, state, is_first, return_energy)
         if self.measured_by is not None and not return_energy:
             return self.measured_by(inputs, state, is_first)
         if return_energy:
             return self.run_measured(inputs, state, is_first)
         outputs, state, _ = self.run(inputs, state, is_first, False)
         return outputs, state
+
+    def _traced(
+        self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
+    ):
+        """The sequence step by step for torch.export and torch.compile: no branch looks at what a tensor holds."""
+        after = self.initial_state(inputs.shape[0]) if state is None else state
+        outputs, energies = [], []
+        for step, x in enumerate(inputs.split(1, 1)):
+            if is_first is not None:
+                after = reset(after, is_first[:, step])
+            output, after, energy = self.run(x, after, None, return_energy)
+            outputs.append(output)
+            energies.append(energy)
+        if return_energy:
+            return torch.cat(outputs, 1), after, torch.cat(energies, 1)
+        return torch.cat(outputs, 1), after
 
     def run_measured(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None

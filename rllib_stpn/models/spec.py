@@ -8,9 +8,10 @@ from typing import Any
 
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.models.utils import get_activation_fn
 
 from rllib_stpn import checks
-from rllib_stpn.errors import UsageError, unknown
+from rllib_stpn.errors import UsageError, one_of, unknown
 from rllib_stpn.layers import LAYERS, Layer, layer_options, layer_path, make_layer
 from rllib_stpn.layers.registry import check_options
 from rllib_stpn.models.catalog import LayerCatalog
@@ -24,6 +25,7 @@ _MODEL_KEYS = {
     if not field.name.startswith(("lstm_", "fusionnet_")) and field.name not in ("use_lstm", "max_seq_len")
 } | {"custom_action_dist"}
 
+_ACTIVATIONS = ("relu", "tanh", "elu", "swish", "linear", None)  # and the names of torch.nn's classes
 _SIZES = ("hidden_size", "num_parameters")
 _PREVIOUS = "lstm_use_prev_"
 
@@ -104,6 +106,9 @@ def recurrent_spec(
         if key not in _MODEL_KEYS:
             raise unknown(name, "option", key, sorted({*layer_options(name), *around}))
     checks.choice(f"{name}: custom_action_dist", options.get("custom_action_dist"), [*ACTION_DISTRIBUTIONS, None])
+    if hidden_size is not None and num_parameters is not None:
+        raise UsageError(f"{name}: got both hidden_size and num_parameters, allowed is one of them")
+    _check_around(name, options)
     of_layer |= {"hidden_size": hidden_size} if num_parameters is None else {"num_parameters": num_parameters}
     if name in LAYERS:  # a wrong value is refused here, not in a remote actor
         make_layer(name, input_size=1, **of_layer)
@@ -123,6 +128,21 @@ def recurrent_spec(
             "custom_model_config": of_layer,
         },
     )
+
+
+def _check_around(name: str, options: Mapping[str, Any]) -> None:
+    """Refuses sizes and activations around the layer that RLlib fails on in an actor, or takes and never uses."""
+    for key, value in options.items():
+        if key.endswith("fcnet_hiddens"):
+            if not isinstance(value, (list, tuple)):
+                raise UsageError(f"{name}: {key}: got {value!r}, allowed is a list of whole numbers")
+            for size in value:
+                checks.integer(f"{name}: {key}", size, at_least=1)
+        elif key.endswith("_activation"):
+            try:
+                get_activation_fn(value, "torch")
+            except (ValueError, TypeError):
+                raise one_of(f"{name}: {key}", value, _ACTIVATIONS) from None
 
 
 def _text(name: str, of_layer: Mapping[str, Any], options: Mapping[str, Any]) -> str:

@@ -12,7 +12,6 @@ from ray.rllib.algorithms.ppo import PPOConfig
 import rllib_stpn
 from rllib_stpn import A2CConfig, pretrained, recurrent_spec, use_batched_rollouts
 from rllib_stpn.agents import agent_files
-from rllib_stpn.agents.checkpoints import read_checkpoint
 from rllib_stpn.agents.weights import read_weights, write_weights
 from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts import FlatObservations, MeanStdFilter
@@ -78,7 +77,7 @@ def directory(request, ray_session, tmp_path_factory):
         algo.save_to_path(folder / "checkpoint")
     finally:
         algo.stop()
-    agent_files.write(read_checkpoint(folder / "checkpoint", None), folder / "agent.safetensors", {"command": "x"})
+    agent_files.write(folder / "checkpoint", folder / "agent.safetensors", {"command": "x"})
     return folder
 
 
@@ -136,6 +135,11 @@ def test_weights_of_something_else_are_refused(tmp_path):
         rllib_stpn.load(tmp_path / "w.safetensors")
 
 
+def test_the_name_of_a_file_tells_its_form(directory, tmp_path):
+    with pytest.raises(UsageError, match="allowed is a name that ends in .safetensors"):
+        agent_files.write(directory / "checkpoint", tmp_path / "agent.pt")
+
+
 def test_an_agent_without_a_layer_is_refused(tmp_path, ray_session):
     algo = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0).build_algo()
     try:
@@ -143,7 +147,7 @@ def test_an_agent_without_a_layer_is_refused(tmp_path, ray_session):
     finally:
         algo.stop()
     with pytest.raises(UsageError, match="got an agent without a layer of this package"):
-        agent_files.write(read_checkpoint(tmp_path / "checkpoint", None), tmp_path / "w.safetensors", {})
+        agent_files.write(tmp_path / "checkpoint", tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", pretrained.names())

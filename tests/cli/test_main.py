@@ -58,7 +58,7 @@ COMMANDS = ("train", "evaluate", "example", "report")
         (["train", "--run", "PPO"], ["--env"]),
         (["train", "-f", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
         (["train", "script.py"], ["script.py: no such file"]),
-        (["train", "a.yaml", "-f", "b.yaml"], ["one file", "a.yaml, b.yaml"]),
+        (["train", "a.yaml", "-f", "b.yaml"], ["one file", "a.yaml and b.yaml"]),
         (["train", "a.yaml", "--config", "{lr: 1}"], ["--config", "not JSON", "{lr: 1}"]),
         (["train", "a.yaml", "--stop", "[1]"], ["--stop", "JSON object", "[1]"]),
         (["train", "a.yaml", "--seed", "x"], ["--seed", "'x'"]),
@@ -80,11 +80,19 @@ COMMANDS = ("train", "evaluate", "example", "report")
         (["example", "run", "art_stpn", "--stop", '{"episode_return_mean": 1}'], ["--stop", "validation_accuracy"]),
         (["example", "run", "art_stpn", "--config", '{"lrr": 1}'], ["art_stpn", "'lrr'", "'lr'"]),
         (["example", "show", "art_stpn"], ["'show'", "'run'"]),
-        (["evaluate"], ["CHECKPOINT"]),
         (["evaluate", "nowhere"], ["checkpoint nowhere: no such directory"]),
         (["evaluate", __file__], ["got a file", "the directory of a checkpoint"]),
         (["evaluate", "x", "--episodes", "many"], ["--episodes", "'many'"]),
         (["evaluate", "x", "--num-envs", "0"], ["--num-envs", "at least 1"]),
+        (["evaluate"], ["got nothing", "either a CHECKPOINT or --pretrained NAME"]),
+        (["evaluate", "tests", "--pretrained", "x"], ["got both", "either a CHECKPOINT or --pretrained NAME"]),
+        (["evaluate", "--pretrained", "maze"], ["pretrained: got 'maze'"]),
+        (["evaluate", "nowhere.safetensors"], ["weights nowhere.safetensors: no such file"]),
+        (["train", "-f", "a.yaml", "-f", "b.yaml"], ["-f: got a.yaml and b.yaml, allowed is one file"]),
+        (
+            ["train", "--run", "PPO", "--env", "CartPole-v1", "--evaluation-interval", "-2"],
+            ["evaluation_interval", "-2"],
+        ),
         (["report"], ["DIR"]),
         (["report", "nowhere"], ["nowhere: no such directory"]),
         (["report", "tests", "--threshold", "high"], ["--threshold", "'high'"]),
@@ -196,6 +204,22 @@ def test_mistakes_in_the_config_option_are_found_too(capsys, cartpole):
         ),
         ("{custom_model: stpn, custom_model_config: {hidden_size: 8, normalise: pre}}", ["normalise"]),
         ("{custom_model: stpn, custom_model_config: {hidden_size: 8}, fcnet_hidden: []}", ["fcnet_hidden"]),
+        (
+            "{custom_model: lstm, custom_model_config: {hidden_size: 8, num_parameters: 99}}",
+            ["got both hidden_size and num_parameters, allowed is one of them"],
+        ),
+        (
+            "{custom_model: stpn, custom_model_config: {hidden_size: 8, normalize: None}}",
+            ["normalize: got 'None'", "did you mean null"],
+        ),
+        (
+            "{custom_model: gru, custom_model_config: {hidden_size: 8}, head_fcnet_activation: rellu}",
+            ["head_fcnet_activation: got 'rellu'", "did you mean relu?"],
+        ),
+        (
+            "{custom_model: mlp, custom_model_config: {hidden_size: 8}, fcnet_hiddens: [8, x]}",
+            ["fcnet_hiddens: got 'x', allowed is a whole number"],
+        ),
     ],
 )
 def test_mistakes_in_the_model(capsys, write, model, parts):
@@ -234,3 +258,13 @@ def test_a_storage_path_that_is_a_file(capsys, cartpole):
 def test_a_cluster_that_does_not_answer(capsys, cartpole, tmp_path, address):
     arguments = ["train", cartpole, "--ray-address", address, "--storage-path", tmp_path]
     assert f"nothing answers at '{address}'" in error_of(capsys, *arguments)
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "report", "example"])
+def test_the_paragraphs_of_a_help_fit_the_terminal(capsys, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "60")
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("    ")) <= 60
+    assert len(lines) > 10

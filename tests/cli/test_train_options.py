@@ -1,9 +1,11 @@
 """Several experiments and trials, Python files and checkpoints, by runs that join the Ray of the test session."""
 
+import argparse
 import json
 
 import pytest
 
+from rllib_stpn.cli.commands import train
 from rllib_stpn.cli.main import main
 from rllib_stpn.report.trials import read_trials
 
@@ -125,3 +127,24 @@ def test_a_python_file_and_its_checkpoint(capsys, write, tmp_path):
     wrong = ["train", "--run", "APPO", "--env", "CartPole-v1", "--restore", str(out / "short")]
     assert main(wrong) == 2
     assert "got a checkpoint of PPO" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config"),
+    [
+        ([], None),
+        (["--evaluation-duration", "7"], {"evaluation_duration": 7}),
+        (
+            ["--evaluation-interval", "5", "--config", '{"lr": 0.1}'],
+            {"evaluation_interval": 5, "lr": 0.1, "evaluation_config": {"explore": False}},
+        ),
+        (
+            ["--evaluation-interval", "5", "--config", '{"evaluation_config": {"explore": true}}'],
+            {"evaluation_interval": 5, "evaluation_config": {"explore": True}},
+        ),
+    ],
+)
+def test_settings_of_evaluation_are_options(arguments, config):
+    parser = argparse.ArgumentParser()
+    train.add_options(parser)
+    assert train._with_evaluation(parser.parse_args(arguments)) == config

@@ -59,5 +59,5 @@ def _get(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from rllib_stpn.experiments import examples
 
-    args.words, args.config_file = [], str(examples.find(args.example))
+    args.words, args.config_file = [], [str(examples.find(args.example))]
     return train.run(args)

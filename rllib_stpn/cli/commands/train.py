@@ -42,8 +42,14 @@ from rllib_stpn.cli import gone_options
 from rllib_stpn.cli.terminal import tell
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.experiment import Experiment
-from rllib_stpn.experiments.keys import SCHEDULERS, SEARCH_ALGORITHMS
+from rllib_stpn.experiments.keys import SCHEDULERS, SEARCH_ALGORITHMS, TRACKERS
 
+#: Settings of evaluation during training that are options, too.
+_OF_EVALUATION = {
+    "evaluation_interval": "play greedily every N iterations (default: the file's, or never)",
+    "evaluation_duration": "for so many episodes (default: the file's, or 10)",
+    "evaluation_num_env_runners": "in so many processes of their own (default: the file's, or 0)",
+}
 HELP = "train an agent from a YAML or Python file, or from options alone"
 
 
@@ -51,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the file and the options of ``rllib train``."""
     files = parser.add_argument_group("the file")
     files.add_argument("words", nargs="*", metavar="FILE", help="YAML or Python (`rllib train file FILE` works too)")
-    files.add_argument("-f", "--config-file", metavar="FILE", help="the same, as an option")
+    files.add_argument(
+        "-f", "--config-file", metavar="FILE", action="append", default=[], help="the same, as an option"
+    )
     add_options(parser)
 
 
@@ -74,6 +82,8 @@ def _add_what_to_train(group: Any) -> None:
     group.add_argument("-s", "--stop", type=_json_object, metavar="JSON", help=told)
     told = "settings merged over the file's `config`, level by level"
     group.add_argument("-c", "--config", type=_json_object, metavar="JSON", help=told)
+    for name, told in _OF_EVALUATION.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=told)
     group.add_argument("--seed", type=int, metavar="N", help="random seed (default: the file's, or none)")
     told = "begin with this checkpoint: weights, optimiser, counters"
     group.add_argument("--restore", metavar="CHECKPOINT", help=told)
@@ -98,6 +108,8 @@ def _add_trials(group: Any) -> None:
 
 def _add_results(group: Any) -> None:
     group.add_argument("--storage-path", "--local-dir", metavar="DIR", help="default: the file's, or ~/ray_results")
+    told = "send results to this service, too (may be given several times)"
+    group.add_argument("--track", metavar="{" + ",".join(TRACKERS) + "}", action="append", help=told)
     told = "default: the experiment's name in the file"
     group.add_argument("-n", "--experiment-name", dest="name", metavar="NAME", help=told)
     told = "a checkpoint every N iterations (default: the file's, or 0: only at the end)"
@@ -119,6 +131,7 @@ def run(args: argparse.Namespace) -> int:
     from rllib_stpn.experiments.overrides import Overrides
 
     tell(args.gone)
+    args.config = _with_evaluation(args)
     overrides = Overrides(**{name: getattr(args, name) for name in Overrides.names()}, options=True)
     overridden = [overrides.apply(experiment) for experiment in _experiments(args)]
     for experiment in overridden:
@@ -139,14 +152,23 @@ def run(args: argparse.Namespace) -> int:
     return running.run(checked, machine, strict_resources=args.strict_resources)
 
 
+def _with_evaluation(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The settings given as JSON, with those of evaluation that are given as options; evaluation is greedy then."""
+    given = {name: getattr(args, name) for name in _OF_EVALUATION if getattr(args, name) is not None}
+    if not given:
+        return args.config
+    greedy = {"evaluation_config": {"explore": False}} if "evaluation_interval" in given else {}
+    return {**greedy, **(args.config or {}), **given}
+
+
 def _experiments(args: argparse.Namespace) -> Sequence[Experiment]:
     """What a file, or options alone, ask for."""
     from rllib_stpn.experiments import loading
 
     words = args.words[1:] if args.words[:1] == ["file"] and not os.path.exists("file") else args.words
-    files = [*words, *([args.config_file] if args.config_file else [])]
+    files = [*words, *args.config_file]
     if len(files) > 1:
-        raise UsageError(f"one file, please: got {', '.join(files)}")
+        raise UsageError(f"-f: got {' and '.join(files)}, allowed is one file, which may hold several experiments")
     if files:
         experiments = loading.load(Path(files[0]))
         if args.name and len(experiments) > 1:

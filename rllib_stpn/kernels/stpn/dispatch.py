@@ -80,7 +80,8 @@ def stpn(
             "'reference': 'fused' is for torch.float32 on the CPU"
         )
     run: Callable = stpn_reference
-    if implementation == "fused" or (implementation == "auto" and fits and numba_is_installed()):
+    traced = torch.compiler.is_compiling()  # torch.export and torch.compile look into plain torch alone
+    if not traced and (implementation == "fused" or (implementation == "auto" and fits and numba_is_installed())):
         run = _fused()
     return run(
         inputs,

@@ -1,0 +1,113 @@
+"""Where results go beside Tune's files: TensorBoard, and the services that a file or ``--track`` names."""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ray.tune import Callback
+from ray.tune.logger import TBXLoggerCallback
+from ray.tune.utils import flatten_dict
+
+from rllib_stpn.errors import UsageError, in_one_line
+from rllib_stpn.experiments.differences import Path, values_of
+from rllib_stpn.experiments.experiment import Experiment
+
+_STEPS = ("num_env_steps_sampled_lifetime", "num_sequences_trained_lifetime")
+_PLAIN = (bool, int, float, str)
+
+
+class _Service(NamedTuple):
+    """A service: the module it needs, what pip calls that, and Tune's callback with the names of its own settings."""
+
+    module: str
+    package: str
+    home: str
+    callback: str
+    name_of_experiment: str
+
+
+SERVICES = {
+    "wandb": _Service("wandb", "wandb", "ray.air.integrations.wandb", "WandbLoggerCallback", "project"),
+    "mlflow": _Service("mlflow", "mlflow", "ray.air.integrations.mlflow", "MLflowLoggerCallback", "experiment_name"),
+    "aim": _Service("aim", "aim", "ray.tune.logger.aim", "AimLoggerCallback", "experiment_name"),
+    "comet": _Service("comet_ml", "comet-ml", "ray.air.integrations.comet", "CometLoggerCallback", "project_name"),
+}
+
+
+class _BySteps:
+    """Goes before a logger of Tune's, which then counts environment steps (or sequences), and not iterations."""
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        """Logs a result."""
+        steps = next((result[name] for name in _STEPS if result.get(name)), None)
+        given = result if steps is None else {**result, "timesteps_total": int(steps)}
+        super().log_trial_result(iteration, trial, given)  # type: ignore[misc]
+
+
+class TensorBoard(_BySteps, TBXLoggerCallback):
+    """Tune's logger for TensorBoard: over environment steps, and with settings as hparams for single runs, too.
+
+    Args:
+        differing: Path and name of the settings that differ between trials; for a single run all its plain ones are
+            hparams.
+    """
+
+    def __init__(self, differing: Mapping[Path, str]) -> None:
+        super().__init__()
+        self._differing = dict(differing)
+
+    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+        """Writes the hparams, and closes the file."""
+        settings = values_of(self._differing, trial.config) or flatten_dict(trial.config, delimiter=".")
+        plain = {name: value for name, value in settings.items() if isinstance(value, _PLAIN)}
+        super().log_trial_end(_WithParameters(trial, plain), failed)  # type: ignore[arg-type]
+
+
+class _WithParameters:
+    """A trial as Tune's logger sees it, with other parameters."""
+
+    def __init__(self, trial: Any, parameters: dict[str, Any]) -> None:
+        self._trial = trial
+        self.evaluated_params = parameters
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is self._trial
+
+    def __hash__(self) -> int:
+        return hash(self._trial)
+
+
+def check(experiment: Experiment) -> None:
+    """Makes sure that the services which an experiment names are installed.
+
+    Raises:
+        UsageError: One is not; the message has the command that installs it.
+    """
+    for name in experiment.track:
+        service = SERVICES[name]
+        if importlib.util.find_spec(service.module) is None:
+            raise UsageError(f"{experiment.where}: track: {name} needs its package: pip install {service.package}")
+
+
+def services(experiment: Experiment) -> list[Callback]:
+    """Tune's callbacks for the services that an experiment names, under the experiment's name unless told otherwise.
+
+    Raises:
+        UsageError: One is not installed, or does not take its options.
+    """
+    check(experiment)
+    made = []
+    for name, options in experiment.track.items():
+        service = SERVICES[name]
+        kind = getattr(importlib.import_module(service.home), service.callback)
+        try:
+            made.append(
+                type(service.callback, (_BySteps, kind), {})(**{service.name_of_experiment: experiment.name, **options})
+            )
+        except Exception as error:  # each has errors of its own
+            raise UsageError(f"{experiment.where}: track: {name}: {in_one_line(str(error))}") from error
+    return made
