@@ -1,9 +1,10 @@
 """Looks inside a trained STPN: what its fast weights hold, and what is lost without them.
 
     python results/inside.py retrieval ~/ray_results/art_stpn
-    python results/inside.py maze ~/ray_results/maze_stpn_ppo
+    python results/inside.py maze maze_stpn
 
-Each takes a checkpoint, or an experiment's newest one, and writes a figure and the numbers behind it to results/inside.
+Each takes a checkpoint, an experiment's newest one or, for the maze, an agent of the package, and writes a figure and the
+numbers behind it to results/inside.
 """
 
 import argparse
@@ -71,9 +72,9 @@ def frozen(at: int) -> Callable[[int, dict, dict], dict]:
 
 
 @torch.no_grad()
-def retrieval(path: Path) -> None:
+def retrieval(path: Path | str) -> None:
     """Decodes the digits from the fast weights at each step, and cuts the memory at each step."""
-    task, module = load_supervised(path)
+    task, module = load_supervised(find_checkpoint(path))
     tokens, answers = task.sample(np.random.default_rng(0), SEQUENCES)
     inputs, layer = module.encoder(tokens), module.layer
     pairs, steps = task.num_pairs, tokens.shape[1]
@@ -141,7 +142,7 @@ def rates(axis: Any, layer: Any) -> None:
 
 
 @torch.no_grad()
-def maze(path: Path, envs: int = 256) -> None:
+def maze(path: Path | str, envs: int = 256) -> None:
     """Plays episodes with the fast weights cleared or frozen at a step, and measures energy over an episode."""
     agent = rllib_stpn.load(path)
     (encoder,) = encoders(agent.module).values()
@@ -214,10 +215,9 @@ def main() -> None:
     """Makes the figure of the task that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("retrieval", "maze"))
-    parser.add_argument("checkpoint", help="a checkpoint, or an experiment's directory")
+    parser.add_argument("checkpoint", help="a checkpoint, an experiment's directory or an agent of the package")
     args = parser.parse_args()
-    path = find_checkpoint(args.checkpoint)
-    {"retrieval": retrieval, "maze": maze}[args.task](path)
+    {"retrieval": retrieval, "maze": maze}[args.task](args.checkpoint)
 
 
 if __name__ == "__main__":
