@@ -3,8 +3,8 @@
     python results/inside.py retrieval ~/ray_results/art_stpn
     python results/inside.py maze maze_stpn
 
-Each takes a checkpoint, an experiment's newest one or, for the maze, an agent of the package, and writes a figure and the
-numbers behind it to results/inside.
+Each takes a checkpoint, an experiment's newest one or, for the maze, an agent of the package, and writes a figure and
+the numbers behind it to results/inside.
 """
 
 import argparse
