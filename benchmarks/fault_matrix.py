@@ -1,7 +1,7 @@
 """What becomes of a run when its environment goes wrong: every fault on every path.
 
     python benchmarks/fault_matrix.py                # all cells in an env runner's own process, and 60 through Ray
-    python benchmarks/fault_matrix.py --cells 4380   # and every cell through Ray: about a day
+    python benchmarks/fault_matrix.py --cells 8760   # and every cell through Ray: days
     python benchmarks/fault_matrix.py --write        # only writes the tables into docs/faults.md, between its markers
 
 The faults are those of tests/rollouts/faulty_env.py. Cells that were run are in fault_matrix.jsonl, and are not run

@@ -53,6 +53,11 @@ def register_environments() -> None:
             registry.register_env(name, creator)
 
 
+def is_path(name: str) -> bool:
+    """Whether an environment's name is the path of a class, such as ``"my_package.MyEnv"``."""
+    return re.fullmatch(r"(\w+\.)+[A-Z]\w*", name) is not None
+
+
 def register_class(path: str) -> bool:
     """Registers an environment's class in RLlib's style, which takes the ``env_config``, by its path.
 
@@ -67,7 +72,7 @@ def register_class(path: str) -> bool:
     """
     from ray.tune.registry import register_env
 
-    if not re.fullmatch(r"(\w+\.)+[A-Z]\w*", path):
+    if not is_path(path):
         return False
     module, _, name = path.rpartition(".")
     try:

@@ -23,7 +23,7 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from rllib_stpn import pretrained
 from rllib_stpn.agents import agent_files
 from rllib_stpn.agents.checkpoints import Checkpoint, find_checkpoint, read_checkpoint
-from rllib_stpn.agents.environments import make_env
+from rllib_stpn.agents.environments import make_env, vector_env_of
 from rllib_stpn.energy.spent import acting_layers, energies_of
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import LayerEncoder, encoders
@@ -63,11 +63,7 @@ def load(checkpoint: Any) -> Agent:
     if str(checkpoint).endswith(pretrained.SUFFIX):
         return Agent(agent_files.read(Path(checkpoint).expanduser()))
     path = find_checkpoint(checkpoint)
-    return Agent(
-        read_checkpoint(
-            path, lambda config: make_env(config.env, config.env_config, num_envs=1, previous=previous_inputs(config))
-        )
-    )
+    return Agent(read_checkpoint(path, vector_env_of))
 
 
 class Agent:

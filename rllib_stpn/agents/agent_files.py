@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, one_of
 from rllib_stpn.pretrained import SUFFIX
+from rllib_stpn.ray_names import is_path
 
 if TYPE_CHECKING:
     from rllib_stpn.agents.checkpoints import Checkpoint
 
 FORMAT = "rllib-stpn agent 1"
 _SPACES = ("Box", "Discrete", "MultiBinary", "MultiDiscrete", "Dict", "Tuple")
+_KNOWN = ("ale_py", "gymnasium", "stpn_envs")  # modules that an environment's id may have imported
 _FILTER = "observation_filter"
 _STATISTICS = ("num_pushes", "mean_array", "sum_sq_diff_array")
 
@@ -123,6 +126,7 @@ def read(file: Path) -> Checkpoint:
         action_space = _space_from_json(told["action_space"])
         if told["model"]["custom_model"] not in LAYERS:  # another name would be imported
             raise one_of(f"{where}: custom_model", told["model"]["custom_model"], LAYERS)
+        _refuse_foreign_code(where, told["env"])
         config = PPOConfig()
         config.environment(told["env"], env_config=told["env_config"])
         config._previous_inputs = tuple(told["previous_inputs"])
@@ -159,6 +163,18 @@ def read(file: Path) -> Checkpoint:
         module_to_env=to_env,
         env_steps=told["env_steps"],
     )
+
+
+def _refuse_foreign_code(where: str, env: Any) -> None:
+    """Refuses an environment whose id would have a module imported that nobody here has asked for."""
+    if not isinstance(env, str):
+        raise UsageError(f"{where}: env: got {env!r}, allowed is the id of an environment")
+    module = env.rpartition(":")[0] or (env.rpartition(".")[0] if is_path(env) else "")
+    if module and module not in sys.modules and module.partition(".")[0] not in _KNOWN:
+        raise UsageError(
+            f"{where}: env: got {env!r}, whose module {module!r} a file of weights does not get imported; allowed is "
+            f"that you import {module} first, in Python"
+        )
 
 
 def _classes() -> dict[str, type]:

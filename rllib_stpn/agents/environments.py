@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rllib_stpn.errors import UsageError, in_words, place_of
 from rllib_stpn.ray_names import register_class, register_environments
+
+if TYPE_CHECKING:
+    from ray.rllib.algorithms import AlgorithmConfig
 
 
 def make_env(
@@ -39,6 +42,15 @@ def make_env(
     from rllib_stpn.rollouts.previous import with_previous
 
     return with_previous(_plain(env, env_config, num_envs, render_mode), previous)
+
+
+def vector_env_of(config: AlgorithmConfig) -> VectorEnv:
+    """A vector environment with one environment of an algorithm's config."""
+    from rllib_stpn.rollouts.previous import previous_inputs
+
+    made = make_env(config.env, config.env_config, num_envs=1, previous=previous_inputs(config))
+    assert isinstance(made, VectorEnv)
+    return made
 
 
 def _plain(

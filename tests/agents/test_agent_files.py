@@ -13,6 +13,7 @@ import rllib_stpn
 from rllib_stpn import A2CConfig, pretrained, recurrent_spec, use_batched_rollouts
 from rllib_stpn.agents import agent_files
 from rllib_stpn.agents.weights import read_weights, write_weights
+from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts import FlatObservations, MeanStdFilter
 
@@ -117,6 +118,9 @@ def test_nothing_in_the_file_is_pickled(directory):
         (lambda told: told.pop("env"), "cannot be made an agent of: KeyError: 'env'"),
         (lambda told: told["observation_space"].update(kind="Graph"), "space: got 'Graph', allowed are 'Box'"),
         (lambda told: told["observations"].append("Popen"), "cannot be made an agent of: KeyError: 'Popen'"),
+        (lambda told: told.update(env="antigravity:A-v0"), "env: got 'antigravity:A-v0', whose module 'antigravity'"),
+        (lambda told: told.update(env="this.Env"), "env: got 'this.Env', whose module 'this' a file of weights does"),
+        (lambda told: told.update(env=["CartPole-v1"]), "env: got ['CartPole-v1'], allowed is the id"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(directory, tmp_path, change, told):
@@ -127,6 +131,28 @@ def test_a_file_that_says_something_else_is_refused(directory, tmp_path, change,
     with pytest.raises(UsageError) as error:
         rllib_stpn.load(tmp_path / "other.safetensors")
     assert told in str(error.value)
+
+
+def test_a_module_that_is_imported_here_may_be_named(directory, tmp_path):
+    tensors, texts = read_weights(directory / "agent.safetensors")
+    agent = json.loads(texts["agent"])
+    for env in (f"{__name__}:Mine-v0", "stpn_envs:stpn/Maze-v0"):
+        texts["agent"] = json.dumps(agent | {"env": env})
+        write_weights(tmp_path / "other.safetensors", tensors, texts)
+        assert rllib_stpn.load(tmp_path / "other.safetensors").env_id == env
+
+
+def test_the_command_writes_the_same_file(directory, tmp_path, capsys):
+    file = tmp_path / "agent.safetensors"
+    assert main(["export", str(directory / "checkpoint"), str(file)]) == 0
+    assert f"weights     {file}" in capsys.readouterr().out
+    tensors, texts = read_weights(file)
+    expected, told = read_weights(directory / "agent.safetensors")
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected) and texts["agent"] == told["agent"]
+    assert main(["export", str(directory / "checkpoint"), str(tmp_path / "agent.pt")]) == 2
+    assert "allowed is a name that ends with .safetensors" in capsys.readouterr().err
+    assert main(["export", str(directory / "checkpoint"), str(tmp_path / "missing/agent.safetensors")]) == 2
+    assert "cannot be written: No such file" in capsys.readouterr().err
 
 
 def test_weights_of_something_else_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from ray.tune.schedulers import FIFOScheduler
 
 from rllib_stpn import manifest
+from rllib_stpn.agents.checkpoints import damage as damage_of
 from rllib_stpn.agents.checkpoints import newest_whole
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
@@ -113,6 +115,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_gone_on_from(storag
     assert name in notes[0] or name == manifest.FILE  # which may name another file then
     assert iterations(trial_of(storage) / "result.json") == [1, 2]
     assert iterations(trial_of(storage) / "progress.csv") == [1, 2]
+
+
+def test_every_flipped_bit_is_noticed_and_its_file_named(storage):
+    checkpoint, draw = trial_of(storage) / "checkpoint_000002", random.Random(0)
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != manifest.FILE)
+    files = [path for path in files if path.stat().st_size]
+    assert len(files) > 10
+    for file in [*files, *draw.choices(files, k=100)]:
+        whole = file.read_bytes()
+        content = bytearray(whole)
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        file.write_bytes(content)
+        told = damage_of(checkpoint)
+        assert told is not None and str(file.relative_to(checkpoint)) in told
+        file.write_bytes(whole)
+    assert damage_of(checkpoint) is None
 
 
 @pytest.mark.parametrize(
