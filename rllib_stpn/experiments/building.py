@@ -226,7 +226,7 @@ def _set_env_runner(config: "AlgorithmConfig", runner: str | None, bootstrap: bo
         runner: One of ``ENV_RUNNERS``, None for the algorithm's own.
         bootstrap: Whether returns go on where an episode is truncated; None where it is not given.
     """
-    from rllib_stpn.rollouts import EpisodeEnvRunner, RecordingEnvRunner, use_batched_rollouts
+    from rllib_stpn.rollouts import EpisodeEnvRunner, ManyAgentsEnvRunner, RecordingEnvRunner, use_batched_rollouts
 
     if runner not in (None, *ENV_RUNNERS):
         raise one_of("env_runner_cls", runner, ENV_RUNNERS)
@@ -236,8 +236,10 @@ def _set_env_runner(config: "AlgorithmConfig", runner: str | None, bootstrap: bo
         if not _is_a2c(config):  # which samples so, with settings of its own
             use_batched_rollouts(config, bootstrap_truncated=bootstrap is not False)
     elif runner == "single_agent" or _samples_with_rllibs_runner(config):
-        if config.is_multi_agent or (config.output and not recorded_data.writes_episodes(config)):
-            config.env_runners(env_runner_cls=None)  # RLlib has classes of its own
+        if config.is_multi_agent:
+            config.env_runners(env_runner_cls=None if config.output else ManyAgentsEnvRunner)
+        elif config.output and not recorded_data.writes_episodes(config):
+            config.env_runners(env_runner_cls=None)  # RLlib has a class of its own
         else:
             config.env_runners(env_runner_cls=RecordingEnvRunner if config.output else EpisodeEnvRunner)
 
@@ -267,10 +269,11 @@ def _is_dqn(config: "AlgorithmConfig") -> bool:
 
 
 def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
-    """Whether a single agent's episodes come from RLlib's ``SingleAgentEnvRunner``."""
+    """Whether episodes come from an env runner of RLlib's."""
+    from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
     from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 
-    return not config.is_multi_agent and config.env_runner_cls in (None, SingleAgentEnvRunner)
+    return config.env_runner_cls in (None, MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner)
 
 
 def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool) -> None:

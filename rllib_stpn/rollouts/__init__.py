@@ -5,6 +5,7 @@ from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
 from rllib_stpn.rollouts.episode_runner import EpisodeEnvRunner
 from rllib_stpn.rollouts.fragment import Fragment
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
+from rllib_stpn.rollouts.many_agents_runner import ManyAgentsEnvRunner
 from rllib_stpn.rollouts.preprocessing import ActionsForEnv, FlatObservations, MeanStdFilter
 from rllib_stpn.rollouts.recording import RecordingEnvRunner
 from rllib_stpn.rollouts.setup import use_batched_rollouts
@@ -18,6 +19,7 @@ __all__ = [
     "FlatObservations",
     "Fragment",
     "FragmentsToBatch",
+    "ManyAgentsEnvRunner",
     "MeanStdFilter",
     "NonFiniteError",
     "NonFiniteObservationError",

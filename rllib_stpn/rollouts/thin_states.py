@@ -32,30 +32,16 @@ class ThinStates(ConnectorV2):
     It keeps the states at which a learner's sequences begin, one in ``max_seq_len``, and the current one. Training is
     the same. It works for any stateful module, single- and multi-agent, with at most one learner: several learners cut
     episodes at any step, whose state is then missing (a ``UsageError``).
-
-    Agents that do not act at every step need it: RLlib takes no state along where a fragment ends while an agent's
-    action is still without an answer, and its learner then fails with an ``IndexError``.
     """
-
-    def __init__(self, input_observation_space=None, input_action_space=None, **kwargs) -> None:
-        super().__init__(input_observation_space, input_action_space, **kwargs)
-        self._states: dict[str, InfiniteLookbackBuffer] = {}  # of the running episodes, by id
 
     def __call__(self, *, rl_module, batch: dict[str, Any], episodes, **kwargs) -> dict[str, Any]:
         """Puts a thinning buffer in place of each new buffer of states; ``batch`` is not changed."""
-        running = {}
         for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
             states = episode.extra_model_outputs.get(Columns.STATE_OUT)
-            if states is None and episode.t_started and episode.id_ in self._states:
-                states = InfiniteLookbackBuffer([self._states[episode.id_][-1]], lookback=1)
-            if states is None:
-                continue
-            if not isinstance(states, ThinnedStates):
+            if states is not None and not isinstance(states, ThinnedStates):
                 module = rl_module if episode.module_id is None else rl_module[episode.module_id]
-                states = ThinnedStates(states, module.model_config["max_seq_len"])
-                episode.extra_model_outputs[Columns.STATE_OUT] = states
-            running[episode.id_] = states
-        self._states = running
+                thinned = ThinnedStates(states, module.model_config["max_seq_len"])
+                episode.extra_model_outputs[Columns.STATE_OUT] = thinned
         return batch
 
 

@@ -136,13 +136,31 @@ def test_the_buffer_of_sequences_keeps_its_capacity():
     assert (of_it["type"].rpartition(".")[2], of_it["capacity"]) == ("SequenceEpisodeReplayBuffer", 77)
 
 
-def test_a_burn_in_that_no_episode_has_is_told():
-    config = config_of("stpn", burn_in_len=3)
-    runner = EpisodeEnvRunner(config=config, worker_index=0)
-    buffer = SequenceEpisodeReplayBuffer(capacity=1000)
-    buffer.add([episode for episode in runner.sample(num_episodes=9, explore=True) if len(episode) <= 3])
-    with pytest.raises(UsageError, match="burn_in_len: got 3, and none of the .* replay buffer is longer"):
-        buffer.sample(num_items=9, n_step=1, batch_length_T=4, lookback=1, min_batch_length_T=3, sample_episodes=True)
+@pytest.mark.parametrize("burn_in", [0, 1, 3])
+def test_the_burn_in_is_left_out_unless_the_episode_begins_there(burn_in):
+    runner = EpisodeEnvRunner(config=config_of("stpn"), worker_index=0)
+    buffer = SequenceEpisodeReplayBuffer(capacity=1000, burn_in_len=burn_in)
+    buffer.add(runner.sample(num_episodes=12, explore=True))
+    drawn = buffer.sample(num_items=300, n_step=1, batch_length_T=LENGTH, lookback=1, sample_episodes=True)
+    assert len({episode.id_ for episode in drawn}) == len(drawn)
+    whole = {episode.id_: episode for episode in buffer.episodes}
+    for episode in drawn:
+        of = whole[episode.id_.partition("/")[0]]
+        ends = episode.t == of.t
+        assert (episode.is_terminated, episode.is_truncated) == (ends and of.is_terminated, ends and of.is_truncated)
+    assert {episode.t_started for episode in drawn} & set(range(1, burn_in + 1)) == set()
+    weights = [episode.get_extra_model_outputs("weights") for episode in drawn]
+    for episode, its_weights in zip(drawn, weights, strict=True):
+        left_out = min(burn_in, len(episode)) if episode.t_started else 0
+        assert (its_weights > 0).tolist() == [False] * left_out + [True] * (len(episode) - left_out)
+    weights = np.concatenate(weights)
+    assert weights.mean() == pytest.approx(1.0)
+    assert len(set(weights[weights > 0])) == 1
+
+
+def test_a_burn_in_is_shorter_than_its_sequence():
+    with pytest.raises(UsageError, match="burn_in_len: got 4, allowed is less than max_seq_len, 4"):
+        config_of("stpn", burn_in_len=4)
 
 
 def test_without_memory_it_stays_rllibs():

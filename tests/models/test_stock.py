@@ -12,7 +12,6 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
-from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 from torch.utils._pytree import tree_map
@@ -21,7 +20,7 @@ from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LAYERS
 from rllib_stpn.models import recurrent_spec
-from rllib_stpn.rollouts import thin_states
+from rllib_stpn.rollouts import ManyAgentsEnvRunner, thin_states
 from tests.rollouts.scripted_env import make_scripted
 
 MAX_SEQ_LEN = 4
@@ -92,7 +91,7 @@ def multi_agent(algorithm=PPOConfig):
 
 def runner_and_learner(config):
     """RLlib's env runner and learner with the same weights."""
-    kind = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
+    kind = ManyAgentsEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
     runner = kind(config=config, worker_index=0)
     learner = config.build_learner(spaces=runner.get_spaces())
     weights = runner.module.get_state()

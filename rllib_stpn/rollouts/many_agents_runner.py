@@ -1,0 +1,52 @@
+"""RLlib's EnvRunner of several agents, whose memory goes on from one sample to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tree
+from ray.rllib.core.columns import Columns
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
+
+
+class ManyAgentsEnvRunner(MultiAgentEnvRunner):
+    """RLlib's ``MultiAgentEnvRunner`` for agents with memory that do not act at every step.
+
+    Where a sample ends inside an episode, RLlib takes along the states of the environment's last steps only. The next
+    sample of an agent that did not act in these begins without the state in front of it: RLlib's learner fails with an
+    ``IndexError``, or begins with another state. Here each sample has the state in front of its first step.
+
+    ::
+
+        config.env_runners(env_runner_cls=ManyAgentsEnvRunner)
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._states: dict[tuple[str, Any], Any] = {}  # after the last step of each agent in a running episode
+        super().__init__(*args, **kwargs)
+
+    def sample(self, **arguments: Any) -> Any:
+        """RLlib's sample, in which each agent's steps have the state in front of them."""
+        samples = super().sample(**arguments)
+        for whole in samples:
+            for agent, episode in whole.agent_episodes.items():
+                states = episode.extra_model_outputs.get(Columns.STATE_OUT)
+                if states is None or not len(states):
+                    continue
+                before = self._states.get((whole.id_, agent))
+                if before is not None and not states.lookback:
+                    _put_in_front(states, before)
+                self._states[whole.id_, agent] = states[-1]
+        running = {episode.id_ for episode in samples if not episode.is_done}
+        self._states = {key: state for key, state in self._states.items() if key[0] in running}
+        return samples
+
+
+def _put_in_front(states: InfiniteLookbackBuffer, before: Any) -> None:
+    if states.finalized:
+        states.data = tree.map_structure(lambda row, rows: np.concatenate([row[None], rows]), before, states.data)
+    else:
+        states.data.insert(0, before)
+    states.lookback = 1
