@@ -16,11 +16,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rllib_stpn import checks, provenance
+import rllib_stpn
+from rllib_stpn import A2CConfig, checks, provenance, supervised
 from rllib_stpn.agents import evaluate, load
 from rllib_stpn.agents.agent_files import write
 from rllib_stpn.agents.checkpoints import find_checkpoint
 from rllib_stpn.errors import UsageError
+from rllib_stpn.models.spec import spec_from_model_dict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDER = REPOSITORY / "rllib_stpn/pretrained"
@@ -37,6 +39,7 @@ class Recipe:
         stop: Stop criteria in place of the file's.
         config: Settings over the file's.
         episodes: How many are played to state the return.
+        plays: The environment, where training is supervised: the read-out becomes the policy.
     """
 
     file: str
@@ -44,6 +47,7 @@ class Recipe:
     stop: dict[str, float] | None = None
     config: dict | None = None
     episodes: int = 200
+    plays: str | None = None
 
     def command(self) -> list[str]:
         """The command line, without where its results go."""
@@ -54,12 +58,13 @@ class Recipe:
 
 
 _SHORT_MAZE = {"lr": [[0, 2.0e-3], [15_000_000, 1.0e-4]]}  # the file's falls over 40M steps
+_SHORTER_MAZE = {"lr": [[0, 2.0e-3], [8_000_000, 1.0e-4]]}
 AGENTS = {
     "maze_stpn": Recipe("maze_stpn_ppo", stop={"num_env_steps_sampled_lifetime": 15_000_000}, config=_SHORT_MAZE),
-    "maze_lstm": Recipe("maze_lstm_ppo", stop={"num_env_steps_sampled_lifetime": 15_000_000}, config=_SHORT_MAZE),
-    "retrieval_stpn": Recipe("art_rl_stpn", episodes=1000),
+    "maze_lstm": Recipe("maze_lstm_ppo", stop={"num_env_steps_sampled_lifetime": 8_000_000}, config=_SHORTER_MAZE),
+    "retrieval_stpn": Recipe("art_stpn", episodes=1000, plays="stpn_envs:stpn/AssociativeRetrieval-v0"),
     "cue_reward_modulated": Recipe("cue_reward_modulated"),
-    "pendulum_stpnf": Recipe("inverted_pendulum_stpnf", episodes=20),
+    "pendulum_stpnf": Recipe("inverted_pendulum_stpnf", seed=2, episodes=20),
 }
 
 
@@ -88,6 +93,8 @@ def make(name: str, storage: Path, again: bool) -> None:
         command = [str(Path(sys.executable).with_name("rllib")), *recipe.command()[1:]]
         subprocess.run([*command, "--storage-path", str(storage), "-n", name], check=True, cwd=REPOSITORY)
         checkpoint = find_checkpoint(place)
+    if recipe.plays is not None:
+        checkpoint = as_agent(recipe, checkpoint, storage / f"{name}_agent")
     played = evaluate(load(checkpoint), recipe.episodes, seed=FIRST_SEED, num_envs=64, energy=True)
     summary = played.summary()
     origin = {
@@ -103,6 +110,24 @@ def make(name: str, storage: Path, again: bool) -> None:
     write(checkpoint, file, origin)
     told = f"return {summary['return_mean']:.6g} ± {summary['return_std']:.4g} over {recipe.episodes} episodes"
     print(f"{file}: {file.stat().st_size:,} bytes, {told}", flush=True)
+
+
+def as_agent(recipe: Recipe, checkpoint: Path, folder: Path) -> Path:
+    """Writes the checkpoint of an agent with the layer and read-out of supervised training; its value is untrained."""
+    _, module = supervised.load(checkpoint)
+    (experiment,) = rllib_stpn.experiments.load(REPOSITORY / f"tuned_examples/{recipe.file}.yaml")
+    config = A2CConfig().environment(recipe.plays).env_runners(num_env_runners=0)
+    config.rl_module(rl_module_spec=spec_from_model_dict(experiment.config["model"]))
+    algo = config.build_algo()
+    try:
+        weights = {f"encoder.encoder.layer.{name}": value for name, value in module.layer.state_dict().items()}
+        weights |= {f"pi.net.mlp.0.{name}": value for name, value in module.readout.state_dict().items()}
+        learned = algo.learner_group._learner.module["default_policy"]
+        assert learned.load_state_dict(weights, strict=False).unexpected_keys == []
+        algo.save_to_path(folder)
+    finally:
+        algo.stop()
+    return folder
 
 
 if __name__ == "__main__":
