@@ -11,20 +11,22 @@ greedy actions. A training that has left a checkpoint below the storage path is 
 import argparse
 import dataclasses
 import json
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import rllib_stpn
-from rllib_stpn import A2CConfig, checks, provenance, supervised
+from rllib_stpn import A2CConfig, checks, pretrained, provenance, supervised
 from rllib_stpn.agents import evaluate, load
-from rllib_stpn.agents.agent_files import write
+from rllib_stpn.agents.agent_files import origin, write
 from rllib_stpn.agents.checkpoints import find_checkpoint
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models.spec import spec_from_model_dict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PAGE = REPOSITORY / "docs/agents.md"
 FOLDER = REPOSITORY / "rllib_stpn/pretrained"
 FIRST_SEED = 1000  # of the episodes whose returns a file states
 
@@ -73,12 +75,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(AGENTS)} (default: those missing)")
     parser.add_argument("--storage-path", type=Path, default=Path("~/ray_results/pretrained"), metavar="DIR")
+    parser.add_argument("--table", action="store_true", help="only write the table of docs/agents.md")
     parser.add_argument("--again", action="store_true", help="train again what has been trained")
     args = parser.parse_args()
     for name in args.names:
         checks.choice("NAME", name, AGENTS)
-    for name in args.names or [name for name in AGENTS if not (FOLDER / f"{name}.safetensors").exists()]:
+    missing = [name for name in AGENTS if name not in pretrained.names()]
+    for name in [] if args.table else args.names or missing:
         make(name, args.storage_path.expanduser(), args.again)
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(re.sub(r"^\| name \|.*?(?=\n\n)", table(), page, flags=re.M | re.S), encoding="utf-8")
+
+
+def table() -> str:
+    """What the files that are there state, as docs/agents.md has it."""
+    lines = ["| name | plays | trained by | greedy return |", "|---|---|---|---|"]
+    for name in pretrained.names():
+        file = pretrained.find(name)
+        told = origin(file)
+        spread = f" ± {told['return_std']:.3g}" if told["return_std"] else ""
+        played = f"{told['return_mean']:.4g}{spread} ({told['episodes']:,} episodes)"
+        example = f"`{told['file']}`, seed {told['seed']}"
+        env = rllib_stpn.load(name).env_id.removeprefix("stpn_envs:")
+        lines.append(f"| `{name}` | `{env}` | {example} | {played} |")
+    return "\n".join(lines)
 
 
 def make(name: str, storage: Path, again: bool) -> None:
@@ -97,7 +117,7 @@ def make(name: str, storage: Path, again: bool) -> None:
         checkpoint = as_agent(recipe, checkpoint, storage / f"{name}_agent")
     played = evaluate(load(checkpoint), recipe.episodes, seed=FIRST_SEED, num_envs=64, energy=True)
     summary = played.summary()
-    origin = {
+    stated = {
         "file": f"tuned_examples/{recipe.file}.yaml",
         "seed": recipe.seed,
         "command": shlex.join(recipe.command()),
@@ -107,7 +127,7 @@ def make(name: str, storage: Path, again: bool) -> None:
         **{key: summary[key] for key in ("return_mean", "return_std", "energy_per_step")},
     }
     file = FOLDER / f"{name}.safetensors"
-    write(checkpoint, file, origin)
+    write(checkpoint, file, stated)
     told = f"return {summary['return_mean']:.6g} ± {summary['return_std']:.4g} over {recipe.episodes} episodes"
     print(f"{file}: {file.stat().st_size:,} bytes, {told}", flush=True)
 
