@@ -1,5 +1,6 @@
 """What is installed: every module and every tuned example, from a wheel, from a source archive and from a checkout."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,12 @@ def test_a_wheel_has_every_module_and_every_example(wheel):
     assert {name for name in names if name.endswith(".py")} == MODULES
 
 
+def test_a_wheel_has_the_pretrained_agents_and_marks_its_types(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    files = {f"rllib_stpn/pretrained/{file.name}" for file in (ROOT / "rllib_stpn/pretrained").glob("*.safetensors")}
+    assert files and names >= files | {"rllib_stpn/py.typed"}
+
+
 def test_an_installed_wheel_finds_its_examples(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = (
@@ -88,3 +95,30 @@ def test_an_installation_without_examples_says_so(tmp_path, monkeypatch, capsys)
     assert "this installation has no examples" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no examples"):
         examples.find("art_stpn")
+
+
+@pytest.mark.slow
+def test_a_wheel_in_an_empty_environment_works_outside_of_the_repository(wheel, tmp_path):
+    environment, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+
+    def run(*command):
+        done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True, timeout=1800)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        return done.stdout
+
+    run(sys.executable, "-m", "venv", environment)
+    programs = environment / ("Scripts" if os.name == "nt" else "bin")
+    run(programs / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel)
+    rllib = programs / "rllib"
+    assert run(rllib, "--version").startswith("rllib-stpn ")
+    assert "maze_stpn_ppo" in run(rllib, "example", "list")
+    told = run(rllib, "evaluate", "--pretrained", "maze_stpn", "--episodes", "2", "--video", "maze.gif")
+    assert "trained by  rllib train -f tuned_examples/maze_stpn_ppo.yaml" in told
+    assert (elsewhere / "maze.gif").stat().st_size > 10_000
+    program = "import rllib_stpn; print(rllib_stpn.__file__, rllib_stpn.load('retrieval_stpn'))"
+    assert str(environment) in run(programs / "python", "-c", program)
+    stop = ["--stop", '{"training_iteration": 1}', "--storage-path", "results"]
+    run(rllib, "train", "--run", "PPO", "--env", "CartPole-v1", *stop)
+    run(rllib, "report", "results", "--out", "report")

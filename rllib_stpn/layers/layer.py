@@ -175,16 +175,18 @@ class Layer(torch.nn.Module):
     ):
         """The sequence step by step for torch.export and torch.compile: no branch looks at what a tensor holds."""
         after = self.initial_state(inputs.shape[0]) if state is None else state
-        outputs, energies = [], []
+        outputs: list[torch.Tensor] = []
+        energies: list[torch.Tensor] = []
         for step, x in enumerate(inputs.split(1, 1)):
             if is_first is not None:
                 after = reset(after, is_first[:, step])
-            output, after, energy = self.run(x, after, None, return_energy)
+            if return_energy:
+                output, after, energy = self.run_measured(x, after, None)
+                energies.append(energy)
+            else:
+                output, after, _ = self.run(x, after, None, False)
             outputs.append(output)
-            energies.append(energy)
-        if return_energy:
-            return torch.cat(outputs, 1), after, torch.cat(energies, 1)
-        return torch.cat(outputs, 1), after
+        return torch.cat(outputs, 1), after, *([torch.cat(energies, 1)] if return_energy else [])
 
     def run_measured(
         self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None

@@ -186,3 +186,12 @@ def test_an_agent_of_the_package_plays_to_its_stated_return(name):
     played = rllib_stpn.evaluate(name, episodes, seed=0)  # other episodes than those that were stated
     error = told["return_std"] * (1 / episodes + 1 / told["episodes"]) ** 0.5
     assert abs(played.returns.mean() - told["return_mean"]) <= 5 * error  # five standard errors
+
+
+def test_the_documentation_states_what_the_files_do():
+    page = (Path(__file__).parents[2] / "docs/agents.md").read_text()
+    stated = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    assert sorted(stated) == pretrained.names()
+    for name, line in stated.items():
+        told = agent_files.origin(pretrained.find(name))
+        assert f"| {told['return_mean']:.4g}" in line and told["file"] in line and f"seed {told['seed']} " in line
