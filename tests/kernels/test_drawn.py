@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rllib_stpn.kernels.stpn import stpn
-from tests.kernels.test_plastic import RULES, compare, made
+from tests.kernels.test_plastic import RULES, errors, made
 from tests.kernels.test_stpn import drawn, in_double
 
 EXAMPLES = {"fast": 10, "slow": 500}
@@ -111,6 +111,10 @@ def test_the_loops_of_plastic_layers_are_their_steps(examples):
         layer = made(rule, data.draw(st.integers(1, 21)), data.draw(st.integers(1, 21)))
         is_first = data.draw(masks(batch, steps))
         options = {"start": data.draw(st.booleans()), "final_state": data.draw(st.booleans())}
-        compare(layer, batch, steps, is_first=is_first, **options)
+        found = errors(layer, batch, steps, is_first=is_first, **options)
+        # A layer norm of two neurons divides by their difference: what rounds, rounds everywhere.
+        most = max(rounding for _, rounding in found.values())
+        for key, (error, _) in found.items():
+            assert error < 1e-5 + 5 * most, f"{key}: {error:.1e}, steps in float32: {most:.1e}"
 
     check()

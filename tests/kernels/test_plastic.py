@@ -82,8 +82,15 @@ def results(run, layer, inputs, state, *, is_first=None, final_state=True, loss=
     return {key: tensor.detach() for key, tensor in found.items()}
 
 
-def compare(layer, batch, steps, *, start=True, scale=0.5, is_first=None, **options):
+def compare(layer, batch, steps, **options):
     """Fused loops in float32 against steps in float64, next to which float32 steps are as far off."""
+    for key, (error, rounding) in errors(layer, batch, steps, **options).items():
+        assert error < 1e-5 + 3 * rounding, f"{key}: {error:.1e}, steps in float32: {rounding:.1e}"
+        assert error < (1e-4 if key.startswith("d ") else 1e-5), f"{key}: {error:.1e}"
+
+
+def errors(layer, batch, steps, *, start=True, scale=0.5, is_first=None, **options):
+    """How far the fused loops in float32 are from steps in float64, and how far steps in float32 are, by name."""
     double = copy.deepcopy(layer).double()
 
     def draw(seed):
@@ -100,6 +107,7 @@ def compare(layer, batch, steps, *, start=True, scale=0.5, is_first=None, **opti
         exact,
         *(results(double.run_steps, double, *_double(inputs, state), loss=n, **options) for n in (2, 3, 4, 5)),
     ]
+    found_errors = {}
     for key, expected in exact.items():
         assert fused[key].dtype == torch.float32
         size = expected.norm() + 1e-5
@@ -108,8 +116,8 @@ def compare(layer, batch, steps, *, start=True, scale=0.5, is_first=None, **opti
         ):  # With one loss its gradient, a single sum, may cancel: its size is that with several.
             size = torch.stack([each[key] for each in losses]).square().mean().sqrt() + 1e-5
         error, rounding = ((found[key] - expected).norm() / size for found in (fused, plain))
-        assert error < 1e-5 + 3 * rounding, f"{key}: {error:.1e}, steps in float32: {rounding:.1e}"
-        assert error < (1e-4 if key.startswith("d ") else 1e-5), f"{key}: {error:.1e}"
+        found_errors[key] = error, rounding
+    return found_errors
 
 
 def _double(inputs, state):
