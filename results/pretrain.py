@@ -60,13 +60,15 @@ class Recipe:
 
 
 _SHORT_MAZE = {"lr": [[0, 2.0e-3], [15_000_000, 1.0e-4]]}  # the file's falls over 40M steps
-_SHORTER_MAZE = {"lr": [[0, 2.0e-3], [8_000_000, 1.0e-4]]}
+_SHORTER_MAZE = {"lr": [[0, 2.0e-3], [6_000_000, 1.0e-4]]}
 AGENTS = {
     "maze_stpn": Recipe("maze_stpn_ppo", stop={"num_env_steps_sampled_lifetime": 15_000_000}, config=_SHORT_MAZE),
-    "maze_lstm": Recipe("maze_lstm_ppo", stop={"num_env_steps_sampled_lifetime": 8_000_000}, config=_SHORTER_MAZE),
+    "maze_lstm": Recipe("maze_lstm_ppo", stop={"num_env_steps_sampled_lifetime": 6_000_000}, config=_SHORTER_MAZE),
     "retrieval_stpn": Recipe("art_stpn", episodes=1000, plays="stpn_envs:stpn/AssociativeRetrieval-v0"),
     "cue_reward_modulated": Recipe("cue_reward_modulated"),
-    "pendulum_stpnf": Recipe("inverted_pendulum_stpnf", seed=2, episodes=20),
+    "pendulum_stpnf": Recipe(
+        "inverted_pendulum_stpnf", seed=2, stop={"num_env_steps_sampled_lifetime": 194913}, episodes=20
+    ),
 }
 
 

@@ -17,8 +17,9 @@ import gymnasium
 
 from stpn_envs.previous import PreviousActionReward, PreviousActionRewardVector
 from stpn_envs.trials import TrialsEnv as Trials
+from stpn_envs.wrapped import Wrapped
 
-__all__ = ["ENV_IDS", "PreviousActionReward", "PreviousActionRewardVector", "Trials", "register"]
+__all__ = ["ENV_IDS", "PreviousActionReward", "PreviousActionRewardVector", "Trials", "Wrapped", "register"]
 
 # id: (module:name, in which the classes nameEnv and nameVectorEnv are found; keyword arguments fixed by the id)
 _ENVIRONMENTS: dict[str, tuple[str, dict[str, Any]]] = {
