@@ -95,7 +95,7 @@ def use_recurrent_replay(config: DQNConfig) -> DQNConfig:
     if config.num_atoms != 1:
         raise _refused("num_atoms", config.num_atoms, "1: RLlib's distributional loss takes no sequences")
     buffer = dict(config.replay_buffer_config)
-    kind = getattr(buffer["type"], "__name__", buffer["type"]).rpartition(".")[2]
+    kind = str(getattr(buffer["type"], "__name__", buffer["type"])).rpartition(".")[2]
     if kind == _DEFAULT_BUFFER:
         buffer = {"capacity": buffer["capacity"]}
     elif kind not in ("EpisodeReplayBuffer", SequenceEpisodeReplayBuffer.__name__):
