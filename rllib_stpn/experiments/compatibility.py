@@ -222,17 +222,22 @@ def _notes_on_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]
     from ray.rllib.connectors.env_to_module import MeanStdFilter
 
     from rllib_stpn.rollouts import BatchedEnvRunner
+    from rllib_stpn.rollouts.connectors import refuse_filtered_mask
 
+    pipeline = None
+    with contextlib.suppress(Exception):  # the user's own function, which may need the environment
+        pipeline = config.build_env_to_module_connector(env=None, spaces=_by_name(spaces), device="cpu")
+    if pipeline is not None:
+        refuse_filtered_mask(pipeline)
     if config.env_runner_cls is not None and issubclass(config.env_runner_cls, BatchedEnvRunner):
         return []
     notes = []
-    with contextlib.suppress(Exception):  # the user's own function, which may need the environment
-        pipeline = config.build_env_to_module_connector(env=None, spaces=_by_name(spaces), device="cpu")
-        if config.num_env_runners and any(type(connector) is MeanStdFilter for connector in pipeline.connectors):
-            notes.append(
-                "MeanStdFilter of RLlib merges the statistics of remote env runners wrongly, far from zero by much: "
-                "rllib_stpn.rollouts.MeanStdFilter in its place merges them right"
-            )
+    filters = pipeline is not None and any(type(connector) is MeanStdFilter for connector in pipeline.connectors)
+    if config.num_env_runners and filters:
+        notes.append(
+            "MeanStdFilter of RLlib merges the statistics of remote env runners wrongly, far from zero by much: "
+            "rllib_stpn.rollouts.MeanStdFilter in its place merges them right"
+        )
     part = _begins_elsewhere(spaces[1])
     if part is not None and config.add_default_connectors_to_module_to_env_pipeline:
         notes.append(

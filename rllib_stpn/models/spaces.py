@@ -87,7 +87,8 @@ class FlatSpace:
 
     Numbers of ``Discrete`` and ``MultiDiscrete`` become one-hot, wherever they start; all else is laid out as it is.
     Parts are in the order of ``tree.flatten``, as RLlib's ``FlattenObservations`` has them, but for an ``action_mask``
-    in a ``Dict``, which comes last. ``Text`` inside a ``Dict`` or ``Tuple`` is left out.
+    in a ``Dict``, which comes last. ``Text``, or another space of texts such as Minigrid's missions, is left out where
+    it stands inside a ``Dict`` or ``Tuple``.
 
     Attributes:
         size: Length of the flat observation.
@@ -102,7 +103,7 @@ class FlatSpace:
         self.left_out: list[str] = []
         masks: list[tuple[tuple, gym.Space]] = []
         for path, part in parts(space):
-            if isinstance(part, spaces.Text) and path:
+            if path and _is_text(part):
                 self.left_out.append(_name(path))
             elif path and path[-1] == action_mask.KEY:
                 masks.append((path, _checked_mask(path, part)))
@@ -151,6 +152,10 @@ class FlatSpace:
             _lay_out(np.asarray(value), part, flat[..., begin:end])
             begin = end
         return flat
+
+
+def _is_text(space: gym.Space) -> bool:
+    return isinstance(space, spaces.Text) or (space.dtype is not None and space.dtype.kind == "U")
 
 
 def _checked_mask(path: tuple, part: gym.Space) -> gym.Space:

@@ -66,6 +66,7 @@ def observation_transforms(pipeline: Any) -> list[Transform]:
     Raises:
         UsageError: A connector that cannot run batched.
     """
+    refuse_filtered_mask(pipeline)
     return _transforms(pipeline, {FlattenObservations: _flatten, MeanStdFilter: _mean_std_filter}, "env_to_module")
 
 
@@ -116,9 +117,18 @@ def _flatten(connector: FlattenObservations) -> Transform:
 def _mean_std_filter(connector: MeanStdFilter) -> Transform:
     if connector._multi_agent:
         raise UsageError("env_to_module connector MeanStdFilter: multi_agent cannot run batched")
-    if mask_size(connector.input_observation_space):
-        raise UsageError(
-            "env_to_module connector MeanStdFilter: got RLlib's, which would filter the action_mask, too, allowed is "
-            "rllib_stpn.rollouts.MeanStdFilter"
-        )
     return functools.partial(filter_batched, connector)
+
+
+def refuse_filtered_mask(pipeline: Any) -> None:
+    """Refuses RLlib's ``MeanStdFilter`` behind flat observations with a mask.
+
+    Raises:
+        UsageError: The mask would be filtered, and no longer known for one: all actions would be drawn.
+    """
+    for connector in pipeline.connectors:
+        if type(connector) is MeanStdFilter and mask_size(connector.input_observation_space):
+            raise UsageError(
+                "env_to_module connector MeanStdFilter: got RLlib's, which would filter the action_mask, too, allowed "
+                "is rllib_stpn.rollouts.MeanStdFilter"
+            )

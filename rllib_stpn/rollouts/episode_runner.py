@@ -25,6 +25,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import ENV_RESET_TIMER, ENV_STEP_TIMER
 
 from rllib_stpn.errors import NonFiniteError, NonFiniteObservationError, RolloutError, UsageError
+from rllib_stpn.rollouts.connectors import refuse_filtered_mask
 from rllib_stpn.rollouts.copies import OwnArrays
 from rllib_stpn.rollouts.failure import (
     Failure,
@@ -108,6 +109,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     def _construct(self, *, config, **kwargs) -> None:
         """What the constructor does, for subclasses to add to."""
         super().__init__(config=config, **kwargs)
+        refuse_filtered_mask(self._env_to_module)
 
     def make_module(self) -> None:
         """Builds the module, whose outputs are checked before actions are drawn from them."""

@@ -4,12 +4,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from ray.rllib.connectors.env_to_module import MeanStdFilter as RLlibMeanStdFilter
 from ray.tune import register_env
 
 import rllib_stpn
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import compatibility
 from rllib_stpn.experiments.building import build_config
+from rllib_stpn.rollouts import EpisodeEnvRunner, FlatObservations
 from tests.trained_agent import trained_agent
 
 LAYER = {"custom_model": "gru", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 4}
@@ -76,6 +78,17 @@ def test_what_is_forbidden_is_never_drawn(run, model, settings, ray_session, tmp
     for explore in (True, False):
         played = rllib_stpn.evaluate(agent, episodes=4, num_envs=2, explore=explore)
         assert (played.lengths == 7).all()
+
+
+@pytest.mark.parametrize("layer", [LAYER, MLP], ids=["layer", "MLP"])
+def test_rllibs_filter_in_front_of_a_mask_is_refused(layer):
+    config = of("PPO", layer, env_runner_cls="single_agent")
+    config.env_runners(env_to_module_connector=lambda *args, **kwargs: [FlatObservations(), RLlibMeanStdFilter()])
+    message = "connector MeanStdFilter: got RLlib's, which would filter the action_mask, too, allowed is rllib_st"
+    with pytest.raises(UsageError, match=message):
+        EpisodeEnvRunner(config=config, worker_index=0)
+    with pytest.raises(UsageError, match=message):
+        compatibility.check(config, False, {})
 
 
 def test_a_mask_of_continuous_actions_is_refused():

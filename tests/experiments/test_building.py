@@ -11,7 +11,7 @@ from rllib_stpn.experiments.building import build_config
 from rllib_stpn.experiments.loading import load
 from rllib_stpn.experiments.searches import points
 from rllib_stpn.experiments.validation import check
-from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner
+from rllib_stpn.rollouts import BatchedEnvRunner, EpisodeEnvRunner, ManyAgentsEnvRunner, RecordingEnvRunner
 from rllib_stpn.rollouts.observations import AsFloats
 from rllib_stpn.rollouts.preprocessing import ActionsForEnv
 from tests.experiments.of_settings import experiment_of
@@ -53,8 +53,8 @@ def test_which_env_runner_samples():
     alone = build_config("PPO", {"model": STPN, "env_runner_cls": "single_agent"})
     assert alone.env_runner_cls is EpisodeEnvRunner
     assert build_config("SAC", {}).env_runner_cls is EpisodeEnvRunner
-    assert build_config("PPO", {"policies": ["a"]}).env_runner_cls is None
-    assert build_config("PPO", {"output": "/tmp/episodes"}).env_runner_cls is None  # RLlib's, which writes
+    assert build_config("PPO", {"policies": ["a"]}).env_runner_cls is ManyAgentsEnvRunner
+    assert build_config("PPO", {"output": "/tmp/episodes"}).env_runner_cls is RecordingEnvRunner
     assert alone.add_default_connectors_to_learner_pipeline
 
 

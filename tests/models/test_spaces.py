@@ -65,8 +65,16 @@ def test_a_flat_observation_holds_what_gymnasium_puts_there(kind):
     np.testing.assert_allclose(np.stack([flat.flatten(sample) for sample in samples]), expected, rtol=1e-6)
 
 
-def test_texts_inside_are_left_out_and_named():
-    space = spaces.Dict({"c": BOX, "t": spaces.Dict({"mission": spaces.Text(9), "n": spaces.Discrete(2)})})
+class Sentences(spaces.Space):
+    """Texts of an environment's own, as Minigrid's missions."""
+
+    def __init__(self):
+        super().__init__(dtype=str)
+
+
+@pytest.mark.parametrize("texts", [spaces.Text(9), Sentences()], ids=["Text", "own"])
+def test_texts_inside_are_left_out_and_named(texts):
+    space = spaces.Dict({"c": BOX, "t": spaces.Dict({"mission": texts, "n": spaces.Discrete(2)})})
     flat = FlatSpace(space)
     assert flat.left_out == ["t.mission"]
     np.testing.assert_array_equal(
