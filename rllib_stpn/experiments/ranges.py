@@ -395,4 +395,3 @@ def _arguments_of(kind: type) -> set[str]:
     every = (inspect.signature(each).parameters.values() for each in own)
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {argument.name for each in every for argument in each if argument.kind in plain} - {"self"}
-
