@@ -25,9 +25,9 @@ endif
 train: $(READY)
 	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
 
-# In two processes, a file of tests in one of them: many tests wait for Ray's processes.
+# In three processes, a file of tests in one of them: many tests wait for Ray's processes.
 test: $(READY)
-	@$(VENV)/bin/pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(VENV)/bin/pytest -q -n 3 --dist loadfile $(ARGS)
 
 slow: $(READY)
 	@$(VENV)/bin/pytest -q -m slow $(ARGS)

@@ -210,14 +210,17 @@ class Progress(Callback):
 
 def _set_up(settings: Mapping[str, Any]) -> str:
     """What a trial does before its first result."""
-    if "env" not in settings:
-        return "the data; kernels are compiled where this is their first run"
+    compiling = "kernels are compiled where this is their first run"
+    if "task" in settings:
+        return f"the data; {compiling}"
+    if "env" not in settings:  # a Python file's: the trial has only what differs
+        return f"environments and the first iteration; {compiling}"
     runners = settings.get("num_env_runners") or 0
     each = settings.get("num_envs_per_env_runner") or 1
     where = f" in {runners} env runner{'s' * (runners > 1)}" if runners else ""
     number = each * max(runners, 1)
     envs = f"{number:,} environment{'s' * (number > 1)}{where}"
-    return f"{envs} and the first iteration; kernels are compiled where this is their first run"
+    return f"{envs} and the first iteration; {compiling}"
 
 
 def _number(value: Any, style: str) -> str:

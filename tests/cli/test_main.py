@@ -214,11 +214,11 @@ def test_mistakes_in_the_config_option_are_found_too(capsys, cartpole):
         ),
         (
             "{custom_model: gru, custom_model_config: {hidden_size: 8}, head_fcnet_activation: rellu}",
-            ["head_fcnet_activation: got 'rellu'", "did you mean relu?"],
+            ["head_fcnet_activation: got 'rellu'", "did you mean relu"],
         ),
         (
             "{custom_model: mlp, custom_model_config: {hidden_size: 8}, fcnet_hiddens: [8, x]}",
-            ["fcnet_hiddens: got 'x', allowed is a whole number"],
+            ["fcnet_hiddens: got [8, 'x'], allowed is a list of whole numbers"],
         ),
     ],
 )

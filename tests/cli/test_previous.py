@@ -1,5 +1,7 @@
 """``lstm_use_prev_action`` and its like in a `model` block: trained with, evaluated with, loaded with, or refused."""
 
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 import pytest
@@ -86,8 +88,8 @@ def test_spaces_that_are_flattened_hold_them_at_their_end(ray_session):
         ("PPO", {"env_config": {"image": True}}, r"lstm_use_prev_action: got images of the shape \(8, 8, 1\), allowed"),
         ("PPO", {"policies": ["a"], "policy_mapping_fn": None}, "with several agents, allowed is one"),
         (
-            "PPO",
-            {"output": "/tmp/nowhere", "env_runner_cls": "single_agent"},
+            "BC",
+            {"input_": str(Path(__file__).parent)},
             "with recorded data, allowed is sampling",
         ),
         (

@@ -142,6 +142,7 @@ def test_intervals_grow_with_the_time_that_has_passed(capsys, trial, monkeypatch
         ({"env": "x", "num_env_runners": 2, "num_envs_per_env_runner": 4}, "8 environments in 2 env runners and the"),
         ({"env": "x"}, "1 environment and the first iteration"),
         ({"task": "familiarity"}, "the data; kernels"),
+        ({"lr": 0.1}, "environments and the first iteration"),
     ],
 )
 def test_what_is_set_up_is_told_once_before_the_first_result(capsys, config, told):

@@ -101,6 +101,7 @@ def test_progress_of_language_modelling_shows_perplexity(capsys):
     progress = Progress(shown=supervised("perplexity"))
     result = {
         "training_iteration": 3,
+        "iterations_since_restore": 3,
         "num_sequences_trained_lifetime": 6000,
         "time_total_s": 3.0,
         "train_loss": 5.25,

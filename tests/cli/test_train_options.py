@@ -114,7 +114,7 @@ def test_a_python_file_and_its_checkpoint(capsys, write, tmp_path):
     assert first["config"]["gamma"] == 0.5
     assert first["env_runners"]["episode_return_mean"] == 7
     told = capsys.readouterr().out
-    assert "PPO on Short: 1 iterations, 64 env steps" in told
+    assert "PPO on Short: 2 trials, by return, the highest first" in told
     (trial, _), _ = read_trials([out / "short"], [])
     assert (trial.subject, trial.layer) == ("Short", "gru")
 

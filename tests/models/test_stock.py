@@ -83,7 +83,7 @@ def multi_agent(algorithm=PPOConfig):
     config = configured("stpn", algorithm)
     return (
         config.environment("paces")
-        .env_runners(num_envs_per_env_runner=1)
+        .env_runners(num_envs_per_env_runner=1, env_runner_cls=ManyAgentsEnvRunner)
         .multi_agent(policies=set(specs), policy_mapping_fn=lambda agent, episode, **kwargs: agent)
         .rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
     )
