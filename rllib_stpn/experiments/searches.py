@@ -74,15 +74,21 @@ def find(settings: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 
 
 def points(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yields the settings of each combination of the searches' values, both ends of a range among them."""
-    searched = list(find(settings))
-    for values in itertools.product(*(choices(search) for _, search in searched)):
+    """Yields the settings of each combination of the searches' values, both ends of a range among them.
+
+    The first ones have each value of each search at least once, for those who look at some points only.
+    """
+    searched = [(path, list(choices(search))) for path, search in find(settings)]
+    lengths = [len(values) for _, values in searched]
+    first = [tuple(i % length for length in lengths) for i in range(max(lengths, default=1))]
+    others = (indices for indices in itertools.product(*map(range, lengths)) if indices not in first)
+    for indices in itertools.chain(first, others):
         point = copy.deepcopy(settings)
-        for (path, _), value in zip(searched, values, strict=True):
+        for (path, values), index in zip(searched, indices, strict=True):
             place: Any = point
             for key in path[:-1]:
                 place = place[key]
-            place[path[-1]] = copy.deepcopy(value)
+            place[path[-1]] = copy.deepcopy(values[index])
         yield point
 
 

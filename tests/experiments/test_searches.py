@@ -20,11 +20,19 @@ def test_points_are_the_product_of_all_grids():
     points = list(searches.points(settings))
     assert [(p["lr"], p["model"]["layers"][0]["size"]) for p in points] == [
         (1, "a"),
+        (2, "b"),
         (1, "b"),
         (2, "a"),
-        (2, "b"),
     ]
     assert searches.size(settings) == 4
+
+
+def test_the_first_points_have_each_value_of_each_search():
+    settings = {"model": {"grid_search": list(range(20))}, "env": {"grid_search": list("abcdefg")}, "lr": 0.1}
+    points = list(searches.points(settings))
+    assert {point["model"] for point in points[:20]} == set(range(20))
+    assert {point["env"] for point in points[:20]} == set("abcdefg")
+    assert len({(point["model"], point["env"]) for point in points}) == len(points) == searches.size(settings) == 140
 
 
 def test_settings_without_a_grid_are_one_point():
