@@ -57,6 +57,7 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
     from ray.rllib.connectors.module_to_env import NormalizeAndClipActions
 
     from rllib_stpn.agents.checkpoints import find_checkpoint, read_checkpoint
+    from rllib_stpn.agents.environments import vector_env_of
     from rllib_stpn.agents.weights import write_weights
     from rllib_stpn.layers import LAYERS
     from rllib_stpn.rollouts.previous import previous_inputs
@@ -64,7 +65,7 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
     where = f"weights {file}"
     if Path(file).suffix != SUFFIX:
         raise UsageError(f"{where}: allowed is a name that ends in {SUFFIX}")
-    checkpoint = read_checkpoint(find_checkpoint(checkpoint), _make_env)
+    checkpoint = read_checkpoint(find_checkpoint(checkpoint), vector_env_of)
     model = checkpoint.module.model_config
     if not isinstance(model, dict) or model.get("custom_model") not in LAYERS:
         raise UsageError(f"{where}: got an agent without a layer of this package, allowed are {', '.join(LAYERS)}")
@@ -91,13 +92,6 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
         raise UsageError(f"{where}: got a setting that is no number, text, list or mapping: {error}") from None
     weights = {name: np.asarray(tensor.detach().cpu()) for name, tensor in checkpoint.module.state_dict().items()}
     write_weights(file, weights | statistics, texts)
-
-
-def _make_env(config: Any) -> Any:
-    from rllib_stpn.agents.environments import make_env
-    from rllib_stpn.rollouts.previous import previous_inputs
-
-    return make_env(config.env, config.env_config, num_envs=1, previous=previous_inputs(config))
 
 
 def read(file: Path) -> Checkpoint:

@@ -34,14 +34,13 @@ def run(args: argparse.Namespace) -> int:
 
     ray_session.silence()
     from rllib_stpn.agents import agent_files
-    from rllib_stpn.agents.checkpoints import find_checkpoint, read_checkpoint
-    from rllib_stpn.agents.environments import vector_env_of
+    from rllib_stpn.agents.checkpoints import find_checkpoint
 
     notes: list[str] = []
     path = find_checkpoint(args.checkpoint, notes.append)
     tell(notes)
     try:
-        agent_files.write(read_checkpoint(path, vector_env_of), file, {"checkpoint": path.name})
+        agent_files.write(path, file, {"checkpoint": path.name})
     except OSError as error:
         raise UsageError(f"FILE: {file}: cannot be written: {error.strerror}") from error
     print(f"checkpoint  {path}\nweights     {file}")
