@@ -1,6 +1,5 @@
 """What is printed at the end of a run: how its trials ended, which was best, and what to do next."""
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from rllib_stpn.experiments.building import TRAINABLES
 from rllib_stpn.experiments.differences import brief
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.ranking import Rank, rank
-from rllib_stpn.experiments.results import metric
+from rllib_stpn.experiments.results import metric, number
 from rllib_stpn.experiments.trial_result import TrialResult, python_to_go_on
 from rllib_stpn.report.groups import name_of_metric
 from rllib_stpn.report.numbers import interquartile_mean_and_interval
@@ -60,8 +59,8 @@ def _end(result: TrialResult, shown: ShownMetrics) -> str:
     done = [f"{iterations:,} iteration{'' if iterations == 1 else 's'}"]
     done.append(f"{metrics.get(shown.counter) or 0:,.0f} {shown.counted}")
     for heading, path, style in shown.final:
-        value = metric(metrics, path)
-        if isinstance(value, (int, float)) and math.isfinite(value):
+        value = number(metrics, path)
+        if value is not None:
             done.append(f"{heading} {value:{style}}")
     done.append(duration(metrics.get("time_total_s") or 0))
     return f"{', '.join(done)}; stopped: {result.stopped or 'stopped before its first result'}"

@@ -12,7 +12,7 @@ import numpy as np
 from rllib_stpn.experiments.differences import SEED, names_of_differences, values_of
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.goal import Goal, goal_of
-from rllib_stpn.experiments.results import metric
+from rllib_stpn.experiments.results import metric, number
 from rllib_stpn.experiments.trial_result import TrialResult
 from rllib_stpn.report.statistics import interquartile_mean
 
@@ -91,7 +91,7 @@ def rank(experiment: Experiment, results: Sequence[TrialResult]) -> Ranking:
 
 
 def _value(trial: TrialResult, path: str, scored: bool) -> float:
-    value = metric(trial.metrics, path)
-    if value is None and scored:
+    value = number(trial.metrics, path)
+    if scored and metric(trial.metrics, path) is None:
         value = trial.best_score
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else math.nan
+    return math.nan if value is None else value

@@ -1,7 +1,8 @@
 """What stands where in a result of Tune."""
 
+import math
 from collections.abc import Mapping
-from numbers import Number
+from numbers import Number, Real
 from typing import Any
 
 from ray.tune.utils import flatten_dict
@@ -22,6 +23,12 @@ def metric(result: Mapping[str, Any], path: str) -> Any:
             return None
         value = value[key]
     return value
+
+
+def number(result: Mapping[str, Any], path: str) -> float | None:
+    """The finite number at a path of a result, of Python or NumPy, or None where there is none."""
+    value = metric(result, path)
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
 
 def paths_of(result: Mapping[str, Any]) -> dict[str, Number]:

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rllib_stpn.experiments.building import TRAINABLES, default_config
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.failures import Cause, Failures, of_storage, root_error
 from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.experiments.results import number
 from rllib_stpn.experiments.stopping import StoppingScheduler
 from rllib_stpn.ray_names import how_to_register
 
@@ -94,9 +94,9 @@ def python_to_go_on(experiment: Experiment, result: TrialResult) -> list[str]:
 def _best(result: Any, score: str) -> tuple[str | None, float | None]:
     """The checkpoint with the best score, which Tune has last, and that score."""
     for checkpoint, metrics in reversed(result.best_checkpoints or []):
-        value = metrics.get(score)
-        if isinstance(value, (int, float)) and math.isfinite(value):
-            return checkpoint.path, float(value)
+        value = number(metrics, score)
+        if value is not None:
+            return checkpoint.path, value
     return None, None
 
 

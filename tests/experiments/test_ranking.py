@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from rllib_stpn.errors import UsageError
@@ -171,3 +172,11 @@ def test_where_optuna_is_missing_the_error_has_the_command(write, monkeypatch):
     (loaded,) = load(write(OPTUNA))
     with pytest.raises(UsageError, match="search_alg: optuna needs Optuna: pip install optuna"):
         make_search_algorithm(loaded)
+
+
+@pytest.mark.parametrize("kind", [int, float, np.int64, np.float32])
+def test_numbers_of_numpy_rank_as_those_of_python(kind):
+    better, worse = ended(kind(3), lr=0.1), ended(kind(2), lr=0.2)
+    ranking = rank(experiment(), [worse, better])
+    assert ranking.best() is better
+    assert [own.values.tolist() for own in ranking.ranks] == [[3.0], [2.0]]

@@ -181,10 +181,9 @@ class MineSweeperEnv(PopgymEnv):
 
     ## Observation space
 
-    ``Box(0, 1, (n,), float32)``, one-hot each: mines on and around the last cell
-    (up to 9); with ``previous_action`` also the
-    action of the step before (row and column, 0 at first) and whether this is the first step (two entries), as POPGym's
-    ``Flatten(Antialias(PreviousAction(env)))`` gives them.
+    ``Box(0, 1, (n,), float32)``, one-hot each: mines on and around the last cell (up to 9); with ``previous_action``
+    also the action of the step before (row and column, 0 at first) and whether this is the first step (two entries), as
+    POPGym's ``Flatten(Antialias(PreviousAction(env)))`` gives them.
 
     ## Action space
 
