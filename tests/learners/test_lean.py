@@ -40,7 +40,7 @@ def implementation(learner):
 
 @pytest.mark.parametrize("kinds", [BOTH, BOTH[::-1]], ids=["from RLlib's", "to RLlib's"])
 def test_a_checkpoint_of_one_learner_goes_on_in_the_other(kinds):
-    one, other = learners(kinds)
+    one, other = learners(kinds, use_kl_loss=False)  # RLlib's state has no KL coefficient, see test_adapted.py
     given = list(batches(one))
     trained(one, given[:10])
     before = implementation(other)
@@ -51,7 +51,7 @@ def test_a_checkpoint_of_one_learner_goes_on_in_the_other(kinds):
         np.random.seed(1)  # noqa: NPY002
         for columns in given[10:]:
             update(learner, columns)
-    assert difference(parameters(other), parameters(one)) < 1e-6
+    assert difference(parameters(other), parameters(one)) < 1e-5
 
 
 def test_adam_is_fused_and_has_a2cs_epsilon():
