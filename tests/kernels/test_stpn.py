@@ -94,13 +94,26 @@ def exactly(tensors, **options):
     return run(in_double(tensors), implementation="reference", **options)
 
 
-def assert_near(actual, expected, tolerance=2e-5):
-    """Every tensor within `tolerance` of its largest element; NaN is never near anything."""
+def relative_errors(actual, expected):
+    """The largest error of each tensor, relative to its largest element, by name."""
     assert actual.keys() == expected.keys()
-    for name, value in actual.items():
-        assert value.shape == expected[name].shape, name
-        error = (value - expected[name]).abs().max() / (expected[name].abs().max() + 1e-6)
+    assert {k: t.shape for k, t in actual.items()} == {k: t.shape for k, t in expected.items()}
+    return {k: ((t - expected[k]).abs().max() / (expected[k].abs().max() + 1e-6)).item() for k, t in actual.items()}
+
+
+def assert_near(actual, expected, tolerance):
+    """Every tensor within `tolerance` of its largest element; NaN is never near anything."""
+    for name, error in relative_errors(actual, expected).items():
         assert error <= tolerance, f"{name}: relative error {error:.1e}"  # False for NaN
+
+
+def assert_near_exact(tensors, tolerance=2e-5, **options):
+    """The fused kernel within `tolerance` of float64, or as near as plain torch in float32: small norms enlarge rounding."""
+    exact = exactly(tensors, **options)
+    rounding = relative_errors(run(tensors, implementation="reference", **options), exact)
+    for name, error in relative_errors(run(tensors, implementation="fused", **options), exact).items():
+        allowed = tolerance + 5 * rounding[name]
+        assert error <= allowed, f"{name}: relative error {error:.1e}, plain torch has {rounding[name]:.1e}"
 
 
 @pytest.mark.parametrize("start", [False, True], ids=["zero_start", "given_start"])
@@ -109,8 +122,7 @@ def assert_near(actual, expected, tolerance=2e-5):
 def test_fused_matches_reference_with_every_gradient(rule, resets, start):
     is_first = some_resets(3, 7) if resets else None
     tensors = drawn(3, 7, 5, 4, rule=rule, is_first=is_first, start=start)
-    fused = run(tensors, is_first=is_first, implementation="fused", **rule)
-    assert_near(fused, exactly(tensors, is_first=is_first, **rule))
+    assert_near_exact(tensors, is_first=is_first, **rule)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +143,7 @@ def test_fused_matches_reference_with_every_gradient(rule, resets, start):
 def test_fused_matches_reference_at_odd_sizes(B, T, input_size, H, plasticity, normalize):
     rule, is_first = {"normalize": normalize, "clamp": 0.3, "recurrent": True}, some_resets(B, T)
     tensors = drawn(B, T, input_size, H, rule=rule, is_first=is_first, start=True, plasticity=plasticity)
-    fused = run(tensors, is_first=is_first, implementation="fused", **rule)
-    assert_near(fused, exactly(tensors, is_first=is_first, **rule), 5e-5)
+    assert_near_exact(tensors, 5e-5, is_first=is_first, **rule)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -144,14 +155,14 @@ def test_fused_matches_reference_with_scalar_plasticity(rule):
     for name in ("dweight_lambda", "dweight_gamma"):  # a sum over all synapses, most of which may cancel
         error = (fused.pop(name) - expected.pop(name)).abs() / summands[name].abs().sum()
         assert error <= 2e-5, f"{name}: relative error {error.item():.1e}"
-    assert_near(fused, expected)
+    assert_near(fused, expected, 2e-5)
 
 
 @pytest.mark.parametrize("normalize", ["pre", "post", None])
 def test_fused_gradients_without_a_gradient_of_the_final_state(normalize):
     tensors = arguments(3, 7, 5, 4, start=True)
     rule = {"normalize": normalize, "clamp": None, "recurrent": True, "final_state": False}
-    assert_near(run(tensors, implementation="fused", **rule), exactly(tensors, **rule))
+    assert_near_exact(tensors, **rule)
 
 
 @pytest.mark.parametrize("implementation", ["fused", "reference"])
@@ -378,7 +389,7 @@ def test_small_layers_match_the_reference_side_by_side_in_lanes(B, T, input_size
     tensors = drawn(B, T, input_size, H, rule=rule, is_first=is_first, start=start)
     assert fits_lanes(tensors["inputs"], tensors["weight"])
     options = {"is_first": is_first, "return_energy": False, **rule}
-    assert_near(run(tensors, implementation="fused", **options), exactly(tensors, **options), 5e-5)
+    assert_near_exact(tensors, 5e-5, **options)
 
 
 def test_lanes_without_a_sample_leave_no_trace_of_an_earlier_call():
