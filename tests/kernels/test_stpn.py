@@ -108,7 +108,7 @@ def assert_near(actual, expected, tolerance):
 
 
 def assert_near_exact(tensors, tolerance=2e-5, **options):
-    """The fused kernel within `tolerance` of float64, or as near as plain torch in float32: small norms enlarge rounding."""
+    """The fused kernel within `tolerance` of float64, or of what plain torch rounds: a small norm enlarges rounding."""
     exact = exactly(tensors, **options)
     rounding = relative_errors(run(tensors, implementation="reference", **options), exact)
     for name, error in relative_errors(run(tensors, implementation="fused", **options), exact).items():
