@@ -40,6 +40,8 @@ lint: $(READY)
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
+bench: export MALLOC_MMAP_MAX_ := 0
+bench: export MALLOC_TRIM_THRESHOLD_ := 1099511627776
 bench: $(READY)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS); done
 

@@ -10,11 +10,8 @@ medians; with them stand quartiles and the time of all threads, which tells more
 
 import argparse
 import json
-import os
 import statistics
 import time
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch is imported
 
 import gymnasium as gym
 import numpy as np

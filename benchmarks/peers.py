@@ -13,11 +13,8 @@ import argparse
 import contextlib
 import importlib.util
 import json
-import os
 import statistics
 import time
-
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # before torch is imported
 
 import torch
 from plain_ppo import PlainPPO

@@ -16,7 +16,9 @@ from rllib_stpn.experiments.resources import Cluster
 _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `signals`.
     "RAY_USAGE_STATS_ENABLED": "0",
-    "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages, which the system hands out faster.
+    # Memory of large tensors, which come and go each iteration, stays with the process: fresh pages cost time.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
 }
 _OBJECT_STORE = 512 * 2**20  # Bytes, for fragments and weights; the system only gives what is used.

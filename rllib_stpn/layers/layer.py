@@ -170,9 +170,7 @@ class Layer(torch.nn.Module):
         outputs, state, _ = self.run(inputs, state, is_first, False)
         return outputs, state
 
-    def _traced(
-        self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool
-    ):
+    def _traced(self, inputs: torch.Tensor, state: State | None, is_first: torch.Tensor | None, return_energy: bool):
         """The sequence step by step for torch.export and torch.compile: no branch looks at what a tensor holds."""
         after = self.initial_state(inputs.shape[0]) if state is None else state
         outputs: list[torch.Tensor] = []

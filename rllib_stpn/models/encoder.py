@@ -78,6 +78,14 @@ class PartsEncoderConfig(ModelConfig):
         return PartsEncoder(self)
 
 
+def _rectifying_in_place(model: nn.Module) -> nn.Module:
+    """The model, whose rectified activations take the place of what they come from: less memory to fill."""
+    for part in model.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = True
+    return model
+
+
 class PartsEncoder(TorchModel, Encoder):
     """Flat observations ``[N, size]`` to features: those of each image, then those of all else.
 
@@ -130,7 +138,7 @@ class LayerEncoder(TorchModel, Encoder):
             self.tokenizer = None
             input_size = int(np.prod(space.shape))
         else:
-            self.tokenizer = config.tokenizer_config.build(framework="torch")
+            self.tokenizer = _rectifying_in_place(config.tokenizer_config.build(framework="torch"))
             (input_size,) = config.tokenizer_config.output_dims
         self.layer = make_layer(config.layer_name, input_size=input_size, **config.layer_options)
 

@@ -257,6 +257,24 @@ def test_fused_inference_equals_training(rule):
     assert torch.equal(energy, training["energy"])
 
 
+@pytest.mark.parametrize("energy", [False, True], ids=["no_energy", "energy"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_single_step_is_the_same_by_a_few_rows_at_a_time(rule, energy, monkeypatch):
+    from rllib_stpn.kernels.stpn.columns import autograd
+
+    is_first = some_resets(5, 1)
+    tensors = arguments(5, 1, 301, 35, recurrent=rule["recurrent"], start=True)
+    options = {"is_first": is_first, "return_energy": energy, "implementation": "fused", **rule}
+    expected = run(tensors, **options)
+    monkeypatch.setattr(autograd, "WEIGHT_BYTES", 0)
+    assert_near(run(tensors, **options), expected, 0.0)
+    with torch.no_grad(), overwriting_states(True):
+        outputs, _, F, spent = stpn(*tensors.values(), **options)
+    assert F.data_ptr() == tensors["F"].data_ptr()
+    assert torch.equal(outputs, expected["outputs"]) and torch.equal(F, expected["F"])
+    assert not energy or torch.equal(spent, expected["energy"])
+
+
 def test_fused_leaves_its_arguments_alone():
     tensors = arguments(3, 4, 12, 4, start=True)
     copies = {k: t.clone() for k, t in tensors.items()}

@@ -15,6 +15,10 @@ from rllib_stpn.kernels.stpn.columns import backward, forward
 from rllib_stpn.kernels.stpn.normalizations import POST
 from rllib_stpn.kernels.threads import run_slices, slices
 
+# Bytes of weights up to which they stay in the second-level cache; beyond, a single step takes all samples through
+# sixteen rows, then through the next.
+WEIGHT_BYTES = 2**19
+
 # Samples worked on together, which share loads of the weights, and columns per pass, which stay within a first-level
 # cache of 32 KB. Backward, which touches more per column, was fastest with whole rows.
 FORWARD_BLOCK, FORWARD_TILE = 4, 512
@@ -149,13 +153,14 @@ def _run(inputs, h, F, matrices, bias, is_first, rule, bound, energy, saved):
     arrays = flat(inputs, first, h0, F0, weights, *vectors, last, out, saved, spent)
     # A single step has nothing to share; one sample at a time, its F is still in cache for the update.
     block = FORWARD_BLOCK if steps > 1 else 1
+    chunk = LANES if steps == 1 and 4 * weights.numel() > WEIGHT_BYTES else rows
 
     def task(slot, begin, end):
         scratch = _staggered(slot, 2 * block * width, block * 5 * rows * LANES, 4 * block * rows)
         for array in scratch:
             array.fill(0)
         sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
-        options = (rule, int(saved is not None), int(energy), int(in_place), block, FORWARD_TILE, bound)
+        options = (rule, int(saved is not None), int(energy), int(in_place), chunk, block, FORWARD_TILE, bound)
         return functools.partial(forward.run, *arrays, *scratch, *sizes, *options)
 
     run_slices([task(*part) for part in slices(batch, batch * steps * hidden_size * D, THREAD_WORK)])
