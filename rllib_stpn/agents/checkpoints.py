@@ -202,7 +202,7 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
             observation_space, action_space = _unpickle(pieces / _CONSTRUCTOR)["ctor_args_and_kwargs"][0]
         else:
             observation_space, action_space = _spaces_of_env(path, config, make_env)
-        env_to_module, module_to_env = _connectors(config, observation_space, action_space, make_env)
+        env_to_module, module_to_env = connectors_of(config, observation_space, action_space, make_env)
         if pieces.is_dir():
             env_to_module.restore_from_path(pieces)
             module_to_env.restore_from_path(runner / "module_to_env_connector")
@@ -320,7 +320,7 @@ def _spaces_of_env(
         env.close()
 
 
-def _connectors(
+def connectors_of(
     config: AlgorithmConfig,
     observation_space: gym.Space,
     action_space: gym.Space,
