@@ -26,8 +26,22 @@ MEMORY = [("minigrid", f"minigrid:MiniGrid-Memory{name}-v0") for name in ("S7", 
 GOALS = [("gymnasium_robotics", f"gymnasium_robotics:{name}") for name in ("PointMaze_UMaze-v3", "AntMaze_UMaze-v5")]
 
 
-@pytest.mark.parametrize("runner", ["batched", "single_agent"])
-@pytest.mark.parametrize("package, env", [*MEMORY, *GOALS], ids=[env for _, env in [*MEMORY, *GOALS]])
+POPGYM = (
+    "Autoencode",
+    "Battleship",
+    "CountRecall",
+    "HigherLower",
+    "MineSweeper",
+    "MultiarmedBandit",
+    "PositionOnlyPendulum",
+    "RepeatPrevious",
+)
+OTHERS = [*MEMORY, *GOALS, *(("popgym", f"popgym.envs:popgym-{name}Easy-v0") for name in POPGYM)]
+BOTH = [(*each, runner) for each in OTHERS for runner in ("batched", "single_agent")]
+RUNS = [run for run in BOTH if run[0] != "popgym" or run[2] == "batched"]
+
+
+@pytest.mark.parametrize("package, env, runner", RUNS, ids=[f"{env}-{runner}" for _, env, runner in RUNS])
 def test_it_trains_and_is_evaluated(package, env, runner, tmp_path, capfd):
     pytest.importorskip(package)
     model = {key: value for key, value in MODEL.items() if key != "conv_filters" or package == "minigrid"}
