@@ -169,6 +169,24 @@ STUDIES = {
         report=("--threshold", "950"),
     ),
     "pong": Study(("pong_stpn_ppo",), seeds=(0,), stop={"time_total_s": 7740}, report=("--threshold", "18")),
+    "trials": Study(
+        tuple(f"trials_bandit_{layer}" for layer in ("stpn", "lstm", "mlp")),
+        seeds=(0, 1, 2),
+        stop={"num_env_steps_sampled_lifetime": 600_000},
+        report=("--threshold", "12"),
+    ),
+    "previous": Study(
+        ("bandit_stpn", "bandit_lstm", "bandit_stpn_blind", "bandit_lstm_blind"),
+        seeds=(0, 1, 2),
+        stop={"num_env_steps_sampled_lifetime": 200_000},
+        report=("--threshold", "11.5"),
+    ),
+    "recurrent_dqn": Study(
+        ("stateless_cartpole_dqn_stpn", "stateless_cartpole_dqn_mlp"),
+        seeds=(0, 1, 2),
+        stop={"num_env_steps_sampled_lifetime": 20_000},
+        report=("--threshold", "100"),
+    ),
     "popgym": Sweep(
         ("popgym",),
         seeds=(0, 1),

@@ -58,6 +58,19 @@ def is_path(name: str) -> bool:
     return re.fullmatch(r"(\w+\.)+[A-Z]\w*", name) is not None
 
 
+def class_at(path: str) -> Any:
+    """The class of a path, such as ``"my_package.MyEnv"``.
+
+    Raises:
+        UsageError: It cannot be imported.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"{path!r} cannot be imported: {error}") from error
+
+
 def register_class(path: str) -> bool:
     """Registers an environment's class in RLlib's style, which takes the ``env_config``, by its path.
 
@@ -74,11 +87,7 @@ def register_class(path: str) -> bool:
 
     if not is_path(path):
         return False
-    module, _, name = path.rpartition(".")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"{path!r} cannot be imported: {error}") from error
+    kind = class_at(path)
 
     def create(context):
         if "num_envs" not in context:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from rllib_stpn import pretrained
 from rllib_stpn.agents import agent_files
 from rllib_stpn.agents.checkpoints import Checkpoint, find_checkpoint, read_checkpoint
 from rllib_stpn.agents.environments import make_env, vector_env_of
+from rllib_stpn.agents.several import of_policy
 from rllib_stpn.energy.spent import acting_layers, energies_of
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import LayerEncoder, encoders
@@ -35,7 +36,7 @@ from rllib_stpn.rollouts.values import largest
 State = dict[str, Any]
 
 
-def load(checkpoint: Any) -> Agent:
+def load(checkpoint: Any, policy: Hashable | None = None) -> Agent:
     """Loads a trained agent. Ray need not run, and is not started.
 
     ::
@@ -54,16 +55,26 @@ def load(checkpoint: Any) -> Agent:
             (``rllib_stpn.pretrained.names()``), or a file of the same form; or the directory of a checkpoint of any
             single-agent algorithm on RLlib's new API stack, with the batched env runner or RLlib's own; or of a Tune
             trial or experiment, whose newest checkpoint is taken; or a ``ray.tune.Checkpoint``.
+        policy: Which policy, of a checkpoint of several. It acts on observations of its agents, one a row.
 
     Raises:
         UsageError: There is no checkpoint that can be loaded; the message says what was found.
     """
+    found = read(checkpoint)
+    if found.config.is_multi_agent:
+        return Agent(of_policy(found, policy))
+    if policy is not None:
+        raise UsageError(f"checkpoint {found.path}: policy: got {policy!r}, allowed is none: it has one agent")
+    return Agent(found)
+
+
+def read(checkpoint: Any) -> Checkpoint:
+    """What :func:`load` makes an agent of."""
     if pretrained.is_name(checkpoint):
-        return Agent(agent_files.read(pretrained.find(checkpoint)))
+        return agent_files.read(pretrained.find(checkpoint))
     if str(checkpoint).endswith(pretrained.SUFFIX):
-        return Agent(agent_files.read(Path(checkpoint).expanduser()))
-    path = find_checkpoint(checkpoint)
-    return Agent(read_checkpoint(path, vector_env_of))
+        return agent_files.read(Path(checkpoint).expanduser())
+    return read_checkpoint(find_checkpoint(checkpoint), vector_env_of)
 
 
 class Agent:
@@ -80,6 +91,7 @@ class Agent:
         env_config: Its arguments.
         algorithm: Name of the algorithm, e.g. ``"PPO"``.
         checkpoint: Directory it was loaded from.
+        among_others: Whether it is one policy of several agents.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -92,6 +104,7 @@ class Agent:
         self.env_config = dict(checkpoint.config.env_config)
         self._previous_inputs = previous_inputs(checkpoint.config)
         self._env_steps = checkpoint.env_steps
+        self.among_others = checkpoint.config.is_multi_agent
         self._env_to_module = checkpoint.env_to_module
         self._module_to_env = checkpoint.module_to_env
         self._start = convert_to_torch_tensor(self.module.get_initial_state() or {})  # without the batch axis
@@ -114,12 +127,19 @@ class Agent:
     def make_env(self, num_envs: int | None = None, render_mode: str | None = None) -> gym.Env | gym.vector.VectorEnv:
         """Makes the environment that the agent was trained in: one, or a vector environment of ``num_envs``.
 
+        Of a policy of several agents, it is RLlib's ``MultiAgentEnv``, in which it is one of those that act.
+
         The vector environment resets in the step that ends an episode, so that ``terminated | truncated`` is the next
         step's ``is_first``.
 
         Raises:
-            UsageError: An environment that is not known in this process, or that cannot render as ``render_mode``.
+            UsageError: An environment that is not known in this process, or that cannot render as ``render_mode``; more
+                than one of several agents.
         """
+        if self.among_others and num_envs is not None:
+            raise UsageError(
+                f"environment {self.env_id!r}: num_envs: got {num_envs}, allowed is None: it has several agents"
+            )
         return make_env(self.env_id, self.env_config, num_envs, render_mode, self._previous_inputs)
 
     def initial_state(self, batch_size: int) -> State:

@@ -66,6 +66,8 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
     if Path(file).suffix != SUFFIX:
         raise UsageError(f"{where}: allowed is a name that ends in {SUFFIX}")
     checkpoint = read_checkpoint(find_checkpoint(checkpoint), vector_env_of)
+    if checkpoint.config.is_multi_agent:
+        raise UsageError(f"{where}: got the policies of several agents, allowed is one agent")
     model = checkpoint.module.model_config
     if not isinstance(model, dict) or model.get("custom_model") not in LAYERS:
         raise UsageError(f"{where}: got an agent without a layer of this package, allowed are {', '.join(LAYERS)}")

@@ -26,6 +26,7 @@ from rllib_stpn.errors import UsageError
 if TYPE_CHECKING:
     from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
     from ray.rllib.connectors.connector_pipeline_v2 import ConnectorPipelineV2
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
     from ray.rllib.core.rl_module.rl_module import RLModule
 
 _INFO = "rllib_checkpoint.json"
@@ -36,12 +37,12 @@ _MODULE = f"{_MODULES}/default_policy"
 
 
 class Checkpoint(NamedTuple):
-    """What of a checkpoint is needed to act."""
+    """What of a checkpoint is needed to act; of several agents, all their policies' modules and spaces by agent."""
 
     path: Path
     algorithm: str
     config: AlgorithmConfig
-    module: RLModule
+    module: RLModule | MultiRLModule
     observation_space: gym.Space
     action_space: gym.Space
     env_to_module: ConnectorPipelineV2
@@ -177,8 +178,8 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
         make_env: Called for a vector environment only if the user's connectors cannot be built without one.
 
     Raises:
-        UsageError: A broken checkpoint, one of the old API stack or of several agents, or one that needs a class which
-            cannot be imported here.
+        UsageError: A broken checkpoint, one of the old API stack, or one that needs a class which cannot be imported
+            here.
     """
     if is_supervised(path):
         raise UsageError(
@@ -187,15 +188,11 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
         )
     _refuse_old_stack(path)
     check_whole(path)
-    modules = sorted(child.name for child in (path / _MODULES).iterdir() if child.is_dir())
-    if "default_policy" not in modules:
-        raise UsageError(
-            f"checkpoint {path}: got modules {', '.join(modules) or 'none'}, allowed is one agent's, 'default_policy'"
-        )
     names = ("env_runner", "eval_env_runner")  # what learns from recorded data samples in evaluation only, if at all
     runner = next((path / name for name in names if (path / name).is_dir()), path)
     with _reading(path):
         from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+        from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
         from ray.rllib.core.rl_module.rl_module import RLModule
 
         constructor = _unpickle(path / _CONSTRUCTOR)
@@ -205,11 +202,12 @@ def read_checkpoint(path: Path, make_env: Callable[[AlgorithmConfig], Any]) -> C
             observation_space, action_space = _unpickle(pieces / _CONSTRUCTOR)["ctor_args_and_kwargs"][0]
         else:
             observation_space, action_space = _spaces_of_env(path, config, make_env)
-        env_to_module, module_to_env = _connectors(config, observation_space, action_space, make_env)
+        env_to_module, module_to_env = connectors_of(config, observation_space, action_space, make_env)
         if pieces.is_dir():
             env_to_module.restore_from_path(pieces)
             module_to_env.restore_from_path(runner / "module_to_env_connector")
-        module = RLModule.from_checkpoint(path / _MODULE)
+        several = config.is_multi_agent
+        module = MultiRLModule.from_checkpoint(path / _MODULES) if several else RLModule.from_checkpoint(path / _MODULE)
         counters = runner / "state.pkl"
         steps = _unpickle(counters).get("num_env_steps_sampled_lifetime", 0) if counters.exists() else 0
     return Checkpoint(
@@ -322,7 +320,7 @@ def _spaces_of_env(
         env.close()
 
 
-def _connectors(
+def connectors_of(
     config: AlgorithmConfig,
     observation_space: gym.Space,
     action_space: gym.Space,

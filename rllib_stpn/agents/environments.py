@@ -44,10 +44,14 @@ def make_env(
     return with_previous(_plain(env, env_config, num_envs, render_mode), previous)
 
 
-def vector_env_of(config: AlgorithmConfig) -> VectorEnv:
-    """A vector environment with one environment of an algorithm's config."""
+def vector_env_of(config: AlgorithmConfig) -> Any:
+    """A vector environment with one environment of an algorithm's config: gymnasium's, or RLlib's of several agents."""
     from rllib_stpn.rollouts.previous import previous_inputs
 
+    if config.is_multi_agent:
+        from ray.rllib.env.vector.sync_vector_multi_agent_env import SyncVectorMultiAgentEnv
+
+        return SyncVectorMultiAgentEnv([functools.partial(make_env, config.env, config.env_config)])
     made = make_env(config.env, config.env_config, num_envs=1, previous=previous_inputs(config))
     assert isinstance(made, VectorEnv)
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,8 +14,10 @@ import tree
 from ray.rllib.utils.spaces.space_utils import get_base_struct_from_space
 
 from rllib_stpn import checks
-from rllib_stpn.agents.agent import Agent, load
+from rllib_stpn.agents.agent import Agent, read
 from rllib_stpn.agents.episode import Episode
+from rllib_stpn.agents.several import SeveralAgents
+from rllib_stpn.errors import UsageError
 
 if TYPE_CHECKING:
     from rllib_stpn.agents.video import Recorder
@@ -33,20 +36,22 @@ class Evaluation:
         returns: ``[N]`` float, the sum of its rewards.
         lengths: ``[N]`` int, its steps.
         energies: ``[N]`` float, what its synapses spent (docs/energy.md); None where it was not measured.
+        by_agent: The returns ``[N]`` of each of several agents, which sum up to ``returns``; None for one agent.
     """
 
     seeds: np.ndarray
     returns: np.ndarray
     lengths: np.ndarray
     energies: np.ndarray | None = None
+    by_agent: dict[Hashable, np.ndarray] | None = None
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, Any]:
         """Means and the sample's standard deviations over the episodes, as ``rllib evaluate --out`` writes them.
 
         Deviations are there from two episodes on, energy where it was measured, and its ratio to the reward where the
-        returns sum up to more than 0.
+        returns sum up to more than 0. Several agents have their mean returns in ``return_mean_by_agent``.
         """
-        summary = {
+        summary: dict[str, Any] = {
             "return_mean": float(self.returns.mean()),
             "return_min": float(self.returns.min()),
             "return_max": float(self.returns.max()),
@@ -61,12 +66,16 @@ class Evaluation:
             summary["energy_per_episode"] = spent / len(self.energies)
             if reward > 0:
                 summary["energy_per_reward"] = spent / reward
+        if self.by_agent is not None:
+            means = {str(agent): float(returns.mean()) for agent, returns in self.by_agent.items()}
+            summary["return_mean_by_agent"] = means
         return summary
 
     def by_episode(self) -> list[dict[str, float]]:
-        """The seed, return, length and, where it was measured, energy of each episode."""
+        """The seed, return, length and, where it was measured, energy of each episode, and each of several agents'."""
         columns = {"seed": self.seeds, "return": self.returns, "length": self.lengths}
         columns |= {} if self.energies is None else {"energy": self.energies}
+        columns |= {f"return of {agent}": returns for agent, returns in (self.by_agent or {}).items()}
         return [
             dict(zip(columns, row, strict=True)) for row in zip(*(c.tolist() for c in columns.values()), strict=True)
         ]
@@ -82,8 +91,18 @@ class Watch(Protocol):
         """After the last step of an episode."""
 
 
+def opened(checkpoint: Any) -> Agent | SeveralAgents:
+    """The agent of a checkpoint, or all of several: what :func:`evaluate` plays.
+
+    Raises:
+        UsageError: There is no checkpoint that can be loaded.
+    """
+    found = read(checkpoint)
+    return SeveralAgents(found) if found.config.is_multi_agent else Agent(found)
+
+
 def evaluate(
-    agent: Agent | str | Path,
+    agent: Agent | SeveralAgents | str | Path,
     episodes: int = 10,
     *,
     seed: int = 0,
@@ -101,7 +120,8 @@ def evaluate(
         print(evaluation.returns.mean(), evaluation.energies.sum() / evaluation.lengths.sum())
 
     Args:
-        agent: An agent, or what :func:`rllib_stpn.load` takes: a checkpoint, or the directory of an experiment.
+        agent: An agent, or what :func:`rllib_stpn.load` takes: a checkpoint, or the directory of an experiment. Of
+            several agents all play, each with its policy, one episode at a time.
         episodes: How many. The i-th starts from a reset with seed ``seed + i``, and what happens in it does not depend
             on how many others there are.
         seed: That of the first episode.
@@ -115,11 +135,21 @@ def evaluate(
         The episodes' returns, lengths and energies.
 
     Raises:
-        UsageError: A number out of its range; a checkpoint or an environment that cannot be used.
+        UsageError: A number out of its range; a checkpoint or an environment that cannot be used; energy or a video of
+            several agents, or one policy of theirs alone.
     """
     for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
         checks.integer(f"evaluate: {name}", value, least)
-    agent = agent if isinstance(agent, Agent) else load(agent)
+    agent = agent if isinstance(agent, Agent | SeveralAgents) else opened(agent)
+    if isinstance(agent, SeveralAgents):
+        if energy or recorder is not None:
+            what = "energy" if energy else "video"
+            raise UsageError(f"evaluate: {what}: got several agents ({agent.env_id}), allowed is one")
+        return _play_together(agent, episodes, seed, explore, watch)
+    if agent.among_others:
+        raise UsageError(
+            f"evaluate: got one policy of several agents, allowed are all of them: evaluate({str(agent.checkpoint)!r})"
+        )
     played = _play(agent, episodes, seed, explore, num_envs, energy, recorder, watch)
     return Evaluation(
         np.array([episode.seed for episode in played]),
@@ -182,6 +212,34 @@ def _play(
         torch.set_num_threads(threads)
         env.close()
     return played
+
+
+def _play_together(agents: SeveralAgents, episodes: int, seed: int, explore: bool, watch: Watch | None) -> Evaluation:
+    """Plays episodes of several agents, one at a time."""
+    played: list[Episode] = []
+    returns: list[dict[Hashable, float]] = []
+    env, threads = agents.make_env(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for i in range(episodes):
+                torch.manual_seed(seed + i)
+                by_agent, length = agents.play(env, seed + i, explore)
+                played.append(Episode(seed + i, sum(by_agent.values()), length))
+                returns.append(by_agent)
+                if watch is not None:
+                    watch.stepped(length)
+                    watch.ended(played[-1])
+    finally:
+        torch.set_num_threads(threads)
+        env.close()
+    ordered = dict.fromkeys(agent for each in returns for agent in each)
+    return Evaluation(
+        np.array([episode.seed for episode in played]),
+        np.array([episode.reward for episode in played]),
+        np.array([episode.length for episode in played]),
+        by_agent={agent: np.array([each.get(agent, 0.0) for each in returns]) for agent in ordered},
+    )
 
 
 class _Actor:

@@ -70,14 +70,15 @@ def _tell_origin(path: Path) -> None:
 
 def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:
     """Some episodes of an agent."""
-    from rllib_stpn.agents import evaluate, load
+    from rllib_stpn.agents import evaluate
+    from rllib_stpn.agents.evaluation import opened
 
     recorder = None
     if args.video is not None:
         from rllib_stpn.agents.video import Recorder
 
         recorder = Recorder(args.video)
-    agent = load(path)
+    agent = opened(path)
     print(
         f"{agent.algorithm} on {agent.env_id}: {_episodes(args.episodes, args.seed)}, "
         f"{'sampled' if args.explore else 'greedy'} actions"
@@ -161,17 +162,20 @@ class _Progress:
 
 
 def _tell_each(episodes: list[dict[str, float]]) -> None:
-    print("".join(name.rjust(12) for name in episodes[0]))
+    widths = {name: max(12, len(name) + 2) for name in episodes[0]}
+    print("".join(name.rjust(width) for name, width in widths.items()))
     for episode in episodes:
-        values = (str(value) if name == "seed" else f"{value:.6g}" for name, value in episode.items())
-        print("".join(value.rjust(12) for value in values))
+        values = {name: str(value) if name == "seed" else f"{value:.6g}" for name, value in episode.items()}
+        print("".join(value.rjust(widths[name]) for name, value in values.items()))
 
 
-def _tell(summary: dict[str, float]) -> None:
+def _tell(summary: dict[str, Any]) -> None:
     several = "return_std" in summary
     deviation = {name: f" ± {summary[f'{name}_std']:.4g}" if several else "" for name in ("return", "length")}
     spread = f" (least {summary['return_min']:.6g}, most {summary['return_max']:.6g})" if several else ""
     print(f"return      {summary['return_mean']:.6g}{deviation['return']}{spread}")
+    for agent, mean in summary.get("return_mean_by_agent", {}).items():
+        print(f"            {mean:.6g} of {agent}")
     print(f"length      {summary['length_mean']:.6g}{deviation['length']} steps")
     units = {"step": "step", "episode": "episode", "reward": "unit of reward"}
     energies = {unit: summary[key] for what, unit in units.items() if (key := f"energy_per_{what}") in summary}

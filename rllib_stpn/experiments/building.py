@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rllib_stpn.errors import UsageError, in_one_line, one_of, unknown
 from rllib_stpn.experiments import atari, previous, recorded_data
 from rllib_stpn.experiments.old import names as old_names
+from rllib_stpn.ray_names import class_at, is_path
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -83,8 +84,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
     - What reading or writing recorded data needs and is not given is set, see :func:`recorded_data.complete`.
-    - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback,
-      also in ``evaluation_config``.
+    - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback, and the
+      path of a class that class, also in ``evaluation_config``; a list is of these.
 
     Atari games are made as ``atari.fit`` says.
 
@@ -338,11 +339,17 @@ def _callbacks(block: Any) -> Any:
     """What ``callbacks:`` stands for; a class of a Python file stays."""
     if callable(block):
         return block
+    if isinstance(block, list):
+        return [_callbacks(each) for each in block]
+    if isinstance(block, str) and is_path(block):
+        return _own_callbacks(block)
     from rllib_stpn.energy import EnergyMetricsCallback
 
     name, options = next(iter(block.items()), (None, {})) if isinstance(block, dict) else (block, {})
     if name != "energy" or (isinstance(block, dict) and len(block) > 1):
-        raise one_of("callbacks", block, ("energy", {"energy": {"every_n_steps": 10}}))
+        raise one_of(
+            "callbacks", block, ("energy", {"energy": {"every_n_steps": 10}}, "the path of a class: module.Class")
+        )
     allowed = list(inspect.signature(EnergyMetricsCallback).parameters)
     for key in options or {}:
         if key not in allowed:
@@ -350,3 +357,15 @@ def _callbacks(block: Any) -> Any:
     callback = functools.partial(EnergyMetricsCallback, **(options or {}))
     callback()  # a wrong value is refused here, not in a remote actor
     return callback
+
+
+def _own_callbacks(path: str) -> Any:
+    from ray.rllib.callbacks.callbacks import RLlibCallback
+
+    try:
+        found = class_at(path)
+    except UsageError as error:
+        raise UsageError(f"callbacks: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, RLlibCallback)):
+        raise UsageError(f"callbacks: got {path}, allowed is a class derived from RLlib's RLlibCallback")
+    return found

@@ -5,6 +5,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, in_one_line
+from rllib_stpn.experiments import own_callbacks
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -34,12 +35,17 @@ def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]
     if not config.enable_rl_module_and_learner or not config.enable_env_runner_and_connector_v2:
         return []
     _check_algorithm(config)
+    notes = own_callbacks.check(config)
+    if _samples_batched(config):
+        from rllib_stpn.rollouts.setup import check_parts
+
+        check_parts(config)
     spaces = None if config.is_multi_agent else _spaces(config, known)
     if spaces is None:
-        return []
+        return notes
     if not prepared:
-        return _notes_on_connectors(config, spaces)
-    notes = _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
+        return notes + _check_connectors(config, spaces)
+    notes += _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
     _check_actions(config, spaces[1])
     return notes + _check_model(config, spaces)
 
@@ -169,6 +175,20 @@ def _check_model(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> li
     return notes
 
 
+def _check_batched_module(config: "AlgorithmConfig", observations: "Space", spaces: "tuple[Space, Space]") -> None:
+    """Refuses a module that batched rollouts cannot run; one that cannot be built is left to the run."""
+    from ray.rllib.core import DEFAULT_MODULE_ID
+
+    from rllib_stpn.rollouts.env_runner import check_module
+
+    every = {**_by_name(spaces), DEFAULT_MODULE_ID: (observations, spaces[1])}
+    module = None
+    with contextlib.suppress(Exception):
+        module = config.get_multi_rl_module_spec(spaces=every, inference_only=False)[DEFAULT_MODULE_ID].build()
+    if module is not None:
+        check_module(module)
+
+
 def _check_mask(config: "AlgorithmConfig", observations: "Space", module: Any) -> None:
     from rllib_stpn.models import ActorCriticCatalog
     from rllib_stpn.models.action_mask import KEY
@@ -217,22 +237,39 @@ def _by_name(spaces: "tuple[Space, Space]") -> dict[str, Any]:
     }
 
 
-def _notes_on_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
-    """What goes wrong in silence with RLlib's own connectors, which a Python file uses."""
+def _samples_batched(config: "AlgorithmConfig") -> bool:
+    from rllib_stpn.rollouts import BatchedEnvRunner
+
+    return config.env_runner_cls is not None and issubclass(config.env_runner_cls, BatchedEnvRunner)
+
+
+def _check_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
+    """Builds the connectors of a Python file, and names what goes wrong in silence with RLlib's own."""
     from ray.rllib.connectors.env_to_module import MeanStdFilter
 
-    from rllib_stpn.rollouts import BatchedEnvRunner
-    from rllib_stpn.rollouts.connectors import refuse_filtered_mask
+    from rllib_stpn.agents.checkpoints import connectors_of
+    from rllib_stpn.agents.environments import vector_env_of
+    from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms, refuse_filtered_mask
 
-    pipeline = None
-    with contextlib.suppress(Exception):  # the user's own function, which may need the environment
-        pipeline = config.build_env_to_module_connector(env=None, spaces=_by_name(spaces), device="cpu")
-    if pipeline is not None:
-        refuse_filtered_mask(pipeline)
-    if config.env_runner_cls is not None and issubclass(config.env_runner_cls, BatchedEnvRunner):
+    try:
+        pipeline, to_env = connectors_of(config, *spaces, vector_env_of)
+    except UsageError:
+        raise
+    except Exception as error:  # of the user's own function, or of a connector for other observations
+        told = textwrap.shorten(in_one_line(str(error)), 300)
+        observations, actions = (in_one_line(str(space)) for space in spaces)
+        raise UsageError(
+            f"connectors: got observations {observations} and actions {actions}, which they do not take: "
+            f"{type(error).__name__}: {told}"
+        ) from error
+    refuse_filtered_mask(pipeline)
+    if _samples_batched(config):
+        observation_transforms(pipeline)
+        action_transforms(to_env)
+        _check_batched_module(config, pipeline.observation_space, spaces)
         return []
     notes = []
-    filters = pipeline is not None and any(type(connector) is MeanStdFilter for connector in pipeline.connectors)
+    filters = any(type(connector) is MeanStdFilter for connector in pipeline.connectors)
     if config.num_env_runners and filters:
         notes.append(
             "MeanStdFilter of RLlib merges the statistics of remote env runners wrongly, far from zero by much: "

@@ -108,19 +108,7 @@ class BatchedEnvRunner(GoesOn):
             inference_only=False,
         )
         self.module = spec.build()
-        if not isinstance(self.module, ValueFunctionAPI) or (
-            isinstance(self.module, InferenceOnlyAPI) and self.module.get_non_inference_attributes()
-        ):
-            raise UsageError(
-                f"batched rollouts: got module {type(self.module).__name__}, allowed are modules with a value function "
-                "whose get_non_inference_attributes() is empty, such as rllib_stpn.models.MemoryRLModule"
-            )
-        if self.module.is_stateful() and not encoders(self.module):
-            raise UsageError(
-                f"batched rollouts: got {type(self.module).__name__} with a recurrent encoder that is not ours, "
-                "allowed are memoryless models and the layers of recurrent_spec ('lstm' is one): sequences go on over "
-                "the ends of episodes, and the encoder has to reset its state there"
-            )
+        check_module(self.module)
         minibatch = self.config.minibatch_size
         longest = min(self._max_seq_len(), self.config.get_rollout_fragment_length(self.worker_index or 0))
         if self.module.is_stateful() and minibatch is not None and minibatch < longest:
@@ -521,6 +509,27 @@ class BatchedEnvRunner(GoesOn):
         if self.config.in_evaluation:
             self._finished.clear()
         return self.metrics.reduce()
+
+
+def check_module(module: Any) -> None:
+    """Refuses a module that cannot be run on sequences that go on over the ends of episodes, with its values recorded.
+
+    Raises:
+        UsageError: RLlib would not send its value function to env runners, or its state is not reset in a sequence.
+    """
+    if not isinstance(module, ValueFunctionAPI) or (
+        isinstance(module, InferenceOnlyAPI) and module.get_non_inference_attributes()
+    ):
+        raise UsageError(
+            f"batched rollouts: got module {type(module).__name__}, allowed are modules with a value function "
+            "whose get_non_inference_attributes() is empty, such as rllib_stpn.models.MemoryRLModule"
+        )
+    if module.is_stateful() and not encoders(module):
+        raise UsageError(
+            f"batched rollouts: got {type(module).__name__} with a recurrent encoder that is not ours, "
+            "allowed are memoryless models and the layers of recurrent_spec ('lstm' is one): sequences go on over "
+            "the ends of episodes, and the encoder has to reset its state there"
+        )
 
 
 def _step_of(index: int, t: int, mask: np.ndarray, is_first: np.ndarray, lengths: np.ndarray) -> int:

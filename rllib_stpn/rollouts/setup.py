@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_stpn.errors import UsageError
@@ -36,8 +37,8 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
         ``config``.
 
     Raises:
-        UsageError: An algorithm whose loss needs RLlib's episodes, multi-agent training, or a learner connector of
-            the user's own.
+        UsageError: An algorithm whose loss needs RLlib's episodes, multi-agent training, several modules, or a learner
+            connector of the user's own.
     """
     from ray.rllib.algorithms.ppo import PPO
     from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
@@ -49,16 +50,7 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
             f"batched rollouts: got algorithm {name}, allowed are PPO and A2C; others run with RLlib's own env runners "
             "(env_runner_cls: single_agent)"
         )
-    if config.is_multi_agent:
-        raise UsageError(
-            "batched rollouts: got a multi-agent config, allowed are single-agent ones; several agents run with "
-            "RLlib's own env runners"
-        )
-    connector = config._learner_connector
-    if connector is not None and connector is not fragments_to_batch:
-        raise UsageError(
-            f"batched rollouts: got a learner connector ({connector}), allowed is none: fragments are not episodes"
-        )
+    check_parts(config)
     if config._rl_module_spec is None:
         config.rl_module(rl_module_spec=RLModuleSpec(module_class=MemoryRLModule))
     config.env_runners(env_runner_cls=BatchedEnvRunner)
@@ -85,6 +77,33 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
             "bootstrap_truncated": bootstrap_truncated,
         }
     return config
+
+
+def check_parts(config: AlgorithmConfig) -> None:
+    """Refuses what batched rollouts cannot run beside them.
+
+    Raises:
+        UsageError: Several agents, several modules, or a learner connector of the user's own.
+    """
+    if config.is_multi_agent:
+        raise UsageError(
+            "batched rollouts: got a multi-agent config, allowed are single-agent ones; several agents run with "
+            "RLlib's own env runners"
+        )
+    specs = getattr(config._rl_module_spec, "rl_module_specs", None)
+    if isinstance(config._rl_module_spec, MultiRLModuleSpec):
+        names = f" ({', '.join(map(str, specs))})" if isinstance(specs, dict) else ""
+        raise UsageError(
+            f"batched rollouts: got a MultiRLModuleSpec{names}, allowed is the spec of one module, which acts; RLlib's "
+            "own env runners run beside other modules"
+        )
+    connector = config._learner_connector
+    if connector is not None and connector is not fragments_to_batch:
+        name = getattr(connector, "__name__", connector)
+        raise UsageError(
+            f"batched rollouts: got the learner connector {name}, allowed is none: fragments are not episodes; RLlib's "
+            "own env runners give it episodes"
+        )
 
 
 def fragments_to_batch(observation_space, action_space) -> FragmentsToBatch:

@@ -26,8 +26,22 @@ MEMORY = [("minigrid", f"minigrid:MiniGrid-Memory{name}-v0") for name in ("S7", 
 GOALS = [("gymnasium_robotics", f"gymnasium_robotics:{name}") for name in ("PointMaze_UMaze-v3", "AntMaze_UMaze-v5")]
 
 
-@pytest.mark.parametrize("runner", ["batched", "single_agent"])
-@pytest.mark.parametrize("package, env", [*MEMORY, *GOALS], ids=[env for _, env in [*MEMORY, *GOALS]])
+POPGYM = (
+    "Autoencode",
+    "Battleship",
+    "CountRecall",
+    "HigherLower",
+    "MineSweeper",
+    "MultiarmedBandit",
+    "PositionOnlyPendulum",
+    "RepeatPrevious",
+)
+OTHERS = [*MEMORY, *GOALS, *(("popgym", f"popgym.envs:popgym-{name}Easy-v0") for name in POPGYM)]
+BOTH = [(*each, runner) for each in OTHERS for runner in ("batched", "single_agent")]
+RUNS = [run for run in BOTH if run[0] != "popgym" or run[2] == "batched"]
+
+
+@pytest.mark.parametrize("package, env, runner", RUNS, ids=[f"{env}-{runner}" for _, env, runner in RUNS])
 def test_it_trains_and_is_evaluated(package, env, runner, tmp_path, capfd):
     pytest.importorskip(package)
     model = {key: value for key, value in MODEL.items() if key != "conv_filters" or package == "minigrid"}
@@ -45,11 +59,13 @@ from ray.rllib.algorithms.{algorithm} import {config}
 from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.env.wrappers.pettingzoo_env import PettingZooEnv
-from ray.tune import register_env
 
 from rllib_stpn import recurrent_spec
 
-register_env("board", lambda context: PettingZooEnv({game}.env()))
+
+class Board(PettingZooEnv):
+    def __init__(self, context):
+        super().__init__({game}.env())
 
 
 def flat(env=None, spaces=None, device=None):
@@ -57,7 +73,7 @@ def flat(env=None, spaces=None, device=None):
 
 
 specs = {{f"player_{{number}}": recurrent_spec(layer, hidden_size=8, max_seq_len=5) for number, layer in {layers}}}
-config = {config}().environment("board").env_runners(num_env_runners={runners}, env_to_module_connector=flat)
+config = {config}().environment(Board).env_runners(num_env_runners={runners}, env_to_module_connector=flat)
 config.multi_agent(policies=set(specs), policy_mapping_fn=lambda agent, episode, **kwargs: agent)
 config.rl_module(rl_module_spec=MultiRLModuleSpec(rl_module_specs=specs))
 config.training(train_batch_size_per_learner=64)
@@ -72,7 +88,7 @@ stop = {{"training_iteration": 2}}
     "algorithm, config", [("ppo", "PPOConfig"), ("impala", "IMPALAConfig"), ("appo", "APPOConfig")]
 )
 @pytest.mark.parametrize("game, first", [("tictactoe_v3", 1), ("connect_four_v3", 0)])
-def test_two_players_with_different_layers_train(game, first, algorithm, config, tmp_path, monkeypatch):
+def test_two_players_with_different_layers_train(game, first, algorithm, config, tmp_path, monkeypatch, capsys):
     pytest.importorskip("pettingzoo.classic")
     monkeypatch.chdir(tmp_path)
     layers, runners = [(first, "stpn"), (3 - first if first else 1, "lstm")], int(algorithm != "ppo")
@@ -81,3 +97,6 @@ def test_two_players_with_different_layers_train(game, first, algorithm, config,
     assert main(["train", "file", "board.py", "--local-dir", str(tmp_path / "out")]) == 0
     (results,) = (tmp_path / "out").rglob("result.json")
     assert json.loads(results.read_text().splitlines()[-1])["env_runners"]["num_env_steps_sampled"] > 0
+    assert main(["evaluate", str(results.parent), "--episodes", "2"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"of player_{number}" in told for number, _ in layers)

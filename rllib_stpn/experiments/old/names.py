@@ -118,6 +118,10 @@ CONFIG_DROPPED = {
     "_disable_preprocessor_api": _NO_MODULE_SWITCH,
     "_disable_execution_plan_api": _NO_MODULE_SWITCH,
 }
+_NO_CONNECTOR = (
+    "connectors of your own are set up in a Python file (config.{call}); wrappers of your own, in a YAML file, by "
+    "stpn_envs.Wrapped"
+)
 CONFIG_DROPPED_NEW_STACK = {
     "exploration_config": "exploring is the RLModule's business (DQN: epsilon: [[0, 1.0], [10000, 0.05]])",
     "preprocessor_pref": "environments deliver the observation the model sees; wrap yours where it does not",
@@ -129,6 +133,9 @@ CONFIG_DROPPED_NEW_STACK = {
 }
 #: What stands in a Python file alone.
 CONFIG_REFUSED = {
+    "env_to_module_connector": _NO_CONNECTOR.format(call="env_runners(env_to_module_connector=...)"),
+    "module_to_env_connector": _NO_CONNECTOR.format(call="env_runners(module_to_env_connector=...)"),
+    "learner_connector": _NO_CONNECTOR.format(call="learners(learner_connector=...)"),
     "multiagent": "policies, and which agent has which, are set up in a Python file (config.multi_agent(...))",
 }
 #: Old -> new name in `config.model`, new API stack.
