@@ -1,11 +1,12 @@
 """What becomes of a run when its environment goes wrong: every fault on every path.
 
-    python benchmarks/fault_matrix.py                # all cells in an env runner's own process, and 60 through Ray
+    python benchmarks/fault_matrix.py                # all cells in an env runner's own process, and 365 through Ray
     python benchmarks/fault_matrix.py --cells 8760   # and every cell through Ray: days
     python benchmarks/fault_matrix.py --write        # only writes the tables into docs/faults.md, between its markers
 
 The faults are those of tests/rollouts/faulty_env.py. Cells that were run are in fault_matrix.jsonl, and are not run
-again. Those through Ray are drawn with a seed, so that the first n are the same everywhere.
+again. Those through Ray are drawn with a seed, so that the first n are the same everywhere. The first 365 have each
+fault with each algorithm and env runner once, with two env runners; the first 73 each fault once.
 """
 
 import argparse
@@ -53,15 +54,17 @@ THROUGH_RAY = [
 
 
 def drawn(number, seed=0):
-    """The first cells through Ray, each fault as often as the others."""
-    cells = list(THROUGH_RAY)
-    random.Random(seed).shuffle(cells)
-    seen = dict.fromkeys(FAULTS, 0)
-    rounds = []
-    for cell in cells:
-        rounds.append((seen[cell[1]], cell))
-        seen[cell[1]] += 1
-    return [cell for _, cell in sorted(rounds, key=lambda each: each[0])][:number]
+    """The first cells through Ray: with two env runners each fault on each way of sampling once, then all others."""
+    shuffled = list(THROUGH_RAY)
+    random.Random(seed).shuffle(shuffled)
+    first = {}
+    for cell in shuffled:
+        _, fault, algorithm, sampling, runners, _, _ = cell
+        if runners == 2:
+            first.setdefault((fault, algorithm, sampling), cell)
+    # Each fault on some way of sampling, then each on the next.
+    begins = [first[(fault, *SAMPLING[(turn + i) % 5])] for turn in range(5) for i, fault in enumerate(FAULTS)]
+    return list(dict.fromkeys([*begins, *shuffled]))[:number]
 
 
 # --- one cell -----------------------------------------------------------------------------------------------------
@@ -317,7 +320,9 @@ def write(done):
 def main():
     """Runs what was not run yet, and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=60, help="how many cells through Ray; 60")
+    parser.add_argument(
+        "--cells", type=int, default=len(FAULTS) * len(SAMPLING), help="how many cells through Ray; 365"
+    )
     parser.add_argument("--done", type=Path, default=Path("fault_matrix.jsonl"), help="where outcomes are kept")
     parser.add_argument("--write", action="store_true", help="only write docs/faults.md")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -327,7 +332,7 @@ def main():
     done = {}
     if args.done.exists():
         done = {tuple(each["cell"]): each["outcome"] for each in map(json.loads, args.done.read_text().splitlines())}
-    cells = [*ALONE, *drawn(args.cells)]
+    cells = [*drawn(args.cells), *ALONE]
     begun = time.monotonic()
     for number, cell in enumerate(cells):
         if cell in done or args.write:
