@@ -1,8 +1,6 @@
 """``python -m rllib_stpn`` is the command ``rllib``."""
 
-import sys
-
-from rllib_stpn.cli.main import main
+from rllib_stpn.cli.main import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

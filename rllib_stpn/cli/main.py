@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import pkgutil
 import platform
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -37,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("rllib: interrupted", file=sys.stderr)
             return 130
+
+
+def command() -> None:
+    """The process ``rllib``: a signal that comes after :func:`main` ends it, without a traceback."""
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -111,4 +119,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

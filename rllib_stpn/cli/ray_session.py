@@ -4,11 +4,13 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from rllib_stpn import checks
+from rllib_stpn.cli import terminal
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.resources import Cluster
@@ -65,6 +67,20 @@ def silence() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
+def notes_on_shared_memory() -> list[str]:
+    """What to know where Ray's processes cannot exchange data in memory: Ray itself only logs it."""
+    try:
+        free = shutil.disk_usage("/dev/shm").free
+    except OSError:  # There is none on macOS and Windows.
+        return []
+    if free >= _OBJECT_STORE:
+        return []
+    return [
+        f"/dev/shm has {free / 2**20:,.0f} MB free, and Ray would use {_OBJECT_STORE / 2**20:,.0f}: what its processes "
+        "exchange goes through files on the disk, which is slower (docker run --shm-size=1g gives more)"
+    ]
+
+
 @contextlib.contextmanager
 def ray_running(machine: Machine) -> Iterator[Cluster]:
     """Starts (or joins) Ray, and ends it afterwards.
@@ -92,6 +108,8 @@ def ray_running(machine: Machine) -> Iterator[Cluster]:
         options["num_cpus"] = machine.cpus_before_start()
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
     already = ray.is_initialized()
+    if machine.address is None and not already:
+        terminal.tell(notes_on_shared_memory())
     cluster = start_ray(machine.address, **options)
     if not machine.verbosity:
         silence()

@@ -10,7 +10,7 @@ import ray
 from rllib_stpn.cli import outcome
 from rllib_stpn.cli.progress import REINFORCEMENT, Progress, ShownMetrics, supervised
 from rllib_stpn.cli.ray_session import Machine, ray_running
-from rllib_stpn.cli.signals import Signals, abort
+from rllib_stpn.cli.signals import Signals
 from rllib_stpn.cli.terminal import tell, tell_where_kernels_are
 from rllib_stpn.cli.waiting import Waiting
 from rllib_stpn.errors import StorageError, UsageError
@@ -18,18 +18,19 @@ from rllib_stpn.experiments import running
 from rllib_stpn.experiments.building import TRAINABLES
 from rllib_stpn.experiments.differences import names_in
 from rllib_stpn.experiments.experiment import Experiment
+from rllib_stpn.experiments.interruption import Interruption
 from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.resuming import can_go_on
-from rllib_stpn.experiments.stopping import Interruption
 from rllib_stpn.experiments.trial_result import TrialResult
 
 
-def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: bool = False) -> int:
+def run(experiments: Sequence[Experiment], machine: Machine, signals: Signals, strict_resources: bool = False) -> int:
     """Runs experiments one after the other.
 
     Args:
         experiments: Checked ones, see :func:`rllib_stpn.experiments.validation.check`.
         machine: Where to run them.
+        signals: Those that end it.
         strict_resources: Refuse what does not fit in place of folding it.
 
     Returns:
@@ -41,19 +42,15 @@ def run(experiments: Sequence[Experiment], machine: Machine, strict_resources: b
         runs = ray.is_initialized()  # and has what it has
         experiments = [_fitted(each, this, strict_resources, may_grow=runs, whole=True) for each in experiments]
     tell_where_kernels_are()
-    interruption = Signals()
     code = 0
-    with ray_running(machine) as cluster, interruption.listening():
+    with ray_running(machine) as cluster, signals.ending_orderly():
+        signals.keep_listening()
         for experiment in experiments:
             if machine.address is not None:
                 experiment = _fitted(experiment, cluster, strict_resources, may_grow=True, whole=False)
-            try:
-                code = max(code, _run_one(experiment, interruption, machine.verbosity))
-            except KeyboardInterrupt:
-                print("rllib: aborted; checkpoints written before are whole", file=sys.stderr)
-                abort(interruption.exit_code)
-            if interruption.signal is not None:
-                return interruption.exit_code
+            code = max(code, _run_one(experiment, signals, machine.verbosity))
+            if signals.signal is not None:
+                return signals.exit_code
     return code
 
 

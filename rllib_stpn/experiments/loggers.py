@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ray.tune import Callback
 from ray.tune.logger import TBXLoggerCallback
+from ray.tune.result import TRAINING_ITERATION
 from ray.tune.utils import flatten_dict
 
 from rllib_stpn.errors import UsageError, in_one_line
@@ -14,6 +15,7 @@ from rllib_stpn.experiments.differences import Path, values_of
 from rllib_stpn.experiments.experiment import Experiment
 
 _STEPS = ("num_env_steps_sampled_lifetime", "num_sequences_trained_lifetime")
+_POINTS = 1000  # TensorBoard shows so many of a curve.
 _PLAIN = (bool, int, float, str)
 
 
@@ -48,6 +50,10 @@ class _BySteps:
 class TensorBoard(_BySteps, TBXLoggerCallback):
     """Tune's logger for TensorBoard: over environment steps, and with settings as hparams for single runs, too.
 
+    Of the first 1,000 iterations it writes each, of the next 1,000 every second one, then every third, and so on: the
+    file of a long run stays small, and TensorBoard shows 1,000 points of a curve in any case. The last result is
+    written, and each with an evaluation.
+
     Args:
         differing: Path and name of the settings that differ between trials; for a single run all its plain ones are
             hparams.
@@ -56,9 +62,22 @@ class TensorBoard(_BySteps, TBXLoggerCallback):
     def __init__(self, differing: Mapping[Path, str]) -> None:
         super().__init__()
         self._differing = dict(differing)
+        self._left_out: dict[Any, tuple[int, dict[str, Any]]] = {}
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        """Logs a result, or leaves it out."""
+        count = result[TRAINING_ITERATION]
+        if count % (1 + count // _POINTS) and "evaluation" not in result:
+            self._left_out[trial] = iteration, result
+        else:
+            self._left_out.pop(trial, None)
+            super().log_trial_result(iteration, trial, result)
 
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:
-        """Writes the hparams, and closes the file."""
+        """Writes the last result and the hparams, and closes the file."""
+        if trial in self._left_out:
+            iteration, last = self._left_out.pop(trial)
+            super().log_trial_result(iteration, trial, last)
         settings = values_of(self._differing, trial.config) or flatten_dict(trial.config, delimiter=".")
         plain = {name: value for name, value in settings.items() if isinstance(value, _PLAIN)}
         super().log_trial_end(_WithParameters(trial, plain), failed)  # type: ignore[arg-type]

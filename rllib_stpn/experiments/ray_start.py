@@ -1,8 +1,10 @@
 """Ray, started for this machine alone or joined; what is in the way is told in a sentence."""
 
 import contextlib
+import functools
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -58,18 +60,25 @@ def _this_machine_alone() -> Iterator[None]:
     Its processes have the address 127.0.0.1, as Ray itself has it on macOS and Windows; else they listen on all
     interfaces, and take a route to a name server for the machine's address. Its dashboard is left out: even with usage
     statistics off, that process asks 169.254.169.254 in which cloud it runs.
+
+    On Linux, where they end with this process in any case, they are no part of its process group: Ctrl-C, `timeout` and
+    batch systems signal a whole group, and with Ray ended, the trial could not write its last checkpoint.
     """
     from ray._private import ray_constants, services
 
     variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     before = os.environ.get(variable), ray_constants.ENABLE_RAY_CLUSTER, services.start_api_server
+    start_process: Any = services.ConsolePopen
     os.environ[variable] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
     services.start_api_server = lambda *args, **options: (None, None)  # as where it could not be started
+    if sys.platform == "linux":
+        services.ConsolePopen = functools.partial(start_process, start_new_session=True)  # type: ignore[misc]
     try:
         yield
     finally:
         given, ray_constants.ENABLE_RAY_CLUSTER, services.start_api_server = before
+        services.ConsolePopen = start_process
         if given is None:
             del os.environ[variable]
         else:

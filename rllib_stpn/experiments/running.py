@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 
 import rllib_stpn
 from rllib_stpn import provenance
@@ -17,13 +18,14 @@ from rllib_stpn.experiments.differences import directory_names, names_in
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.failures import Failures, broken_off
 from rllib_stpn.experiments.folding import fold
+from rllib_stpn.experiments.interruption import Interruption
 from rllib_stpn.experiments.recovery import TrialLog, recover
 from rllib_stpn.experiments.resources import Cluster, TrialResources, refuse_what_never_comes
 from rllib_stpn.experiments.result_files import files_in_place
 from rllib_stpn.experiments.resuming import Bookkeeping, as_begun, can_go_on, remember
 from rllib_stpn.experiments.schedulers import make_scheduler, tune_space
 from rllib_stpn.experiments.search_algorithms import make_search_algorithm
-from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
+from rllib_stpn.experiments.stopping import StoppingScheduler
 from rllib_stpn.experiments.trial import trial_class
 from rllib_stpn.experiments.trial_result import TrialResult, trial_result
 
@@ -151,6 +153,7 @@ def _tuner(
             callbacks=[
                 bookkeeping,
                 *callbacks,
+                _NoProgress(),
                 loggers.TensorBoard(differing),
                 *loggers.services(experiment),
                 *([] if remote(experiment) else files_in_place()),
@@ -196,6 +199,13 @@ def run(
         raise
     score = experiment.checkpoint.get("checkpoint_score_attribute")
     return [trial_result(result, scheduler, failures, score) for result in results]
+
+
+class _NoProgress(TrialProgressCallback):
+    """In place of Tune's own callback, which prints a line for each trial that ends without a result."""
+
+    def on_trial_complete(self, *args: Any, **info: Any) -> None:
+        """Prints nothing."""
 
 
 def remote(experiment: Experiment) -> bool:

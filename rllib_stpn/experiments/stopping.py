@@ -7,19 +7,8 @@ from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 
+from rllib_stpn.experiments.interruption import Interruption
 from rllib_stpn.experiments.results import metric
-
-
-class Interruption:
-    """Whether somebody asked the run to end: ``signal`` is the number of SIGINT, SIGTERM or SIGPIPE, else None."""
-
-    def __init__(self):
-        self.signal: int | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """As shells count: 128 and the signal's number."""
-        return 128 + (self.signal or 0)
 
 
 class StoppingScheduler(TrialScheduler):
@@ -107,6 +96,7 @@ class StoppingScheduler(TrialScheduler):
         for trial in tune_controller.get_trials():
             if trial.status in (trial.PENDING, trial.PAUSED):
                 self.reasons[trial.trial_id] = signal.Signals(self._interruption.signal).name
+                trial.init_local_path()  # It may have none yet, and Tune's results look for it.
                 tune_controller.stop_trial(trial)
         return None
 

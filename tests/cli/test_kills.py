@@ -1,4 +1,7 @@
-"""Processes of a run that are killed at random moments: it goes on from its newest whole checkpoint."""
+"""Processes of a run that are killed at random moments: it goes on from its newest whole checkpoint.
+
+Five moments each; ``MOMENTS=20 pytest -m slow tests/cli/test_kills.py`` takes 20.
+"""
 
 import csv
 import json
@@ -37,13 +40,14 @@ gymnasium.register("Slow-v0", lambda **arguments: Slow(**arguments), disable_env
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", range(5))
+@pytest.mark.parametrize("moment", range(int(os.environ.get("MOMENTS", "5"))))
 @pytest.mark.parametrize(
     ("who", "number"),
     [("command", signal.SIGKILL), ("command", signal.SIGTERM), ("trial", signal.SIGKILL), ("runner", signal.SIGKILL)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, tmp_path, who, number, moment):
+    shared = set(os.listdir("/dev/shm"))
     write(MODULE, "slow_env.py")
     pid = tmp_path / "pid"
     config = {
@@ -70,7 +74,7 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, tmp_path,
         time.sleep(0.05)
     time.sleep(random.Random(moment).uniform(0, 5))
     os.kill(process.pid if who == "command" else int(pid.read_text()), number)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == {signal.SIGKILL: -9 if who == "command" else 1, signal.SIGTERM: 143}[number], err
     if who != "command":
         assert "died" in err and "memory" in err
@@ -79,7 +83,7 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, tmp_path,
     newest = newest_whole(trial).path
     done = json.loads((newest / "last_result.json").read_text())["training_iteration"]
     again = start("train", "--resume", "--stop", json.dumps({"training_iteration": done + 2}), *place, cwd=tmp_path)
-    out, err = again.communicate(timeout=300)
+    out, err = again.communicate(timeout=900)
     assert again.returncode == 0, err
     first = next(line for line in out.splitlines() if line[:7].strip().isdigit())
     assert int(first.split()[0]) == done + 1
@@ -88,3 +92,4 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, tmp_path,
         assert [json.loads(line)["training_iteration"] for line in lines] == whole
     with (trial / "progress.csv").open(newline="") as rows:
         assert [int(row["training_iteration"]) for row in csv.DictReader(rows)] == whole
+    assert set(os.listdir("/dev/shm")) <= shared

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from rllib_stpn.cli import ray_session
 from rllib_stpn.cli.main import main
 
 
@@ -187,3 +188,12 @@ def test_ray_listens_to_this_machine_alone_and_asks_nobody_outside():
     for kind, local, remote in found["sockets"]:
         assert local in LOOPBACK, (kind, local)
         assert remote in (*LOOPBACK, *NOBODY), (kind, remote)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").exists(), reason="shared memory elsewhere")
+def test_shared_memory_that_is_too_small_is_told(monkeypatch):
+    monkeypatch.setattr(ray_session, "_OBJECT_STORE", 0)
+    assert ray_session.notes_on_shared_memory() == []
+    monkeypatch.setattr(ray_session, "_OBJECT_STORE", 2**60)
+    (note,) = ray_session.notes_on_shared_memory()
+    assert note.startswith("/dev/shm has ") and "goes through files" in note

@@ -99,7 +99,7 @@ def test_output_that_nobody_reads_ends_a_command_without_a_word(capsys):
 
 def test_output_that_nobody_reads_asks_a_run_to_end(capsys):
     interruption = Signals()
-    with without_reader(), terminal.prepared(), interruption.listening():
+    with without_reader(), terminal.prepared(), interruption.ending_orderly():
         for _ in range(3):
             print("a result", flush=True)
     assert interruption.exit_code == 141

@@ -110,6 +110,7 @@ def test_an_env_runner_that_was_killed_is_not_taken_for_the_trial():
     [
         (OSError(errno.ENOSPC, "No space left on device"), "/runs/x: the disk is full: [Errno 28]"),
         (OSError("[Errno 28] Error writing bytes to file. Detail: [errno 28] No space left on device"), "disk is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "/runs/x: the disk quota is used up: [Errno 122]"),
         (OSError(errno.EROFS, "Read-only file system", "/runs/x/trial/result.json"), "the disk is read-only"),
         (PermissionError(errno.EACCES, "Permission denied", "/runs/x/trial"), "/runs/x: it cannot be written to"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/runs/x"), "/runs/x: it is not there any more"),

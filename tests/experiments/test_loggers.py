@@ -21,10 +21,10 @@ def trial(tmp_path, config):
     return SimpleNamespace(config=config, evaluated_params={}, local_path=str(tmp_path), init_local_path=lambda: None)
 
 
-def events(tmp_path):
+def events(tmp_path, all_points=False):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    accumulator = EventAccumulator(str(tmp_path))
+    accumulator = EventAccumulator(str(tmp_path), size_guidance={"scalars": 0} if all_points else None)
     accumulator.Reload()
     return accumulator
 
@@ -62,6 +62,23 @@ def test_the_hparams_of_a_sweep_are_what_differs(tmp_path):
     written = events(tmp_path)
     assert [event.step for event in written.Scalars("ray/tune/score")] == [5]
     assert parameters_in(written) == {"layer", "lr"}
+
+
+def test_a_long_run_has_more_points_than_are_shown_with_the_last_one_and_all_evaluations(tmp_path):
+    board = loggers.TensorBoard({})
+    one = hash_by_identity(trial(tmp_path, {"lr": 0.1}))
+    evaluated = {2999, 3001}
+    for iteration in range(1, 4004):
+        evaluation = {"evaluation": {"score": 3.0}} if iteration in evaluated else {}
+        board.log_trial_result(iteration, one, {"training_iteration": iteration, "score": 2.0, **evaluation})
+    board.log_trial_end(one)
+    written = events(tmp_path, all_points=True)
+    assert {event.step for event in written.Scalars("ray/tune/evaluation/score")} == evaluated
+    steps = [event.step for event in written.Scalars("ray/tune/score")]
+    assert steps[:1001] == [*range(1, 1000), 1000, 1002]
+    assert steps[-2:] == [4000, 4003]
+    assert evaluated < set(steps)
+    assert len(steps) == 999 + 500 + 333 + 250 + 2 + 2
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from rllib_stpn.agents.checkpoints import newest_whole
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import recovery, resuming, running
-from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
+from rllib_stpn.experiments.interruption import Interruption
+from rllib_stpn.experiments.stopping import StoppingScheduler
 from tests.experiments.of_settings import SMALL
 
 BEGIN = ["train", "--run", "PPO", "--env", "CartPole-v1", "--config", json.dumps(SMALL), "-n", "x"]

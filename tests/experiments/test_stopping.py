@@ -7,8 +7,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from rllib_stpn.experiments import running
+from rllib_stpn.experiments.interruption import Interruption
 from rllib_stpn.experiments.resources import Cluster
-from rllib_stpn.experiments.stopping import Interruption, StoppingScheduler
+from rllib_stpn.experiments.stopping import StoppingScheduler
 from tests.experiments.of_settings import experiment_of
 
 SMALL = {"num_env_runners": 0, "train_batch_size": 64, "minibatch_size": 64, "num_epochs": 1}

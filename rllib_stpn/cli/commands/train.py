@@ -36,13 +36,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.cli import gone_options
 from rllib_stpn.cli.terminal import tell
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.keys import SCHEDULERS, SEARCH_ALGORITHMS, TRACKERS
+
+if TYPE_CHECKING:
+    from rllib_stpn.cli.signals import Signals
 
 #: Settings of evaluation during training that are options, too.
 _OF_EVALUATION = {
@@ -128,6 +131,14 @@ def _add_machine(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Trains what the command line asks for and returns the exit code."""
+    from rllib_stpn.cli.signals import Signals
+
+    signals = Signals()
+    with signals.listening():
+        return _train(args, signals)
+
+
+def _train(args: argparse.Namespace, signals: "Signals") -> int:
     from rllib_stpn.experiments.overrides import Overrides
 
     tell(args.gone)
@@ -149,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
         checked.append(validation.check(experiment))
         tell(checked[-1].notes[len(experiment.notes) :])
     machine = ray_session.Machine(address=args.ray_address, num_cpus=args.ray_num_cpus, verbosity=args.verbose)
-    return running.run(checked, machine, strict_resources=args.strict_resources)
+    return running.run(checked, machine, signals, strict_resources=args.strict_resources)
 
 
 def _with_evaluation(args: argparse.Namespace) -> dict[str, Any] | None:
