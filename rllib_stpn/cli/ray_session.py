@@ -18,7 +18,7 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "THP_MEM_ALLOC_ENABLE": "1",  # torch's large tensors in huge pages, which the system hands out faster.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
-    # Ray would wait for workers that it starts ahead, and for ever where one of them fails, as on a machine that sleeps.
+    # Ray would wait for workers that it starts ahead, and for ever where one fails, as where the machine sleeps.
     "RAY_prestart_worker_first_driver": "0",
 }
 _OBJECT_STORE = 512 * 2**20  # Bytes, for fragments and weights; the system only gives what is used.
