@@ -1,4 +1,5 @@
 # make train | test | slow | portable | lint | bench | docs: each sets up .venv first, where it is missing or out of date.
+# `make train` installs the package, the others the tools of developers, too.
 #
 #   make train                                              associative retrieval with STPN
 #   make train CONFIG=tuned_examples/pong_stpn.yaml STOP='{"num_env_steps_sampled_lifetime": 200000}'
@@ -11,6 +12,7 @@ ARGS ?=
 
 VENV := .venv
 READY := $(VENV)/.ready
+TOOLS := $(VENV)/.ready-tools
 PIP := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 
 # On Linux without a GPU the CPU build of torch, a tenth in size; `make TORCH_INDEX=` takes what PyPI has.
@@ -26,27 +28,27 @@ train: $(READY)
 	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
 
 # In three processes, a file of tests in one of them: many tests wait for Ray's processes.
-test: $(READY)
+test: $(TOOLS)
 	@$(VENV)/bin/pytest -q -n 3 --dist loadfile $(ARGS)
 
-slow: $(READY)
+slow: $(TOOLS)
 	@$(VENV)/bin/pytest -q -m slow $(ARGS)
 
-portable: $(READY)
+portable: $(TOOLS)
 	@tests/portable.sh $(ARGS)
 
-lint: $(READY)
+lint: $(TOOLS)
 	@$(VENV)/bin/ruff check --output-format concise .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo --no-cache
 
 bench: export MALLOC_MMAP_MAX_ := 0
 bench: export MALLOC_TRIM_THRESHOLD_ := 1099511627776
-bench: $(READY)
+bench: $(TOOLS)
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS); done
 
 # The site of the documentation, in build/site.
-docs: $(READY)
+docs: $(TOOLS)
 	@$(PIP) -e '.[docs]'
 	@$(VENV)/bin/python docs/build_site.py
 
@@ -56,8 +58,14 @@ clean:
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer, please: make PYTHON=python3.12")'
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@echo "setting up $(VENV) (once, a few minutes)"
-	$(if $(TORCH_INDEX),@$(PIP) --index-url $(TORCH_INDEX) --retries 0 --timeout 15 torch || \
-	  echo "$(TORCH_INDEX) is out of reach: torch comes from where pip finds it")
+	@echo "setting up $(VENV), once: torch (1 of 2)"
+	$(if $(TORCH_INDEX),@$(PIP) --index-url $(TORCH_INDEX) --retries 0 --timeout 15 torch 2>/dev/null || \
+	  echo "$(TORCH_INDEX) is out of reach: pip takes torch from elsewhere; that of PyPI has CUDA, some GB")
+	@echo "setting up $(VENV), once: Ray, MuJoCo and the rest (2 of 2); a few minutes in all"
+	@$(PIP) -e .
+	@touch $@
+
+$(TOOLS): $(READY)
+	@echo "setting up $(VENV), once: tools for tests"
 	@$(PIP) -e '.[dev]'
 	@touch $@

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from rllib_stpn import checks, pretrained, provenance
 from rllib_stpn.cli.progress import duration
-from rllib_stpn.cli.terminal import tell, tell_where_kernels_are
+from rllib_stpn.cli.terminal import live, tell, tell_where_kernels_are
 from rllib_stpn.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rllib_stpn.agents.episode import Episode
+    from rllib_stpn.agents.evaluation import Evaluation
 
 _PROGRESS_EVERY = 5.0  # seconds
 
@@ -94,12 +97,12 @@ def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:
         num_envs=args.num_envs,
         energy=args.energy,
         recorder=recorder,
-        watch=_Progress(args.episodes),
+        watch=_Progress(args.episodes, filmed=recorder is not None),
     )
     summary, episodes = evaluation.summary(), evaluation.by_episode()
     if args.verbose:
         _tell_each(episodes)
-    _tell(summary)
+    _tell(evaluation)
     if recorder is not None:
         print(f"video       {args.video} ({recorder.save()})")
     return {
@@ -135,10 +138,16 @@ def _supervised(args: argparse.Namespace, path: Path) -> dict[str, Any]:
 
 
 class _Progress:
-    """A line on stderr every few seconds."""
+    """A live line, or where there can be none a line on stderr every few seconds.
 
-    def __init__(self, episodes: int) -> None:
+    Args:
+        episodes: How many there will be.
+        filmed: Whether one of them is filmed, which takes most of the time.
+    """
+
+    def __init__(self, episodes: int, filmed: bool) -> None:
         self._episodes = episodes
+        self._filmed = ", filming the first" if filmed else ""
         self._returns: list[float] = []
         self._steps = 0
         self._started = self._told = time.monotonic()
@@ -149,16 +158,14 @@ class _Progress:
     def stepped(self, steps: int) -> None:
         self._steps += steps
         now = time.monotonic()
-        if now - self._told < _PROGRESS_EVERY:
-            return
-        self._told = now
         mean = f", mean return {sum(self._returns) / len(self._returns):.4g}" if self._returns else ""
-        print(
-            f"  {len(self._returns)} of {self._episodes} episodes, {self._steps:,} steps{mean}, "
-            f"{duration(now - self._started)}",
-            file=sys.stderr,
-            flush=True,
+        line = (
+            f"  {len(self._returns)} of {self._episodes} episodes, {self._steps:,} steps{mean}{self._filmed}, "
+            f"{duration(now - self._started)}"
         )
+        if not live(line) and now - self._told >= _PROGRESS_EVERY:
+            self._told = now
+            print(line, file=sys.stderr, flush=True)
 
 
 def _tell_each(episodes: list[dict[str, float]]) -> None:
@@ -169,15 +176,22 @@ def _tell_each(episodes: list[dict[str, float]]) -> None:
         print("".join(value.rjust(widths[name]) for name, value in values.items()))
 
 
-def _tell(summary: dict[str, Any]) -> None:
-    several = "return_std" in summary
-    deviation = {name: f" ± {summary[f'{name}_std']:.4g}" if several else "" for name in ("return", "length")}
+def _tell(evaluation: "Evaluation") -> None:
+    summary = evaluation.summary()
+    several = len(evaluation.returns) > 1
     spread = f" (least {summary['return_min']:.6g}, most {summary['return_max']:.6g})" if several else ""
-    print(f"return      {summary['return_mean']:.6g}{deviation['return']}{spread}")
-    for agent, mean in summary.get("return_mean_by_agent", {}).items():
-        print(f"            {mean:.6g} of {agent}")
-    print(f"length      {summary['length_mean']:.6g}{deviation['length']} steps")
+    print(f"return      {_mean(evaluation.returns)}{spread}")
+    for agent, returns in (evaluation.by_agent or {}).items():
+        print(f"            {_mean(returns)} of {agent}")
+    print(f"length      {_mean(evaluation.lengths)} steps")
     units = {"step": "step", "episode": "episode", "reward": "unit of reward"}
     energies = {unit: summary[key] for what, unit in units.items() if (key := f"energy_per_{what}") in summary}
     if energies:
         print(f"energy      {', '.join(f'{energy:.4g} per {unit}' for unit, energy in energies.items())}")
+
+
+def _mean(values: "np.ndarray") -> str:
+    """With the sample's deviation, where the episodes differ."""
+    from rllib_stpn.report.numbers import mean_and_deviation
+
+    return mean_and_deviation(values) if len({*values.tolist()}) > 1 else f"{values[0]:,.6g}"

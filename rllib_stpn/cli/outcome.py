@@ -56,7 +56,7 @@ def _end(result: TrialResult, shown: ShownMetrics) -> str:
         return "failed"
     metrics = result.metrics
     iterations = metrics.get("training_iteration", 0)
-    done = [f"{iterations:,} iteration{'' if iterations == 1 else 's'}"]
+    done = [f"{iterations:,} {shown.iterated}{'' if iterations == 1 else 's'}"]
     done.append(f"{metrics.get(shown.counter) or 0:,.0f} {shown.counted}")
     for heading, path, style in shown.final:
         value = number(metrics, path)

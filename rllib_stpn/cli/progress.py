@@ -25,6 +25,7 @@ class ShownMetrics:
 
     Attributes:
         iteration: The heading of the number of iterations.
+        iterated: What an iteration is called in a sentence.
         counter: The metric that counts what training learns from.
         counted: The heading of the counter.
         rate: The heading of the counter's growth per second.
@@ -33,6 +34,7 @@ class ShownMetrics:
     """
 
     iteration: str
+    iterated: str
     counter: str
     counted: str
     rate: str
@@ -42,6 +44,7 @@ class ShownMetrics:
 
 REINFORCEMENT = ShownMetrics(
     iteration="iter",
+    iterated="iteration",
     counter="num_env_steps_sampled_lifetime",
     counted="env steps",
     rate="steps/s",
@@ -57,6 +60,7 @@ def supervised(measure: str) -> ShownMetrics:
     """Those of supervised training, where a task's measure of success is accuracy or perplexity."""
     return ShownMetrics(
         iteration="epoch",
+        iterated="epoch",
         counter="num_sequences_trained_lifetime",
         counted="sequences",
         rate="seq/s",

@@ -22,6 +22,8 @@ _ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
+    # Ray would wait for workers that it starts ahead, and for ever where one fails, as where the machine sleeps.
+    "RAY_prestart_worker_first_driver": "0",
 }
 _OBJECT_STORE = 512 * 2**20  # Bytes, for fragments and weights; the system only gives what is used.
 

@@ -20,19 +20,23 @@ _PLAIN = (bool, int, float, str)
 
 
 class _Service(NamedTuple):
-    """A service: the module it needs, what pip calls that, and Tune's callback with the names of its own settings."""
+    """A service: the module it needs, what pip calls that, and Tune's callback with the names of its own settings.
+
+    Without the folder's setting, wandb and aim would write into Ray's temporary files.
+    """
 
     module: str
     package: str
     home: str
     callback: str
     name_of_experiment: str
+    folder: str | None = None
 
 
 SERVICES = {
-    "wandb": _Service("wandb", "wandb", "ray.air.integrations.wandb", "WandbLoggerCallback", "project"),
+    "wandb": _Service("wandb", "wandb", "ray.air.integrations.wandb", "WandbLoggerCallback", "project", "dir"),
     "mlflow": _Service("mlflow", "mlflow", "ray.air.integrations.mlflow", "MLflowLoggerCallback", "experiment_name"),
-    "aim": _Service("aim", "aim", "ray.tune.logger.aim", "AimLoggerCallback", "experiment_name"),
+    "aim": _Service("aim", "aim", "ray.tune.logger.aim", "AimLoggerCallback", "experiment_name", "repo"),
     "comet": _Service("comet_ml", "comet-ml", "ray.air.integrations.comet", "CometLoggerCallback", "project_name"),
 }
 
@@ -113,7 +117,10 @@ def check(experiment: Experiment) -> None:
 
 
 def services(experiment: Experiment) -> list[Callback]:
-    """Tune's callbacks for the services that an experiment names, under the experiment's name unless told otherwise.
+    """Tune's callbacks for the services that an experiment names.
+
+    They log under the experiment's name, and what they write on this machine goes into its directory, unless told
+    otherwise.
 
     Raises:
         UsageError: One is not installed, or does not take its options.
@@ -123,10 +130,11 @@ def services(experiment: Experiment) -> list[Callback]:
     for name, options in experiment.track.items():
         service = SERVICES[name]
         kind = getattr(importlib.import_module(service.home), service.callback)
+        usual = {service.name_of_experiment: experiment.name}
+        if service.folder is not None and "://" not in experiment.storage_path:
+            usual[service.folder] = f"{experiment.storage_path}/{experiment.name}"
         try:
-            made.append(
-                type(service.callback, (_BySteps, kind), {})(**{service.name_of_experiment: experiment.name, **options})
-            )
+            made.append(type(service.callback, (_BySteps, kind), {})(**usual | options))
         except Exception as error:  # each has errors of its own
             raise UsageError(f"{experiment.where}: track: {name}: {in_one_line(str(error))}") from error
     return made

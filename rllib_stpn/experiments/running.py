@@ -58,7 +58,7 @@ def prepare(experiment: _E) -> tuple[_E, list[str]]:
         return experiment, []
     if not experiment.resume:
         there = f"{experiment.storage_path}/{experiment.name}"
-        note = f"{there} has a run already, which --resume will not go on with after this one (another name keeps both)"
+        note = f"{there} has a run already: it stays there, but --resume will know only this new one (or name it: -n)"
         return experiment, [note]
     experiment, changed = as_begun(experiment)
     notes = [f"--resume: goes on as begun, not with what is now given for {', '.join(changed)}"] if changed else []

@@ -35,7 +35,7 @@ def test_a_run_from_yaml_to_checkpoint(rllib, tmp_path, trial_directory):
     assert done.stderr == ""
     assert "Supervised on associative_retrieval: results in" in done.stdout
     assert re.search(r"^ +epoch +sequences +seq/s +train loss +val accuracy +elapsed$", done.stdout, re.MULTILINE)
-    assert re.search(r"2 iterations, 600 sequences, test accuracy 0\.\d{4}, .*stopped: training_iteration", done.stdout)
+    assert re.search(r"2 epochs, 600 sequences, test accuracy 0\.\d{4}, .*stopped: training_iteration", done.stdout)
     trial = trial_directory(tmp_path, "art_stpn")
     results = [json.loads(line) for line in (trial / "result.json").read_text().splitlines()]
     assert [result["training_iteration"] for result in results] == [1, 2]

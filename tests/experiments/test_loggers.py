@@ -127,10 +127,10 @@ def test_every_service_has_a_callback_of_tunes():
 class Kept(LoggerCallback):
     """A service that keeps what it gets."""
 
-    def __init__(self, project, mode="online"):
+    def __init__(self, project, dir=None, mode="online"):
         if mode == "broken":
             raise ValueError("no such\nmode")
-        self.project, self.results = project, []
+        self.project, self.folder, self.results = project, dir, []
 
     def log_trial_result(self, iteration, trial, result):
         self.results.append(result)
@@ -151,6 +151,16 @@ def test_a_service_gets_results_under_the_experiments_name_and_over_steps(kept):
     (callback,) = loggers.services(experiment)
     callback.log_trial_result(1, None, {"num_env_steps_sampled_lifetime": 7.0})
     assert (callback.project, callback.results[0]["timesteps_total"]) == ("maze", 7)
+
+
+@pytest.mark.parametrize(
+    ("storage", "options", "folder"),
+    [("/runs", {}, "/runs/maze"), ("/runs", {"dir": "/mine"}, "/mine"), ("s3://bucket", {}, None)],
+)
+def test_what_a_service_writes_on_this_machine_is_kept_with_the_run(kept, storage, options, folder):
+    experiment = Experiment("x", "maze", "PPO", {}, storage_path=storage, track={"wandb": options})
+    (callback,) = loggers.services(experiment)
+    assert callback.folder == folder
 
 
 @pytest.mark.parametrize(("options", "told"), [({"mode": "broken"}, "wandb: no such mode"), ({"mood": 1}, "'mood'")])

@@ -252,6 +252,6 @@ def test_a_broken_checkpoint_is_not_begun_with(storage, capsys, name, damage):
 def test_a_second_run_in_the_same_place_is_told(storage):
     begun = resuming.recall(str(storage), "x")
     _, (note,) = running.prepare(begun)
-    assert note.startswith(f"{storage}/x has a run already, which --resume will not go on with")
+    assert note.startswith(f"{storage}/x has a run already: it stays there, but --resume will know only this new one")
     shutil.rmtree(storage / "x")
     assert running.prepare(begun)[1] == []
