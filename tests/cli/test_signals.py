@@ -195,11 +195,13 @@ AT_ONCE = ("imports", "Ray starts", "Ray ends")
     ids=lambda value: getattr(value, "name", None) or value.__name__,
 )
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_signals_end_a_run_at_any_moment(write, tmp_path, monkeypatch, request, moment, number, to, times):
+def test_signals_end_a_run_at_any_moment(
+    write, in_shared_memory, tmp_path, monkeypatch, request, moment, number, to, times
+):
     """To its process alone, or to its group, as Ctrl-C and ``timeout`` send them."""
     monkeypatch.setenv("PLACE_OF_A_TEST", str(tmp_path))
     write(ENVIRONMENT, "slow_env.py")
-    shared = set(os.listdir("/dev/shm"))
+    shared = in_shared_memory()
     config = {"env_config": {"place": str(tmp_path), "seconds": 5 * (moment == "environment is made")}}
     config |= {"num_env_runners": 0, "train_batch_size": 32, "minibatch_size": 32, "num_epochs": 1}
     command = ["-m", "rllib_stpn", "train", "--run", "PPO", "--env", "slow_env:Slow-v0", "--config", json.dumps(config)]
@@ -234,4 +236,4 @@ def test_signals_end_a_run_at_any_moment(write, tmp_path, monkeypatch, request, 
     while _below(tmp_path):
         assert time.monotonic() < deadline, _below(tmp_path)
         time.sleep(0.2)
-    assert set(os.listdir("/dev/shm")) <= shared
+    assert in_shared_memory() <= shared
