@@ -14,6 +14,7 @@ from rllib_stpn.cli import terminal
 from rllib_stpn.experiments.interruption import Interruption
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_NO_MORE = 0  # the number of no signal
 
 
 class Signals(Interruption):
@@ -43,8 +44,9 @@ class Signals(Interruption):
             for number, handler in before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(fd_before)
-            tells.close()
+            tells.send(bytes([_NO_MORE]))  # Closing it would not do: a process that was forked has it open, too.
             thread.join()
+            tells.close()
             told.close()
 
     def keep_listening(self) -> None:
@@ -63,9 +65,9 @@ class Signals(Interruption):
             self._orderly = False
 
     def _listen(self, told: socket.socket) -> None:
-        while received := told.recv(1):
-            if received[0] in _SIGNALS:
-                self._receive(received[0])
+        while (number := told.recv(1)[0]) != _NO_MORE:
+            if number in _SIGNALS:
+                self._receive(number)
 
     def _receive(self, number: int) -> None:
         if not self._orderly:

@@ -46,8 +46,8 @@ gymnasium.register("Slow-v0", lambda **arguments: Slow(**arguments), disable_env
     [("command", signal.SIGKILL), ("command", signal.SIGTERM), ("trial", signal.SIGKILL), ("runner", signal.SIGKILL)],
     ids=lambda value: getattr(value, "name", value),
 )
-def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, tmp_path, who, number, moment):
-    shared = set(os.listdir("/dev/shm"))
+def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, in_shared_memory, tmp_path, who, number, moment):
+    shared = in_shared_memory()
     write(MODULE, "slow_env.py")
     pid = tmp_path / "pid"
     config = {
@@ -92,4 +92,4 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, tmp_path,
         assert [json.loads(line)["training_iteration"] for line in lines] == whole
     with (trial / "progress.csv").open(newline="") as rows:
         assert [int(row["training_iteration"]) for row in csv.DictReader(rows)] == whole
-    assert set(os.listdir("/dev/shm")) <= shared
+    assert in_shared_memory() <= shared
