@@ -1,6 +1,7 @@
 """What is installed: every module and every tuned example, from a wheel, from a source archive and from a checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,17 @@ def test_an_installation_without_examples_says_so(tmp_path, monkeypatch, capsys)
     assert "this installation has no examples" in capsys.readouterr().err
     with pytest.raises(UsageError, match="no examples"):
         examples.find("art_stpn")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize("index", ["", "https://example.org/cpu"])
+def test_make_takes_the_cpu_build_of_torch_first(tmp_path, index):
+    command = ["make", "-n", f"VENV={tmp_path}", f"TORCH_INDEX={index}", f"{tmp_path}/.ready-tools"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    subprocess.run(["sh", "-n"], input=told, text=True, check=True)  # commands that a shell can read
+    installed = re.findall(r" -m pip install .*constraints.txt (.*?)(?: 2>.*)?$", told, re.MULTILINE)
+    of_torch = [f"--index-url {index} --retries 0 --timeout 15 torch"] if index else []
+    assert installed == [*of_torch, "-e .", "-e '.[dev]'"]
 
 
 @pytest.mark.slow
