@@ -116,7 +116,7 @@ def test_a_wheel_in_an_empty_environment_works_outside_of_the_repository(wheel, 
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
     def run(*command):
-        done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True, timeout=1800)
+        done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True, timeout=3600)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
         return done.stdout
 
@@ -131,6 +131,6 @@ def test_a_wheel_in_an_empty_environment_works_outside_of_the_repository(wheel, 
     assert (elsewhere / "maze.gif").stat().st_size > 10_000
     program = "import rllib_stpn; print(rllib_stpn.__file__, rllib_stpn.load('retrieval_stpn'))"
     assert str(environment) in run(programs / "python", "-c", program)
-    stop = ["--stop", '{"training_iteration": 1}', "--storage-path", "results"]
-    run(rllib, "train", "--run", "PPO", "--env", "CartPole-v1", *stop)
+    short = ["--stop", '{"training_iteration": 1}', "--config", '{"train_batch_size": 128, "minibatch_size": 64}']
+    run(rllib, "train", "--run", "PPO", "--env", "CartPole-v1", *short, "--storage-path", "results")
     run(rllib, "report", "results", "--out", "report")
