@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rllib_stpn import checks
+from rllib_stpn.cli.terminal import live
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.resources import Cluster
@@ -92,6 +93,7 @@ def ray_running(machine: Machine) -> Iterator[Cluster]:
         options["num_cpus"] = machine.cpus_before_start()
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
     already = ray.is_initialized()
+    live("setting up  Ray")
     cluster = start_ray(machine.address, **options)
     if not machine.verbosity:
         silence()
