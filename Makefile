@@ -60,7 +60,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "setting up $(VENV), once: torch (1 of 2)"
 	$(if $(TORCH_INDEX),@$(PIP) --index-url $(TORCH_INDEX) --retries 0 --timeout 15 torch 2>/dev/null || \
-	  echo "$(TORCH_INDEX) is out of reach: pip takes torch from elsewhere; that of PyPI has CUDA, some GB")
+	  echo "$(TORCH_INDEX) is out of reach: pip takes torch from elsewhere (on PyPI with CUDA)")
 	@echo "setting up $(VENV), once: Ray, MuJoCo and the rest (2 of 2); a few minutes in all"
 	@$(PIP) -e .
 	@touch $@

@@ -6,6 +6,7 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageSequence
 
 import rllib_stpn
@@ -13,8 +14,7 @@ from rllib_stpn.agents.video import Recorder
 
 FILE = Path(__file__).resolve().parents[1] / "docs/maze.gif"
 SEED = 3  # of the episode
-STEPS = 60  # shown
-WIDTH = 560  # pixels
+STEPS = 32  # shown: found, and found again
 COLOURS = 32
 LARGEST = 300_000  # bytes
 
@@ -28,10 +28,9 @@ def main() -> None:
         recorder.save()
         with Image.open(whole) as image:
             frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)][:STEPS]
-    size = (WIDTH, round(frames[0].height * WIDTH / frames[0].width))
-    palette = frames[-1].quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
-    small = [frame.resize(size, Image.Resampling.NEAREST) for frame in frames]  # no colours in between
-    pictures = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in small]
+    several = Image.fromarray(np.concatenate([np.asarray(frame) for frame in frames[:: STEPS // 4]]))
+    palette = several.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE)
+    pictures = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     durations = [120] * (len(pictures) - 1) + [1500]
     pictures[0].save(FILE, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
     size_of_file = FILE.stat().st_size

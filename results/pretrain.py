@@ -4,7 +4,7 @@
     python results/pretrain.py maze_stpn --storage-path /tmp/pretrain --again
 
 Each is trained by a command of its own, which the file tells beside the versions and the returns of 200 episodes with
-greedy actions. A training that has left a checkpoint below the storage path is not run again. Files go to
+greedy actions. A training that was interrupted goes on, and one that has ended is not run again. Files go to
 ``rllib_stpn/pretrained``.
 """
 
@@ -22,7 +22,6 @@ from rllib_stpn import A2CConfig, checks, pretrained, provenance, supervised
 from rllib_stpn.agents import evaluate, load
 from rllib_stpn.agents.agent_files import origin, write
 from rllib_stpn.agents.checkpoints import find_checkpoint
-from rllib_stpn.errors import UsageError
 from rllib_stpn.models.spec import spec_from_model_dict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -106,15 +105,13 @@ def table() -> str:
 def make(name: str, storage: Path, again: bool) -> None:
     """Trains one agent, plays it, and writes its file."""
     recipe = AGENTS[name]
-    place = storage / name
-    try:
-        checkpoint = find_checkpoint(place)
-    except UsageError:
-        checkpoint = None
-    if checkpoint is None or again:
+    trained = storage / name / "trained"
+    if again or not trained.exists():
         command = [str(Path(sys.executable).with_name("rllib")), *recipe.command()[1:]]
-        subprocess.run([*command, "--storage-path", str(storage), "-n", name], check=True, cwd=REPOSITORY)
-        checkpoint = find_checkpoint(place)
+        command += ["--storage-path", str(storage), "-n", name, *([] if again else ["--resume"])]
+        subprocess.run(command, check=True, cwd=REPOSITORY)
+        trained.touch()
+    checkpoint = find_checkpoint(storage / name)
     if recipe.plays is not None:
         checkpoint = as_agent(recipe, checkpoint, storage / f"{name}_agent")
     played = evaluate(load(checkpoint), recipe.episodes, seed=FIRST_SEED, num_envs=64, energy=True)

@@ -67,8 +67,8 @@ def _tell_origin(path: Path) -> None:
     if "command" in told:
         print(f"trained by  {told['command']}")
     if "return_mean" in told:
-        spread = f"± {told['return_std']:.4g} over {told['episodes']} episodes"
-        print(f"stated      return {told['return_mean']:.6g} {spread}")
+        spread = f" ± {told['return_std']:.3g}" if told["return_std"] else ""
+        print(f"stated      return {told['return_mean']:.4g}{spread} over {told['episodes']:,} episodes")
 
 
 def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:

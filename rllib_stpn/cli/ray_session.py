@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rllib_stpn import checks
-from rllib_stpn.cli import terminal
+from rllib_stpn.cli.terminal import live, tell
 from rllib_stpn.cpus import available_cpus
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.resources import Cluster
@@ -111,7 +111,8 @@ def ray_running(machine: Machine) -> Iterator[Cluster]:
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE}
     already = ray.is_initialized()
     if machine.address is None and not already:
-        terminal.tell(notes_on_shared_memory())
+        tell(notes_on_shared_memory())
+    live("setting up  Ray")
     cluster = start_ray(machine.address, **options)
     if not machine.verbosity:
         silence()

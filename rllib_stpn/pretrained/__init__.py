@@ -1,6 +1,6 @@
 """Trained agents that come with the package, as files of weights.
 
-``rllib_stpn.load("maze_stpn")`` loads one, ``rllib evaluate --pretrained maze_stpn`` plays it. ``examples/pretrain.py``
+``rllib_stpn.load("maze_stpn")`` loads one, ``rllib evaluate --pretrained maze_stpn`` plays it. ``results/pretrain.py``
 trains them anew. Importing this imports neither Ray nor torch.
 """
 

@@ -119,10 +119,19 @@ def test_a_module_of_rllibs_own_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["stpn", "lstm"])
-@torch.no_grad()
-def test_a_compiled_layer_prints_no_errors(name, capfd):
-    layer = make_layer(name, input_size=3, hidden_size=4).eval()
-    given = arguments(layer, 1)
-    assert_same(torch.compile(Sequence(layer))(*given), layer(given[0], given[2], is_first=given[1]))
-    assert "Lease" not in capfd.readouterr().err
+@pytest.mark.parametrize("name", ["stpn", "modulated_plastic_rnn", "lstm"])
+def test_a_compiled_layer_has_the_same_outputs_and_gradients_and_prints_no_errors(name, capfd):
+    layer = make_layer(name, input_size=3, hidden_size=4)
+    inputs, is_first, state = arguments(layer, 3)
+
+    def learned(forward):
+        layer.zero_grad()
+        outputs, after = forward(inputs, state, is_first=is_first)
+        outputs.square().sum().backward()
+        return outputs, after, [parameter.grad.clone() for parameter in layer.parameters()]
+
+    assert_same(learned(torch.compile(layer)), learned(layer))
+    with torch.no_grad():
+        assert_same(torch.compile(layer)(inputs, state), layer(inputs, state))
+    told = capfd.readouterr().err
+    assert "Lease" not in told and "Error" not in told, told

@@ -18,7 +18,7 @@ import argparse
 
 from rllib_stpn import pretrained
 from rllib_stpn.cli import gone_options
-from rllib_stpn.cli.terminal import tell
+from rllib_stpn.cli.terminal import live, tell
 
 HELP = "run a trained agent: returns, energy, video"
 
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluates what the command line asks for and returns the exit code."""
     tell(args.gone)
+    live("setting up  the agent")
     if not args.verbose:
         from rllib_stpn.cli import ray_session
 
