@@ -1,7 +1,10 @@
 """PPO with an LSTM of 47 units on the maze in Sample Factory, asynchronous: environment steps per second.
 
-    python -m venv sf && sf/bin/pip install -e . sample-factory==2.1.1    # it asks for a gymnasium below 1.0, and runs with 1.2
+    python -m venv sf && sf/bin/pip install -e . && sf/bin/pip install --no-deps sample-factory==2.1.1 ...
     sf/bin/python benchmarks/others/sample_factory_maze.py --envs 64 --seconds 60
+
+Sample Factory asks for a gymnasium below 1.0, hence ``--no-deps``; beside it goes what it needs: ``faster-fifo
+signal-slot-mp huggingface-hub colorlog threadpoolctl wandb opencv-python-headless tensorboardx psutil``.
 
 The settings are those of ``benchmarks/peers.py``: 4 epochs of 8 minibatches, sequences of 50 steps. Each of two workers
 steps half of the environments, as one of the maze's vector environments.
@@ -22,7 +25,7 @@ MAZE = "stpn_envs:stpn/Maze-v0"
 STEPS, WORKERS, MINIBATCHES = 50, 2, 8
 
 
-gym.Wrapper.__getattr__ = lambda wrapper, name: getattr(wrapper.env, name)  # as before gymnasium 1.0, on which it counts
+gym.Wrapper.__getattr__ = lambda wrapper, name: getattr(wrapper.env, name)  # as it was before gymnasium 1.0
 
 
 class Mazes(gym.Env):
