@@ -33,7 +33,7 @@ def test_tables_in_the_readme_and_the_docs_are_made_from_the_committed_runs():
 
 def test_nothing_but_studies_lies_in_results():
     directories = {path.name for path in RESULTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert directories <= {*RUN["STUDIES"], "maze_settings", "inside"}
+    assert directories <= {*RUN["STUDIES"], "maze_settings", "inside", "within_trial"}
 
 
 def test_studies_name_files_that_are_there():
