@@ -178,7 +178,7 @@ STUDIES = {
     "previous": Study(
         ("bandit_stpn", "bandit_lstm", "bandit_stpn_blind", "bandit_lstm_blind"),
         seeds=(0, 1, 2),
-        stop={"num_env_steps_sampled_lifetime": 200_000},
+        stop={"num_env_steps_sampled_lifetime": 150_000},
         report=("--threshold", "11.5"),
     ),
     "recurrent_dqn": Study(

@@ -38,7 +38,7 @@ def test_the_readmes_figure_is_drawn_from_the_committed_runs(tmp_path):
 
 def test_nothing_but_studies_lies_in_results():
     directories = {path.name for path in RESULTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert directories <= {*RUN["STUDIES"], "maze_settings", "inside"}
+    assert directories <= {*RUN["STUDIES"], "maze_settings", "inside", "within_trial"}
 
 
 def test_studies_name_files_that_are_there():

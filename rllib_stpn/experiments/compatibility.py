@@ -43,6 +43,7 @@ def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]
     spaces = None if config.is_multi_agent else _spaces(config, known)
     if spaces is None:
         return notes
+    _check_choices(config, spaces[1])
     if not prepared:
         return notes + _check_connectors(config, spaces)
     notes += _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
@@ -128,6 +129,23 @@ def _unused_filters(config: "AlgorithmConfig", space: "Space") -> list[str]:
         return []
     kind = type(space).__name__
     return [f"model: conv_filters has no effect: observations of a {kind} are flattened, pixels as they are"]
+
+
+def _check_choices(config: "AlgorithmConfig", space: "Space") -> None:
+    from gymnasium.spaces import Discrete
+    from ray.rllib.algorithms.dqn import DQN
+    from ray.rllib.algorithms.sac import SAC
+
+    name = _name(config)
+    if (
+        issubclass(config.algo_class, DQN)
+        and not issubclass(config.algo_class, SAC)
+        and not isinstance(space, Discrete)
+    ):
+        raise UsageError(
+            f"run: got {name} with actions {in_one_line(str(space))}, allowed is Discrete: {name} has a value for each "
+            f"choice; {', '.join(_ON_POLICY)} take these actions"
+        )
 
 
 def _check_actions(config: "AlgorithmConfig", space: "Space") -> None:

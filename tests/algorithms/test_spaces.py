@@ -143,6 +143,14 @@ def test_the_algorithms_named_take_a_layer(run):
     assert notes_on(of(run, BOX, spaces.Discrete(2))) == []
 
 
+@pytest.mark.parametrize("model", [None, OF_RLLIB, {"fcnet_hiddens": [4]}], ids=["layer", "use_lstm", "mlp"])
+@pytest.mark.parametrize("kind", ["binary", "digits", "matrix", "nested"])
+def test_dqn_has_a_value_for_each_choice(kind, model):
+    with pytest.raises(UsageError, match="run: got DQN with actions .*, allowed is Discrete: .* PPO, A2C") as refused:
+        notes_on(of("DQN", BOX, ACTIONS[kind], model=model))
+    assert "\n" not in str(refused.value)
+
+
 def test_algorithms_that_learn_from_actions_of_others_count_them_from_0():
     config = of("DQN", BOX, spaces.Discrete(2, start=1), model={"fcnet_hiddens": [4]})
     with pytest.raises(UsageError, match=r"DQN with actions that do not begin at 0 \(Discrete\(2, start=1\)\)"):
