@@ -51,6 +51,23 @@ class _BySteps:
         super().log_trial_result(iteration, trial, given)  # type: ignore[misc]
 
 
+class _OfService(_BySteps):
+    """Goes before a service's callback: what the service does not take is told in a line."""
+
+    where: str
+
+    def log_trial_start(self, trial: Any) -> None:
+        """Begins a trial's log.
+
+        Raises:
+            UsageError: The service does not take it, as where its key is missing.
+        """
+        try:
+            super().log_trial_start(trial)  # type: ignore[misc]
+        except Exception as error:  # each has errors of its own
+            raise UsageError(f"{self.where}: {in_one_line(str(error))}") from error
+
+
 class TensorBoard(_BySteps, TBXLoggerCallback):
     """Tune's logger for TensorBoard: over environment steps, and with settings as hparams for single runs, too.
 
@@ -133,8 +150,9 @@ def services(experiment: Experiment) -> list[Callback]:
         usual = {service.name_of_experiment: experiment.name}
         if service.folder is not None and "://" not in experiment.storage_path:
             usual[service.folder] = f"{experiment.storage_path}/{experiment.name}"
+        where = f"{experiment.where}: track: {name}"
         try:
-            made.append(type(service.callback, (_BySteps, kind), {})(**usual | options))
-        except Exception as error:  # each has errors of its own
-            raise UsageError(f"{experiment.where}: track: {name}: {in_one_line(str(error))}") from error
+            made.append(type(service.callback, (_OfService, kind), {"where": where})(**usual | options))
+        except Exception as error:
+            raise UsageError(f"{where}: {in_one_line(str(error))}") from error
     return made

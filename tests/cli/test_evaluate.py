@@ -141,10 +141,11 @@ def test_the_command_prints_and_writes_what_came_of_it(evaluated, rllib, tmp_pat
     assert (results["env"], results["algorithm"]) == (MAZE, "A2C")
     assert {"ray", "torch", "rllib-stpn"} <= set(results["versions"])
     assert "A2C on stpn_envs:stpn/MazeSmall-v0: 5 episodes, seeds 20 to 24, greedy actions" in done.stdout
-    assert (several := re.search(r"return      ([\d.]+)(?: ± ([\d.]+))? \(least", done.stdout))
-    assert [float(each or 0) for each in several.groups()] == pytest.approx(
-        (np.mean(returns), np.std(returns, ddof=1)), rel=0.06
-    )  # two digits of the deviation
+    told = re.search(r"^return +(-?[\d.]+)(?: ± ([\d.]+))? \(least", done.stdout, re.MULTILINE)
+    assert told, done.stdout
+    deviation = np.std(returns, ddof=1)
+    near = pytest.approx((np.mean(returns), deviation), abs=0.06 * deviation + 1e-6)  # two digits of the deviation
+    assert tuple(float(each or 0) for each in told.groups()) == near
     assert "length      100 steps" in done.stdout
     assert f"energy      {energy / 500:.4g} per step" in done.stdout
     assert [line.split()[0] for line in done.stdout.splitlines() if line.startswith("   ")] == [
@@ -159,7 +160,7 @@ def test_the_video_shows_environment_and_fast_weights(evaluated, tmp_path, capsy
     assert main(["evaluate", str(root / "batched-maze"), "--episodes", "2", "--seed", "4", "--video", str(file)]) == 0
     told = capsys.readouterr()
     assert "101 frames of 100 steps" in told.out
-    assert "  0 of 2 episodes, 20 steps, 0:0" in told.err
+    assert "  0 of 2 episodes, 20 steps, filming the first, 0:0" in told.err
     agent = rllib_stpn.load(root / "batched-maze")
     env = agent.make_env(render_mode="rgb_array")
     observation, _ = env.reset(seed=4)

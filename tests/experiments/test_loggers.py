@@ -132,6 +132,10 @@ class Kept(LoggerCallback):
             raise ValueError("no such\nmode")
         self.project, self.folder, self.results = project, dir, []
 
+    def log_trial_start(self, trial):
+        if trial == "refused":
+            raise ValueError("no key,\nno log")
+
     def log_trial_result(self, iteration, trial, result):
         self.results.append(result)
 
@@ -168,3 +172,10 @@ def test_options_that_a_service_does_not_take_are_told(kept, options, told):
     experiment = Experiment(where="x", name="maze", algorithm="PPO", config={}, track={"wandb": options})
     with pytest.raises(UsageError, match=told):
         loggers.services(experiment)
+
+
+def test_what_a_service_refuses_when_a_trial_begins_is_told(kept):
+    (callback,) = loggers.services(Experiment("x.yaml: x", "maze", "PPO", {}, track={"wandb": {}}))
+    callback.log_trial_start("taken")
+    with pytest.raises(UsageError, match="^x.yaml: x: track: wandb: no key, no log$"):
+        callback.log_trial_start("refused")
