@@ -83,7 +83,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     - ``bootstrap_truncated``: of batched sampling, for PPO as for A2C; see ``use_batched_rollouts``.
     - ``observation_filter``: ``MeanStdFilter`` becomes RLlib's connector of that name.
     - ``train_batch_size``: counts, too, where the algorithm has a default of ``train_batch_size_per_learner``.
-    - What reading or writing recorded data needs and is not given is set, see :func:`recorded_data.complete`.
+    - What reading or writing recorded data needs and is not given is set, see :func:`recorded_data.complete` and
+      :func:`recorded_data.set_spaces`.
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback, and the
       path of a class that class, also in ``evaluation_config``; a list is of these.
 
@@ -136,6 +137,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     _set_actions(config, prepared, thin)
     if prepared:
         _set_catalog(config)
+    recorded_data.set_spaces(config)
     config.learners(learner_class=reliable_learner(config.learner_class))
     return config
 

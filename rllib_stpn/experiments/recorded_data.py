@@ -74,7 +74,6 @@ def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
     """Sets what reading or writing recorded data needs and the user has not given.
 
     Whole episodes are recorded. An update takes one batch of the data if the learner is in the trial's own process.
-    Spaces are those of the environment, if no evaluation makes one.
 
     Args:
         config: The configuration. Modified.
@@ -94,13 +93,25 @@ def complete(config: "AlgorithmConfig", given: Mapping[str, Any]) -> None:
         config.input_read_episodes = True
     if config.input_read_episodes and config.prelearner_class is None:
         _take_whole_episodes(config)
-    evaluates = config.evaluation_interval or config.evaluation_num_env_runners
-    if config.env and not evaluates and config.observation_space is None and config.action_space is None:
-        from rllib_stpn.agents.environments import make_env
 
-        env: Any = make_env(config.env, config.env_config)
-        config.environment(observation_space=env.observation_space, action_space=env.action_space)
-        env.close()
+
+def set_spaces(config: "AlgorithmConfig") -> None:
+    """Sets the spaces of what is learned from recorded data, where no evaluation makes an environment.
+
+    Actions are the environment's. Observations are recorded as the model saw them: behind the connectors.
+    """
+    evaluates = config.evaluation_interval or config.evaluation_num_env_runners
+    given = config.observation_space is not None or config.action_space is not None
+    if not config.is_offline or not config.env or evaluates or given:
+        return
+    from rllib_stpn.agents.checkpoints import connectors_of
+    from rllib_stpn.agents.environments import vector_env_of
+
+    env = vector_env_of(config)
+    observations, actions = env.single_observation_space, env.single_action_space
+    env.close()
+    pipeline, _ = connectors_of(config, observations, actions, vector_env_of)
+    config.environment(observation_space=pipeline.observation_space, action_space=actions)
 
 
 def _take_whole_episodes(config: "AlgorithmConfig") -> None:

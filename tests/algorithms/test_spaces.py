@@ -151,6 +151,14 @@ def test_dqn_has_a_value_for_each_choice(kind, model):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("run", ["BC", "MARWIL"])
+@pytest.mark.parametrize("kind", ["from 10", "digits", "binary", "matrix", "nested"])
+def test_recorded_observations_are_those_that_the_model_saw(run, kind):
+    config = of(run, OBSERVATIONS[kind], spaces.Discrete(2), input_="recorded")
+    assert config.observation_space.shape == (spaces.flatdim(OBSERVATIONS[kind]),)
+    assert config.action_space == spaces.Discrete(2)
+
+
 def test_algorithms_that_learn_from_actions_of_others_count_them_from_0():
     config = of("DQN", BOX, spaces.Discrete(2, start=1), model={"fcnet_hiddens": [4]})
     with pytest.raises(UsageError, match=r"DQN with actions that do not begin at 0 \(Discrete\(2, start=1\)\)"):
