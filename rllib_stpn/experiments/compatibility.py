@@ -212,7 +212,8 @@ def _check_mask(config: "AlgorithmConfig", observations: "Space", module: Any) -
     from rllib_stpn.models.action_mask import KEY
     from rllib_stpn.models.flat_box import mask_size
 
-    if mask_size(observations) and not isinstance(module.catalog, ActorCriticCatalog):
+    masks = isinstance(module.catalog, ActorCriticCatalog) and _name(config) in _ON_POLICY
+    if mask_size(observations) and not masks:
         raise UsageError(
             f"run: got {_name(config)} with {KEY} among the observations, allowed are {', '.join(_ON_POLICY)}: the "
             f"model of {_name(config)} would draw what is not allowed"
