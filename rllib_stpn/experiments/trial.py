@@ -11,6 +11,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ray.exceptions import RayActorError
 from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRIAL_INFO
@@ -130,6 +131,7 @@ class _Trial(WholeCheckpoints, _Base):
                 survival.telling_failures(config)
             # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
             torch.set_num_threads(max(1, int(config.num_cpus_for_main_process)))
+        self._died: RayActorError | None = None
         super().__init__(config, *args, **kwargs)
         if trial_info is not None:
             self._trial_info = trial_info
@@ -138,6 +140,16 @@ class _Trial(WholeCheckpoints, _Base):
         """RLlib's; the class's name if the constructor has failed, since Ray asks for it to say why."""
         return super().__repr__() if self.config is not None else type(self).__name__
 
+    def setup(self, config: Any) -> None:
+        """RLlib's; where a process died meanwhile, the first iteration says so.
+
+        Ray 2.60 never ends a constructor that fails for that reason, and the run would wait for ever.
+        """
+        try:
+            super().setup(config)
+        except RayActorError as error:
+            self._died = error
+
     def step(self) -> dict[str, Any]:
         """An iteration; its result tells what RLlib's fault settings let it survive (``rollouts/survival.py``).
 
@@ -145,6 +157,8 @@ class _Trial(WholeCheckpoints, _Base):
             RolloutError: What was raised in an env runner without which the run cannot go on.
             RayTaskError: The same, of the old API stack and of several agents, where nothing was sampled.
         """
+        if self._died is not None:
+            raise survival.died_in_setup() from self._died
         try:
             result = super().step()
         except Exception as error:

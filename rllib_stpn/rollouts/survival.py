@@ -32,6 +32,11 @@ _GROUPS = {"env_runners": "env_runner_group", "evaluation/env_runners": "eval_en
 logger = logging.getLogger("ray.rllib")
 
 
+def died_in_setup() -> RolloutError:
+    """What a run ends with when a process was gone before it began."""
+    return RolloutError(f"an env runner or learner ended as it was made, before its first step: {_DIED}")
+
+
 def telling_failures(config: Any) -> Any:
     """Has the results of an algorithm say which failures it survived, and what was lost by them.
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from ray import cloudpickle, tune
 
+from rllib_stpn.errors import RolloutError
 from rllib_stpn.experiments.folding import fold
 from rllib_stpn.experiments.resources import Cluster
 from rllib_stpn.experiments.trial import trial_class
+from tests.rollouts.faulty_env import FaultyEnv
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -27,6 +29,25 @@ def test_a_trial_without_a_config_has_a_name():
     """Ray asks a failed constructor's object for it, and tells nothing of the failure where that fails."""
     trainable = trial_class("PPO")
     assert repr(trainable.__new__(trainable)) == "PPO"
+
+
+@pytest.mark.parametrize("run", ["A2C", pytest.param("PPO", marks=pytest.mark.slow)])
+def test_an_env_runner_that_dies_as_it_is_made_ends_the_run_with_a_line(run, tmp_path):
+    """Raised in its constructor, Ray would keep the error, and the run would wait for ever."""
+    faulty = {"fault": "exits@constructor", "worker": 1, "times": 1, "ledger": str(tmp_path)}
+    settings = {
+        "env": FaultyEnv,
+        "env_config": faulty,
+        "num_env_runners": 2,
+        "num_envs_per_env_runner": 2,
+        "train_batch_size": 80,
+        "restart_failed_env_runners": False,
+        "model": {"fcnet_hiddens": [4]},
+    }
+    trial = trial_class(run)(settings | ({"minibatch_size": 40} if run == "PPO" else {}))
+    with pytest.raises(RolloutError, match="ended as it was made, before its first step: its process died"):
+        trial.train()
+    trial.stop()
 
 
 @pytest.mark.parametrize("runner", ["single_agent", "batched"])
