@@ -2,14 +2,16 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
+from ray.tune.utils import flatten_dict
 
 RESULTS, TABLE = "result.json", "progress.csv"
 ITERATION = "training_iteration"
@@ -74,10 +76,41 @@ class _Table(CSVLoggerCallback):
             with (directory_of(trial) / TABLE).open(newline="", encoding="utf-8", errors="replace") as file:
                 if head := next(csv.reader(file), None):  # A run that goes on may begin with other columns.
                     self._trial_csv[here] = csv.DictWriter(self._trial_files[here], head)
+        if self._trial_csv[here] is not None:
+            self._widen(here, flatten_dict({k: v for k, v in result.items() if k != "config"}, delimiter="/"))
         super().log_trial_result(iteration, here, result)
+
+    def _widen(self, trial: Any, columns: Iterable[str]) -> None:
+        """Gives the table the columns that it has not: Tune leaves out what the first result is without.
+
+        That is the return, for one, where no episode has ended yet.
+        """
+        head = list(self._trial_csv[trial].fieldnames)
+        more = [name for name in columns if name not in head]
+        if not more:
+            return
+        self._trial_files[trial].close()
+        widen(Path(trial.local_path) / TABLE, more)
+        self._trial_files[trial] = (Path(trial.local_path) / TABLE).open("at")
+        self._trial_csv[trial] = csv.DictWriter(self._trial_files[trial], head + more)
 
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:
         super().log_trial_end(_InPlace(trial), failed)  # type: ignore[arg-type]
+
+
+def widen(table: Path, columns: Sequence[str]) -> None:
+    """Adds empty columns to a table, last. Lines that cannot be read stay as they are."""
+    named = io.StringIO()
+    csv.writer(named, lineterminator="").writerow(columns)
+    names = b"," + named.getvalue().encode()
+    empty = b"," * len(columns)
+    written = table.with_suffix(".new")
+    with written.open("wb") as file:
+        for line, found in _table_lines(table):
+            whole = line.rstrip(b"\r\n")
+            added = b"" if found is None else names if found == _HEAD else empty
+            file.write(whole + added + line[len(whole) :])
+    os.replace(written, table)
 
 
 def forget_from(directory: Path, iteration: int) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import types
 
 import gymnasium
 import numpy as np
@@ -174,3 +175,42 @@ def test_nothing_to_resume_is_told_with_what_there_is(capsys, tmp_path):
         assert main(["train", "--resume", *arguments]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert told in line
+
+
+class ATrial:
+    """What Tune's loggers ask of a trial."""
+
+    def __init__(self, path):
+        self.path = self.local_path = str(path)
+        self.storage = types.SimpleNamespace(storage_filesystem=types.SimpleNamespace(type_name="local"))
+
+    def init_local_path(self):
+        pass
+
+
+def test_the_table_has_the_columns_of_later_results(tmp_path):
+    """No episode has ended in the first iterations of many a task, so the first result has no return."""
+    results = [
+        {"training_iteration": 1, "config": {"lr": 0.1}, "note": 'a "line",\nand another'},
+        {"training_iteration": 2, "env_runners": {"return": 5.0}, "note": "b"},
+        {"training_iteration": 3, "note": "c"},
+        {"training_iteration": 4, "env_runners": {"return": 7.0, "a, b": 1}},
+    ]
+    file = tmp_path / "progress.csv"
+    for part in (results[:2], results[2:]):  # a run, and the same that goes on
+        _, table = result_files.files_in_place()
+        trial = ATrial(tmp_path)
+        for result in part:
+            table.log_trial_result(result["training_iteration"], trial, result)
+        table.log_trial_end(trial)
+        if part == results[:2]:
+            with file.open("a", newline="") as text:
+                text.write("garbled\n")
+    assert file.read_bytes().count(b"garbled\n") == 1
+    assert result_files.fit(tmp_path, 4) == [f"{file}: 1 garbled line left out"]
+    with file.open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert [row["env_runners/return"] for row in rows] == ["", "5.0", "", "7.0"]
+    assert [row["env_runners/a, b"] for row in rows] == ["", "", "", "1"]
+    assert [row["note"] for row in rows] == ['a "line",\nand another', "b", "c", ""]
+    assert "config" not in "".join(rows[0]) and not list(tmp_path.glob("*.new"))
