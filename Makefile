@@ -27,10 +27,9 @@ endif
 train: $(READY)
 	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
 
-# In four processes, a file of tests in one of them, since many tests wait for Ray's processes; in the order of the files, as
-# those that take long come first.
+# In three processes, a file of tests in one of them: many tests wait for Ray's processes.
 test: $(TOOLS)
-	@$(VENV)/bin/pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/pytest -q -n 3 --dist loadfile $(ARGS)
 
 slow: $(TOOLS)
 	@$(VENV)/bin/pytest -q -m slow $(ARGS)

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 DIRECTORY = Path(__file__).parents[1] / "examples"
-SCRIPTS = sorted(set(DIRECTORY.glob("*.py")) - {DIRECTORY / "sweep.py", DIRECTORY / "serve.py"})
+SCRIPTS = [
+    pytest.param(script, marks=pytest.mark.slow if script.stem == "old_stack" else ())
+    for script in sorted(set(DIRECTORY.glob("*.py")) - {DIRECTORY / "sweep.py", DIRECTORY / "serve.py"})
+]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)

@@ -62,7 +62,9 @@ def learned(algo, iterations=300):
     raise AssertionError(f"no update in {iterations} iterations: {modules}")
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ASYNCHRONOUS else name for name in ALGORITHMS]
+)
 def test_every_minibatch_gives_the_logits_of_the_rollout(name):
     config = short(configured("stpn", ALGORITHMS[name], lr=0.0, **settings_of(name)), name)
     config.learners(learner_class=measuring(config.get_default_learner_class()))

@@ -35,7 +35,7 @@ SMALLER = {
     "repeatafterme-ppo-lstm": PPO,
 }
 #: Two of the quickest; `pytest -m slow` has the others.
-FAST = ("frozenlake-appo", "repeatafterme-ppo-lstm")
+FAST = ("repeatafterme-ppo-lstm",)
 TRAINED = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in SMALLER]
 
 

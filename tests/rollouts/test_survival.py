@@ -82,7 +82,8 @@ def same(one, other):
     return all(np.array_equal(one[name], other[name]) for name in one.keys() & other.keys())
 
 
-@pytest.mark.parametrize("config_class", [pytest.param(PPOConfig, marks=pytest.mark.slow), APPOConfig])
+@pytest.mark.slow
+@pytest.mark.parametrize("config_class", [PPOConfig, APPOConfig])
 def test_an_env_runner_that_was_restarted_has_the_present_weights_and_its_place(build, config_class):
     algorithm = build(make_config("batched" if config_class is PPOConfig else "episodes", config_class))
     of_learner = f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}"
