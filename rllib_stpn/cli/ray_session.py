@@ -21,7 +21,7 @@ _ENVIRONMENT = {
     # Memory of large tensors, which come and go each iteration, stays with the process: fresh pages cost time.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
-    # What is kept of each call, for a dashboard: 4 KB, which came to 400 MB in a long run.
+    # What is kept of each call for a dashboard, which grows for as long as a run lasts.
     "RAY_task_events_report_interval_ms": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.
     # Ray would wait for workers that it starts ahead, and for ever where one fails, as where the machine sleeps.

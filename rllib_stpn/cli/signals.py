@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import NoReturn
 
 from rllib_stpn.cli import terminal
 from rllib_stpn.experiments.interruption import Interruption
@@ -104,7 +104,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _end(code: int, told: str) -> Any:
+def _end(code: int, told: str) -> NoReturn:
     """Ends this process and all below it at once."""
     with contextlib.suppress(SystemExit):  # Nobody may read it.
         print(told, file=sys.stderr, flush=True)

@@ -85,14 +85,15 @@ class _Table(CSVLoggerCallback):
 
         That is the return, for one, where no episode has ended yet.
         """
-        head = list(self._trial_csv[trial].fieldnames)
+        head = dict.fromkeys(self._trial_csv[trial].fieldnames)
         more = [name for name in columns if name not in head]
         if not more:
             return
+        table = Path(trial.local_path) / TABLE
         self._trial_files[trial].close()
-        widen(Path(trial.local_path) / TABLE, more)
-        self._trial_files[trial] = (Path(trial.local_path) / TABLE).open("at")
-        self._trial_csv[trial] = csv.DictWriter(self._trial_files[trial], head + more)
+        widen(table, more)
+        self._trial_files[trial] = table.open("at")
+        self._trial_csv[trial] = csv.DictWriter(self._trial_files[trial], [*head, *more])
 
     def log_trial_end(self, trial: Any, failed: bool = False) -> None:
         super().log_trial_end(_InPlace(trial), failed)  # type: ignore[arg-type]

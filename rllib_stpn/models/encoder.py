@@ -78,14 +78,6 @@ class PartsEncoderConfig(ModelConfig):
         return PartsEncoder(self)
 
 
-def _rectifying_in_place(model: nn.Module) -> nn.Module:
-    """The model, whose rectified activations take the place of what they come from: less memory to fill."""
-    for part in model.modules():
-        if isinstance(part, nn.ReLU):
-            part.inplace = True
-    return model
-
-
 class PartsEncoder(TorchModel, Encoder):
     """Flat observations ``[N, size]`` to features: those of each image, then those of all else.
 
@@ -194,3 +186,11 @@ class LayerEncoder(TorchModel, Encoder):
 def encoders(module: nn.Module) -> dict[str, LayerEncoder]:
     """Returns a module's layer encoders by their dotted names, e.g. ``{"encoder.encoder": ...}``."""
     return {name: part for name, part in module.named_modules() if isinstance(part, LayerEncoder)}
+
+
+def _rectifying_in_place(model: nn.Module) -> nn.Module:
+    """The model, whose rectified activations take the place of what they come from: less memory to fill."""
+    for part in model.modules():
+        if isinstance(part, nn.ReLU):
+            part.inplace = True
+    return model
