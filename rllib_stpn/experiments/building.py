@@ -2,15 +2,13 @@
 
 import contextlib
 import functools
-import inspect
 import pydoc
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, in_one_line, one_of, unknown
-from rllib_stpn.experiments import atari, previous, recorded_data
+from rllib_stpn.experiments import atari, by_path, previous, recorded_data
 from rllib_stpn.experiments.old import names as old_names
-from rllib_stpn.ray_names import class_at, is_path
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import Algorithm, AlgorithmConfig
@@ -87,6 +85,8 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
       :func:`recorded_data.set_spaces`.
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback, and the
       path of a class that class, also in ``evaluation_config``; a list is of these.
+    - ``env_to_module_connector``, ``module_to_env_connector``, ``learner_connector``: the path of a class, or a mapping
+      of it to its arguments, or a list of these. They run before all others.
 
     Atari games are made as ``atari.fit`` says.
 
@@ -113,6 +113,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     if not new_stack:
         return config.update_from_dict(_with_own_layer(settings))
 
+    own = by_path.connectors(settings)
     asked = settings.pop("model", None) or {}
     model = previous.without(asked)
     runner = settings.pop("env_runner_cls", None)
@@ -133,8 +134,10 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     thin = _has_layer(model) and runner != "batched" and not _is_a2c(config) and not _is_dqn(config)
     # A Python file, and several agents, bring the connectors that they need.
     prepared = base is None and not config.is_multi_agent
-    _set_observations(config, prepared, _has_layer(model), observation_filter)
-    _set_actions(config, prepared, thin)
+    _set_observations(config, prepared, _has_layer(model), observation_filter, own.get("env_to_module_connector"))
+    _set_actions(config, prepared, thin, own.get("module_to_env_connector"))
+    if "learner_connector" in own:
+        config.learners(learner_connector=own["learner_connector"])
     if prepared:
         _set_catalog(config)
     recorded_data.set_spaces(config)
@@ -152,10 +155,11 @@ def _without_callbacks(config: "AlgorithmConfig", settings: dict[str, Any]) -> d
     settings = dict(settings)
     callbacks = settings.pop("callbacks_class", None)
     if callbacks is not None:
-        config.callbacks(callbacks_class=_callbacks(callbacks))
+        config.callbacks(callbacks_class=by_path.callbacks(callbacks))
     evaluation = settings.get("evaluation_config") or {}
     if evaluation.get("callbacks_class") is not None:
-        settings["evaluation_config"] = {**evaluation, "callbacks_class": _callbacks(evaluation["callbacks_class"])}
+        classes = by_path.callbacks(evaluation["callbacks_class"])
+        settings["evaluation_config"] = {**evaluation, "callbacks_class": classes}
         if callbacks is None:  # RLlib has training's own sum up; a Python file's stay beside these.
             config.callbacks(
                 on_train_result=[*force_list(config.callbacks_on_train_result), sum_up_training],
@@ -247,15 +251,18 @@ def _set_env_runner(config: "AlgorithmConfig", runner: str | None, bootstrap: bo
             config.env_runners(env_runner_cls=RecordingEnvRunner if config.output else EpisodeEnvRunner)
 
 
-def _set_observations(config: "AlgorithmConfig", prepared: bool, layer: bool, observation_filter: Any) -> None:
+def _set_observations(
+    config: "AlgorithmConfig", prepared: bool, layer: bool, observation_filter: Any, own: by_path.Connectors | None
+) -> None:
     """Sets the connectors between environment and model."""
     from rllib_stpn.rollouts import observations
 
     if observation_filter not in (None, "NoFilter", "MeanStdFilter"):
         raise one_of("observation_filter", observation_filter, ("NoFilter", "MeanStdFilter"))
     filtered = observation_filter == "MeanStdFilter"
-    if prepared or filtered:
-        config.env_runners(env_to_module_connector=observations.connectors(prepared, layer=layer, filtered=filtered))
+    if prepared or filtered or own:
+        made = observations.connectors(prepared, layer=layer, filtered=filtered, own=own)
+        config.env_runners(env_to_module_connector=made)
 
 
 def _is_a2c(config: "AlgorithmConfig") -> bool:
@@ -279,30 +286,30 @@ def _samples_with_rllibs_runner(config: "AlgorithmConfig") -> bool:
     return config.env_runner_cls in (None, MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner)
 
 
-def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool) -> None:
+def _set_actions(config: "AlgorithmConfig", prepared: bool, thin: bool, own: by_path.Connectors | None) -> None:
     """Sets the connectors between model and environment.
 
     Args:
         config: The configuration. Modified.
         prepared: Whether actions are brought into the environment's own range and numbering.
         thin: Whether env runners keep one recurrent state for each sequence.
+        own: Connectors of the user's own, in front of both.
     """
-    from rllib_stpn.rollouts import thin_states
-    from rllib_stpn.rollouts.preprocessing import module_to_env
+    from rllib_stpn.rollouts.preprocessing import before_defaults, module_to_env
 
     if not prepared:
-        if thin:
-            config.env_runners(module_to_env_connector=thin_states)
+        if thin or own:
+            config.env_runners(module_to_env_connector=before_defaults(thin, own))
         return
     config.env_runners(
-        module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin),
+        module_to_env_connector=module_to_env(config.normalize_actions, config.clip_actions, thin, own),
         add_default_connectors_to_module_to_env_pipeline=False,
     )
     evaluation = config.evaluation_config or {}
     if "normalize_actions" in evaluation or "clip_actions" in evaluation:
         normalize = evaluation.get("normalize_actions", config.normalize_actions)
         clip = evaluation.get("clip_actions", config.clip_actions)
-        config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(normalize, clip, thin)}
+        config.evaluation_config = {**evaluation, "_module_to_env_connector": module_to_env(normalize, clip, thin, own)}
 
 
 def _set_catalog(config: "AlgorithmConfig") -> None:
@@ -335,39 +342,3 @@ def first_sentences(error: Exception, limit: int = 400) -> str:
     """What an error of RLlib says, without its advice to leave out the check."""
     text = in_one_line(str(error.args[0] if error.args else error))
     return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def _callbacks(block: Any) -> Any:
-    """What ``callbacks:`` stands for; a class of a Python file stays."""
-    if callable(block):
-        return block
-    if isinstance(block, list):
-        return [_callbacks(each) for each in block]
-    if isinstance(block, str) and is_path(block):
-        return _own_callbacks(block)
-    from rllib_stpn.energy import EnergyMetricsCallback
-
-    name, options = next(iter(block.items()), (None, {})) if isinstance(block, dict) else (block, {})
-    if name != "energy" or (isinstance(block, dict) and len(block) > 1):
-        raise one_of(
-            "callbacks", block, ("energy", {"energy": {"every_n_steps": 10}}, "the path of a class: module.Class")
-        )
-    allowed = list(inspect.signature(EnergyMetricsCallback).parameters)
-    for key in options or {}:
-        if key not in allowed:
-            raise unknown("callbacks: energy", "key", key, allowed)
-    callback = functools.partial(EnergyMetricsCallback, **(options or {}))
-    callback()  # a wrong value is refused here, not in a remote actor
-    return callback
-
-
-def _own_callbacks(path: str) -> Any:
-    from ray.rllib.callbacks.callbacks import RLlibCallback
-
-    try:
-        found = class_at(path)
-    except UsageError as error:
-        raise UsageError(f"callbacks: {error}") from error
-    if not (isinstance(found, type) and issubclass(found, RLlibCallback)):
-        raise UsageError(f"callbacks: got {path}, allowed is a class derived from RLlib's RLlibCallback")
-    return found

@@ -5,7 +5,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, in_one_line
-from rllib_stpn.experiments import own_callbacks
+from rllib_stpn.experiments import by_path, own_callbacks
 
 if TYPE_CHECKING:
     from gymnasium import Space
@@ -46,7 +46,10 @@ def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]
     _check_choices(config, spaces[1])
     if not prepared:
         return notes + _check_connectors(config, spaces)
-    notes += _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
+    if _has_own_connectors(config):  # behind which the model sees other observations
+        notes += _check_connectors(config, spaces)
+    else:
+        notes += _check_observations(spaces[0]) + _unused_filters(config, spaces[0])
     _check_actions(config, spaces[1])
     return notes + _check_model(config, spaces)
 
@@ -262,8 +265,14 @@ def _samples_batched(config: "AlgorithmConfig") -> bool:
     return config.env_runner_cls is not None and issubclass(config.env_runner_cls, BatchedEnvRunner)
 
 
+def _has_own_connectors(config: "AlgorithmConfig") -> bool:
+    """Whether a file names connectors by their paths."""
+    made = (config._env_to_module_connector, config._module_to_env_connector)
+    return any(isinstance(part, by_path.Connectors) for each in made for part in getattr(each, "args", ()))
+
+
 def _check_connectors(config: "AlgorithmConfig", spaces: "tuple[Space, Space]") -> list[str]:
-    """Builds the connectors of a Python file, and names what goes wrong in silence with RLlib's own."""
+    """Builds the user's own connectors, and names what goes wrong in silence with RLlib's own."""
     from ray.rllib.connectors.env_to_module import MeanStdFilter
 
     from rllib_stpn.agents.checkpoints import connectors_of

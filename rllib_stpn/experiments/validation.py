@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, did_you_mean, unknown
-from rllib_stpn.experiments import atari, compatibility, neighbours, never_read, ranges, recorded_data, searches
+from rllib_stpn.experiments import (
+    atari,
+    by_path,
+    compatibility,
+    neighbours,
+    never_read,
+    ranges,
+    recorded_data,
+    searches,
+)
 from rllib_stpn.experiments.building import TRAINABLES, build_config, default_config, first_sentences, validate
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.old import names as old_names
@@ -222,6 +231,7 @@ def _checked(where: str, settings: Mapping[str, Any], defaults: Any, new_stack: 
         "_folded_env_runners": 0,
         "model": {},
         "train_batch_size_per_learner": None,
+        **(dict.fromkeys(by_path.CONNECTORS) if new_stack else {}),
         **vars(defaults),
     }
     known = {key: default for key, default in known.items() if key not in _NOT_SETTINGS}

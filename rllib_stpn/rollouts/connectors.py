@@ -91,7 +91,7 @@ def _transforms(pipeline: Any, equivalents: dict[type, Callable], where: str) ->
             transforms.append(equivalents[type(connector)](connector))
         else:
             names = ", ".join(kind.__name__ for kind in equivalents)
-            way = "RLlib's own SingleAgentEnvRunner runs any connector"
+            way = "RLlib's own SingleAgentEnvRunner (env_runner_cls: single_agent) runs any connector"
             if isinstance(connector, PrevActionsPrevRewards):
                 way = "stpn_envs.PreviousActionReward around the environment shows the same"
             raise UsageError(

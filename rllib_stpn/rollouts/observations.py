@@ -44,7 +44,9 @@ class AsFloats(Preprocessor):
         return observations.astype(np.float32)
 
 
-def connectors(prepared: bool, layer: bool, filtered: bool) -> Callable[..., list[Any]]:
+def connectors(
+    prepared: bool, layer: bool, filtered: bool, own: Callable[..., list[Any]] | None = None
+) -> Callable[..., list[Any]]:
     """An ``env_to_module_connector``: the function that RLlib calls for a list of connectors.
 
     Args:
@@ -52,16 +54,23 @@ def connectors(prepared: bool, layer: bool, filtered: bool) -> Callable[..., lis
             one-hot, and all else is laid out flat.
         layer: Whether the model is one of our layers, which scales images of bytes and takes whole numbers by itself.
         filtered: Whether they get a mean of 0 and a standard deviation of 1.
+        own: Makes connectors of the user's own. They run first; what they put out is prepared and filtered.
     """
-    return functools.partial(_connectors, prepared, layer, filtered)
+    return functools.partial(_connectors, prepared, layer, filtered, own)
 
 
 def _connectors(
-    prepared: bool, layer: bool, filtered: bool, env: Any = None, spaces: Any = None, device: Any = None
+    prepared: bool,
+    layer: bool,
+    filtered: bool,
+    own: Callable[..., list[Any]] | None,
+    env: Any = None,
+    spaces: Any = None,
+    device: Any = None,
 ) -> list[Any]:
-    pieces: list[Any] = []
+    pieces: list[Any] = own() if own else []
     if prepared:
-        space = spaces[INPUT_ENV_SINGLE_SPACES][0] if env is None else env.single_observation_space
+        space = _space_behind(pieces, env, spaces)
         if not isinstance(space, gym.spaces.Box) or len(space.shape) not in (1, 3):
             pieces.append(FlatObservations())
         elif (filtered or not layer) and space.dtype == np.uint8 and len(space.shape) == 3:
@@ -69,3 +78,13 @@ def _connectors(
         elif (filtered or not layer) and not np.issubdtype(space.dtype, np.floating):
             pieces.append(AsFloats())
     return [*pieces, MeanStdFilter()] if filtered else pieces
+
+
+def _space_behind(pieces: list[Any], env: Any, spaces: Any) -> gym.Space:
+    """The space of what comes out of connectors in front of which an environment stands."""
+    space = spaces[INPUT_ENV_SINGLE_SPACES][0] if env is None else env.single_observation_space
+    for piece in pieces:
+        piece.input_action_space = spaces[INPUT_ENV_SINGLE_SPACES][1] if env is None else env.single_action_space
+        piece.input_observation_space = space
+        space = piece.observation_space
+    return space

@@ -206,7 +206,9 @@ def actions_for_env(connector: NormalizeAndClipActions) -> Any:
     return lambda actions: for_env(actions, space, (len(tree.flatten(actions)[0]),), normalize, clip)
 
 
-def module_to_env(normalize: bool, clip: bool, thin: bool) -> Callable[..., list[Any]]:
+def module_to_env(
+    normalize: bool, clip: bool, thin: bool, own: Callable[..., list[Any]] | None = None
+) -> Callable[..., list[Any]]:
     """A ``module_to_env_connector`` for one agent: RLlib's connectors, with ``ActionsForEnv`` for normalizing actions.
 
     Use it with ``add_default_connectors_to_module_to_env_pipeline=False``; RLlib would add its own behind these.
@@ -215,17 +217,29 @@ def module_to_env(normalize: bool, clip: bool, thin: bool) -> Callable[..., list
         normalize: The config's ``normalize_actions``.
         clip: The config's ``clip_actions``.
         thin: Whether :class:`ThinStates` belongs to them.
+        own: Makes connectors of the user's own, where RLlib would put them: on single actions as the module drew them.
     """
-    return functools.partial(_module_to_env, normalize, clip, thin)
+    return functools.partial(_module_to_env, normalize, clip, thin, own)
 
 
-def _module_to_env(normalize: bool, clip: bool, thin: bool, env: Any = None, spaces: Any = None) -> list[Any]:
+def before_defaults(thin: bool, own: Callable[..., list[Any]] | None = None) -> Callable[..., list[Any]]:
+    """A ``module_to_env_connector`` beside RLlib's defaults, with the last two of :func:`module_to_env`'s arguments."""
+    return functools.partial(_before_defaults, thin, own)
+
+
+def _module_to_env(
+    normalize: bool, clip: bool, thin: bool, own: Any = None, env: Any = None, spaces: Any = None
+) -> list[Any]:
     return [
         GetActions(),
         TensorToNumpy(),
         UnBatchToIndividualItems(),
         RemoveSingleTsTimeRankFromBatch(),
-        *([ThinStates()] if thin else []),
+        *_before_defaults(thin, own),
         ActionsForEnv(normalize_actions=normalize, clip_actions=clip),
         ListifyDataForVectorEnv(),
     ]
+
+
+def _before_defaults(thin: bool, own: Any, env: Any = None, spaces: Any = None) -> list[Any]:
+    return [*(own() if own else []), *([ThinStates()] if thin else [])]

@@ -16,7 +16,6 @@ from rllib_stpn import EnergyMetricsCallback, recurrent_spec, use_batched_rollou
 from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments import compatibility
 from rllib_stpn.experiments.building import build_config
-from rllib_stpn.experiments.old import names
 
 
 class New(RLlibCallback):
@@ -158,8 +157,3 @@ def test_connectors_that_want_the_environment_get_it():
         return Piece()
 
     assert notes_on(config().env_runners(env_to_module_connector=reads)) == []
-
-
-@pytest.mark.parametrize("key", ["env_to_module_connector", "module_to_env_connector", "learner_connector"])
-def test_connectors_in_a_file_are_refused_with_the_way(key):
-    assert f"({key}=...)" in names.CONFIG_REFUSED[key] and "Python file" in names.CONFIG_REFUSED[key]

@@ -119,8 +119,7 @@ CONFIG_DROPPED = {
     "_disable_execution_plan_api": _NO_MODULE_SWITCH,
 }
 _NO_CONNECTOR = (
-    "connectors of your own are set up in a Python file (config.{call}); wrappers of your own, in a YAML file, by "
-    "stpn_envs.Wrapped"
+    "connectors by their paths are for the new API stack; stpn_envs.Wrapped sets up wrappers of your own on both"
 )
 CONFIG_DROPPED_NEW_STACK = {
     "exploration_config": "exploring is the RLModule's business (DQN: epsilon: [[0, 1.0], [10000, 0.05]])",
@@ -131,11 +130,11 @@ CONFIG_DROPPED_NEW_STACK = {
     "compress_observations": "episodes are not compressed",
     "replay_ratio": "batches are not replayed; APPO's circular_buffer_num_batches does something like it",
 }
-#: What stands in a Python file alone.
+#: What no file has, or none of the old API stack.
 CONFIG_REFUSED = {
-    "env_to_module_connector": _NO_CONNECTOR.format(call="env_runners(env_to_module_connector=...)"),
-    "module_to_env_connector": _NO_CONNECTOR.format(call="env_runners(module_to_env_connector=...)"),
-    "learner_connector": _NO_CONNECTOR.format(call="learners(learner_connector=...)"),
+    "env_to_module_connector": _NO_CONNECTOR,
+    "module_to_env_connector": _NO_CONNECTOR,
+    "learner_connector": _NO_CONNECTOR,
     "multiagent": "policies, and which agent has which, are set up in a Python file (config.multi_agent(...))",
 }
 #: Old -> new name in `config.model`, new API stack.
