@@ -21,11 +21,11 @@ esac
 
 # Without a list of features numba takes the host's, whatever the CPU's name.
 variant older-cpu ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 \
-    NUMBA_CPU_NAME=$older NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=.venv/numba-$older OMP_NUM_THREADS=4 $pytest $arithmetic "$@"
+    NUMBA_CPU_NAME=$older NUMBA_CPU_FEATURES= NUMBA_CACHE_DIR=.venv/numba-$older OMP_NUM_THREADS=4 $pytest -n 2 $arithmetic "$@"
 variant no-vectors-one-core ATEN_CPU_CAPABILITY=default MKL_ENABLE_INSTRUCTIONS=SSE4_2 ONEDNN_MAX_CPU_ISA=SSE41 \
     OMP_NUM_THREADS=1 $one_core $pytest $arithmetic "$@"
 # By more than an environment has rows, which take the seeds from the first one's on.
-variant other-seeds-and-order $pytest --other-seeds 1000003 --shuffle 1 $arithmetic tests/envs "$@"
+variant other-seeds-and-order $pytest -n 2 --other-seeds 1000003 --shuffle 1 $arithmetic tests/envs "$@"
 
 if [ -n "$failed" ]; then
     echo "failed:$failed"

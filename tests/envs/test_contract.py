@@ -192,7 +192,8 @@ def test_the_environment_itself_ends_at_its_limit(env_id, envs):
         if "MineSweeper" in env_id:
             while env.unwrapped.batch.mines[0, 0]:
                 env.reset()
-        ends = [env.step(an_action(env, 0))[2:4] for _ in range(length)]
+        swings = "CartPole" in env_id  # pushed to one side alone, the pole may fall before the limit
+        ends = [env.step(an_action(env, step % 2 if swings else 0))[2:4] for step in range(length)]
         assert ends == [(False, False)] * (length - 1) + [end]
 
 
@@ -217,6 +218,7 @@ def test_vector_form_equals_scalar_form_step_for_step(env_id, envs, vec, mode):
             with contextlib.suppress(NotImplementedError):  # then they end together
                 vec.reset(options={"reset_mask": np.arange(3) == i})
                 envs[i].reset()
+                to_reset[i] = False
         actions = some_actions(vec.single_action_space, rng, 3)
         observations, rewards, terminations, truncations, infos = vec.step(actions)
         assert rewards.dtype == np.float64
@@ -273,18 +275,23 @@ def test_copies_and_pickles_have_the_same_arguments(env_id):
             np.testing.assert_array_equal(twin.reset(seed=3)[0], observation)
 
 
+def a_step(env):
+    """What a step gives and, where it ends a scalar environment's episode, the reset behind it."""
+    given = env.step(an_action(env, 1))
+    ended = not isinstance(env, gymnasium.vector.VectorEnv) and (given[2] or given[3])
+    return (*given, env.reset()) if ended else given
+
+
 def test_a_copy_or_pickle_of_a_task_goes_on_where_it_is(env_id):
     if env_id in IS_ATARI:
         pytest.skip("an emulator's copy has to be reset")
     for env in (make(env_id).unwrapped, make_vec(env_id, num_envs=2)):
-        action = an_action(env, 1)
         env.reset(seed=3)
-        env.step(action)
+        a_step(env)
         for twin in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
             original = copy.deepcopy(env)
-            for _ in range(4):  # five steps are the shortest episode
-                for one, other in zip(original.step(action), twin.step(action), strict=True):
-                    np.testing.assert_equal(one, other)
+            for _ in range(4):
+                np.testing.assert_equal(a_step(original), a_step(twin))
 
 
 def test_render_returns_colour_images_or_text(env_id, capsys):
