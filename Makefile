@@ -27,9 +27,9 @@ endif
 train: $(READY)
 	$(VENV)/bin/rllib train -f $(CONFIG) $(if $(STOP),--stop '$(STOP)') $(ARGS)
 
-# In three processes, a file of tests in one of them: many tests wait for Ray's processes.
+# In three processes, since many tests wait for Ray's; one that is done takes tests from the others.
 test: $(TOOLS)
-	@$(VENV)/bin/pytest -q -n 3 --dist loadfile $(ARGS)
+	@$(VENV)/bin/pytest -q -n 3 --dist worksteal $(ARGS)
 
 slow: $(TOOLS)
 	@$(VENV)/bin/pytest -q -m slow $(ARGS)

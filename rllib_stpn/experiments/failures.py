@@ -23,6 +23,7 @@ _DIED = re.compile(
     r"(?:.*?ip: (?P<ip>[\w.:]+))?",
     re.MULTILINE | re.DOTALL,
 )
+_LEARNER = "_WrappedExecutable"  # the class of actors that Ray makes of a remote learner
 #: What is wrong with a disk wherever it is said, and what may be where it is said of a run's own files.
 _OF_A_DISK = {
     errno.ENOSPC: "the disk is full",
@@ -80,9 +81,10 @@ def root_error(traceback: str) -> Cause:
             return cause
     if died := list(_DIED.finditer(traceback)):
         where = f" on {died[-1]['ip']}" if died[-1]["ip"] else ""
+        whose = "a learner" if died[-1]["name"] == _LEARNER else "the trial"
         return Cause(
             "ProcessDied",
-            f"the trial's process ({died[-1]['name']}, pid {died[-1]['pid']}{where}) died without an error of its own: "
+            f"{whose}'s process ({died[-1]['name']}, pid {died[-1]['pid']}{where}) died without an error of its own: "
             "most often it had used up the memory, and the system killed it (dmesg tells)",
         )
     while len(errors) > 1 and not errors[-1][0].message and errors[-1][1]:

@@ -168,7 +168,9 @@ def test_one_gradient_step_per_batch_and_the_default_batch_is_one_fragment_of_ea
     algo.stop()
 
 
-@pytest.mark.parametrize("algorithm", [A2CConfig, PPOConfig], ids=["A2C", "PPO"])
+@pytest.mark.parametrize(
+    "algorithm", [pytest.param(A2CConfig, id="A2C"), pytest.param(PPOConfig, id="PPO", marks=pytest.mark.slow)]
+)
 def test_remote_env_runners_and_evaluation(algorithm):
     training = {"train_batch_size": 320}
     if algorithm is PPOConfig:

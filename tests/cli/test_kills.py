@@ -3,12 +3,14 @@
 Five moments each; ``MOMENTS=20 pytest -m slow tests/cli/test_kills.py`` takes 20.
 """
 
+import contextlib
 import csv
 import json
 import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -39,11 +41,27 @@ gymnasium.register("Slow-v0", lambda **arguments: Slow(**arguments), disable_env
 """
 
 
+def learner():
+    """The newest process of a remote learner, None where there is none."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            if path.read_bytes().startswith(b"ray::_WrappedExecutable"):
+                found.append(int(path.parent.name))
+    return max(found, default=None)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(int(os.environ.get("MOMENTS", "5"))))
 @pytest.mark.parametrize(
     ("who", "number"),
-    [("command", signal.SIGKILL), ("command", signal.SIGTERM), ("trial", signal.SIGKILL), ("runner", signal.SIGKILL)],
+    [
+        ("command", signal.SIGKILL),
+        ("command", signal.SIGTERM),
+        ("trial", signal.SIGKILL),
+        ("runner", signal.SIGKILL),
+        ("learner", signal.SIGKILL),
+    ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, in_shared_memory, tmp_path, who, number, moment):
@@ -52,6 +70,7 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, in_shared
     pid = tmp_path / "pid"
     config = {
         "num_env_runners": int(who == "runner"),
+        "num_learners": int(who == "learner"),
         "restart_failed_env_runners": False,
         "train_batch_size": 64,
         "minibatch_size": 64,
@@ -73,11 +92,12 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, in_shared
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     time.sleep(random.Random(moment).uniform(0, 5))
-    os.kill(process.pid if who == "command" else int(pid.read_text()), number)
+    os.kill({"command": process.pid, "learner": learner()}.get(who) or int(pid.read_text()), number)
     _, err = process.communicate(timeout=900)
     assert process.returncode == {signal.SIGKILL: -9 if who == "command" else 1, signal.SIGTERM: 143}[number], err
     if who != "command":
         assert "died" in err and "memory" in err
+        assert who != "learner" or "a learner's process" in err
 
     (trial,) = (each for each in (tmp_path / "results/x").iterdir() if each.is_dir())
     newest = newest_whole(trial).path

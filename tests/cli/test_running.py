@@ -56,11 +56,11 @@ def this_module_travels_to_trials():
     ("fails", "runners", "code", "told"),
     [
         ("init", 0, 1, "rllib: error: OSError: no licence for the simulator"),
-        ("step", 0, 1, "rllib: error: RuntimeError: the simulator died"),
+        pytest.param("step", 0, 1, "rllib: error: RuntimeError: the simulator died", marks=pytest.mark.slow),
         ("silent", 1, 1, "rllib: error: TimeoutError (environment 0 of env runner 1, at step 1 of its episode; "),
         ("init", 1, 1, "rllib: error: OSError: no licence for the simulator (environment 0 of env runner 1, as it was"),
         ("usage", 0, 2, "rllib: error: environment 3, step 7: observation is nan"),
-        ("usage", 1, 2, "rllib: error: environment 3, step 7: observation is nan"),
+        pytest.param("usage", 1, 2, "rllib: error: environment 3, step 7: observation is nan", marks=pytest.mark.slow),
     ],
 )
 def test_a_failing_trial_is_told_in_a_line(capsys, tmp_path, fails, runners, code, told):
@@ -174,7 +174,7 @@ own:
     ("score", "path"),
     [
         ("episode_reward_mean", "env_runners/episode_return_mean"),
-        ("learners/default_policy/vf_loss", "learners/default_policy/vf_loss"),
+        pytest.param("learners/default_policy/vf_loss", "learners/default_policy/vf_loss", marks=pytest.mark.slow),
     ],
 )
 def test_the_best_checkpoint_is_kept(capsys, write, tmp_path, score, path):

@@ -89,7 +89,7 @@ OLD_STACK = {
 @pytest.mark.parametrize(
     ("env", "settings"),
     [
-        pytest.param(CORRIDOR, {}, id="class"),
+        pytest.param(CORRIDOR, {}, id="class", marks=pytest.mark.slow),
         pytest.param("CartPole-v1", OLD_STACK, id="old stack", marks=pytest.mark.slow),
     ],
 )

@@ -112,6 +112,7 @@ def test_each_game_of_a_sweep_is_told_and_made(write):
     assert experiment.config["env"] == {"grid_search": ["FreewayNoFrameskip-v4", "ALE/Qbert-v5"]}
 
 
+@pytest.mark.slow
 def test_it_trains_in_remote_env_runners_goes_on_and_is_loaded(write, capsys, ray_session, tmp_path):
     config = {"num_env_runners": 1, "train_batch_size": 20, "minibatch_size": 10, "num_epochs": 1}
     config |= {"rollout_fragment_length": 20, "model": {**LAYER, **OWN_FILTERS}}

@@ -18,6 +18,7 @@ from rllib_stpn.experiments.validation import check
 OWN = "tests.own_connectors"
 STPN = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}, "max_seq_len": 5}
 SMALL = {"num_env_runners": 0, "train_batch_size": 60, "minibatch_size": 60, "num_epochs": 1, "model": STPN}
+ON_CARTPOLE = {**SMALL, "env": "CartPole-v1", "module_to_env_connector": {f"{OWN}.Always": {"action": 0}}}
 
 
 def pipelines(settings, run="PPO"):
@@ -115,21 +116,26 @@ def spaces_of(config):
 
 
 @pytest.mark.parametrize("runner, kind", [("batched", "Batched"), ("single_agent", "First")])
-def test_they_run_in_training_in_a_remote_env_runner_and_in_a_loaded_agent(runner, kind, ray_session, tmp_path):
-    settings = {
-        **SMALL,
-        "num_env_runners": 1,
-        "env_runner_cls": runner,
-        "env_to_module_connector": f"{OWN}.{kind}",
-        "module_to_env_connector": {f"{OWN}.Always": {"action": 0}},
-    }
-    options = ["--config", json.dumps(settings), "--stop", '{"training_iteration": 1}', "--local-dir", str(tmp_path)]
-    assert main(["train", "--run", "PPO", "--env", "CartPole-v1", *options]) == 0
-    (result,) = tmp_path.rglob("result.json")
-    told = json.loads(result.read_text().splitlines()[-1])
+def test_they_run_in_training_and_in_a_loaded_agent(runner, kind, ray_session, tmp_path):
+    config = build_config("PPO", {**ON_CARTPOLE, "env_runner_cls": runner, "env_to_module_connector": f"{OWN}.{kind}"})
+    algo = config.build_algo()
+    result = algo.train()
+    algo.save_to_path(tmp_path / "checkpoint")
+    algo.stop()
     # Pushed to one side all the time, the pole falls within ten steps or so; at random after about 22.
-    assert told["env_runners"]["episode_len_max"] < 13
-    agent = rllib_stpn.load(result.parent)
+    assert result["env_runners"]["episode_len_max"] < 13
+    agent = rllib_stpn.load(tmp_path / "checkpoint")
     actions, _ = agent.step(np.zeros((3, 4), np.float32))
     assert (actions == 0).all()
     assert agent.module.observation_space.shape == (2,)
+
+
+@pytest.mark.slow
+def test_remote_env_runners_of_a_command_import_them(ray_session, tmp_path):
+    settings = {**ON_CARTPOLE, "num_env_runners": 1, "env_to_module_connector": f"{OWN}.Batched"}
+    env = settings.pop("env")
+    options = ["--config", json.dumps(settings), "--stop", '{"training_iteration": 1}', "--local-dir", str(tmp_path)]
+    assert main(["train", "--run", "PPO", "--env", env, *options, "--ray-num-cpus", "4"]) == 0
+    (result,) = tmp_path.rglob("result.json")
+    told = json.loads(result.read_text().splitlines()[-1])
+    assert told["config"]["num_env_runners"] == 1 and told["env_runners"]["episode_len_max"] < 13

@@ -122,7 +122,7 @@ def _tell_threads(algorithm, metrics_logger, result):
         result["kernel_threads"] = kernels.num_threads()
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
     trainable = trial_class("PPO")
     settings = {"env": "CartPole-v1", "num_env_runners": 6, "train_batch_size": 60, "minibatch_size": 60}

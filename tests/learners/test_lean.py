@@ -221,6 +221,7 @@ def test_a_number_of_threads_that_cannot_be_is_named(threads):
         built(config)
 
 
+@pytest.mark.slow
 def test_two_remote_learners_take_rllibs_steps_together(ray_session):
     after = []
     for kind in BOTH:
