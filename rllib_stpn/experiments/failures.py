@@ -19,11 +19,18 @@ _WRAPPERS = ("RayTaskError", "RayActorError", "ActorDiedError", "RemoteTraceback
 _NOT_MESSAGE = ("Traceback", "During handling", "The above exception", "ray::", "\x1b[36mray::", "Failure # ")
 _CAUSED = "The above exception was the direct cause"
 _DIED = re.compile(
-    r"^The actor died unexpectedly before finishing this task\..*?class_name: (?P<name>\S+).*?pid: (?P<pid>\d+)"
+    r"^(?:[\w.]*ActorDiedError: )?The actor died unexpectedly before finishing this task\."
+    r".*?class_name: (?:\S+\.)?(?P<name>\w+).*?pid: (?P<pid>\d+)"
     r"(?:.*?ip: (?P<ip>[\w.:]+))?",
     re.MULTILINE | re.DOTALL,
 )
-_LEARNER = "_WrappedExecutable"  # the class of actors that Ray makes of a remote learner
+#: Whose process it was, by how the class of Ray's actor ends; all others are trials.
+_OWNERS = {
+    "_WrappedExecutable": "a learner's process",
+    "AggregatorActor": "the process of an aggregator of batches",
+    "EnvRunner": "an env runner's process",
+    "RolloutWorker": "an env runner's process",
+}
 #: What is wrong with a disk wherever it is said, and what may be where it is said of a run's own files.
 _OF_A_DISK = {
     errno.ENOSPC: "the disk is full",
@@ -81,17 +88,22 @@ def root_error(traceback: str) -> Cause:
             return cause
     if died := list(_DIED.finditer(traceback)):
         where = f" on {died[-1]['ip']}" if died[-1]["ip"] else ""
-        whose = "a learner" if died[-1]["name"] == _LEARNER else "the trial"
+        whose = next((owner for end, owner in _OWNERS.items() if died[-1]["name"].endswith(end)), "the trial's process")
         return Cause(
             "ProcessDied",
-            f"{whose}'s process ({died[-1]['name']}, pid {died[-1]['pid']}{where}) died without an error of its own: "
+            f"{whose} ({died[-1]['name']}, pid {died[-1]['pid']}{where}) died without an error of its own: "
             "most often it had used up the memory, and the system killed it (dmesg tells)",
         )
     while len(errors) > 1 and not errors[-1][0].message and errors[-1][1]:
         errors.pop()
     if errors:
         return errors[-1][0]
-    return Cause("Error", " ".join(traceback.split())[-300:] or "unknown")
+    return Cause("Error", _end_of(" ".join(traceback.split())) or "unknown")
+
+
+def _end_of(text: str, most: int = 300) -> str:
+    """The end of a text, from the beginning of a word on."""
+    return text if len(text) <= most else f"... {text[-most:].partition(' ')[2]}"
 
 
 def _errors(lines: Sequence[str]) -> Iterator[tuple[Cause, bool]]:

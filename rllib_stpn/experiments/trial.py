@@ -163,6 +163,7 @@ class _Trial(WholeCheckpoints, _Base):
             result = super().step()
         except Exception as error:
             survival.raise_if_none_is_left(self, error)
+            survival.raise_if_a_learner_died(self, error)
             raise
         if not self.config.enable_env_runner_and_connector_v2:  # which has no functions as callbacks
             survival.tell(algorithm=self, result=result)

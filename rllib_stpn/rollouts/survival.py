@@ -75,10 +75,12 @@ def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
     """Puts into a result what its algorithm has survived since the one before.
 
     Raises:
-        RolloutError: No env runner is left, or one of them ends again and again without a sample in between.
+        RolloutError: No env runner is left, one of them ends again and again without a sample in between, or a
+            remote learner is gone.
     """
     told = _told_by(algorithm)
     raise_if_none_is_left(algorithm)
+    raise_if_a_learner_died(algorithm)
     lines = [*_renewed(told, algorithm), *_lost(told, algorithm), *_timed_out(told, algorithm)]
     lines += _survived(told, algorithm, result)
     if lines:
@@ -133,6 +135,21 @@ def renew(*, algorithm: Any, env_runner_group: Any, env_runner_indices: Sequence
 
 def _set_state(state: dict[str, Any], runner: Any) -> None:
     runner.set_state(state)
+
+
+def raise_if_a_learner_died(algorithm: Any, error: Exception | None = None) -> None:
+    """Raises where a remote learner is gone: RLlib restarts none, and would go on without, or fail elsewhere.
+
+    Args:
+        algorithm: The algorithm.
+        error: What its iteration raised.
+
+    Raises:
+        RolloutError: A learner's process died.
+    """
+    manager = getattr(getattr(algorithm, "learner_group", None), "_worker_manager", None)
+    if manager is not None and manager.num_healthy_actors() < manager.num_actors():
+        raise RolloutError(f"a learner ended: {_DIED}") from error
 
 
 def raise_if_none_is_left(algorithm: Any, error: Exception | None = None) -> None:

@@ -87,16 +87,31 @@ def test_an_actor_that_died_in_its_constructor():
     assert root_error(text)[:2] == ("ValueError", "too small")
 
 
-def test_a_process_that_was_killed_is_told_as_that():
+@pytest.mark.parametrize(
+    ("raised", "name", "whose"),
+    [
+        ("", "PPO", "the trial's process (PPO"),
+        ("ActorDiedError: ", "create_executable_class.<locals>._WrappedExecutable", "a learner's process"),
+        ("ray.exceptions.ActorDiedError: ", "AggregatorActor", "the process of an aggregator"),
+        ("ray.exceptions.ActorDiedError: ", "MultiAgentEnvRunner", "an env runner's process"),
+    ],
+)
+def test_a_process_that_was_killed_is_told_as_that(raised, name, whose):
     cause = root_error(
-        "Failure # 1 (occurred at 2026-01-01_00-00-00)\nThe actor died unexpectedly before finishing this task.\n"
-        "\tclass_name: PPO\n\tactor_id: 9dd0\n\tpid: 25714\n\tnamespace: 9f4d\n\tip: 10.0.0.1\n"
+        f"Failure # 1 (occurred at 2026-01-01_00-00-00)\n{raised}The actor died unexpectedly before finishing this "
+        f"task.\n\tclass_name: {name}\n\tactor_id: 9dd0\n\tpid: 25714\n\tnamespace: 9f4d\n\tip: 10.0.0.1\n"
         "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit detail: "
         "Worker unexpectedly exits. Some common causes include: (1) the process was killed by the OOM killer due to "
         "high memory usage, or (2) the worker crashed due to SIGSEGV or another unexpected error.\n"
     )
-    assert str(cause).startswith("the trial's process (PPO, pid 25714 on 10.0.0.1) died without an error of its own")
+    assert str(cause).startswith(whose)
+    assert "pid 25714 on 10.0.0.1) died without an error of its own" in str(cause)
     assert "memory" in str(cause)
+
+
+def test_a_text_without_an_error_is_cut_between_words():
+    told = str(root_error("word " * 200))
+    assert told.startswith("Error: ... word word") and len(told) < 320
 
 
 def test_an_env_runner_that_was_killed_is_not_taken_for_the_trial():
