@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -100,8 +101,13 @@ class TensorBoard(_BySteps, TBXLoggerCallback):
             iteration, last = self._left_out.pop(trial)
             super().log_trial_result(iteration, trial, last)
         settings = values_of(self._differing, trial.config) or flatten_dict(trial.config, delimiter=".")
-        plain = {name: value for name, value in settings.items() if isinstance(value, _PLAIN)}
+        plain = {name: _finite(value) for name, value in settings.items() if isinstance(value, _PLAIN)}
         super().log_trial_end(_WithParameters(trial, plain), failed)  # type: ignore[arg-type]
+
+
+def _finite(value: Any) -> Any:
+    """The setting, as text if it is infinite: TensorBoard would warn of a tensor."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class _WithParameters:

@@ -53,6 +53,15 @@ def test_the_axis_is_environment_steps_and_a_single_run_has_hparams(tmp_path):
     assert parameters_in(written) == {"lr", "model.custom_model", "env"}
 
 
+def test_an_infinite_setting_is_an_hparam_without_a_warning(tmp_path, caplog):
+    board = loggers.TensorBoard({})
+    one = hash_by_identity(trial(tmp_path, {"lr": 0.1, "vf_clip_param": float("inf")}))
+    board.log_trial_result(1, one, {"training_iteration": 1, "score": 2.0})
+    board.log_trial_end(one)
+    assert parameters_in(events(tmp_path)) == {"lr", "vf_clip_param"}
+    assert not caplog.records
+
+
 def test_the_hparams_of_a_sweep_are_what_differs(tmp_path):
     configs = [{"lr": lr, "gamma": 0.9, "model": {"custom_model": name}} for lr, name in ((0.1, "a"), (0.2, "b"))]
     board = loggers.TensorBoard(names_of_differences(configs))
