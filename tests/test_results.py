@@ -31,6 +31,11 @@ def test_tables_in_the_readme_and_the_docs_are_made_from_the_committed_runs():
     assert "\n\n".join(tables) in (RESULTS.parent / "docs/results.md").read_text()
 
 
+def test_the_clones_returns_in_the_docs_are_those_that_were_kept():
+    returns = json.loads((RESULTS / "clones/clones.json").read_text())
+    assert runpy.run_path(str(RESULTS / "clones.py"))["table"](returns) in (RESULTS.parent / "docs/results.md").read_text()
+
+
 def test_the_readmes_figure_is_drawn_from_the_committed_runs(tmp_path):
     runpy.run_path(str(RESULTS / "retrieval_figure.py"))["main"](tmp_path / "retrieval.png")
     assert (tmp_path / "retrieval.png").stat().st_size > 10_000
@@ -38,7 +43,7 @@ def test_the_readmes_figure_is_drawn_from_the_committed_runs(tmp_path):
 
 def test_nothing_but_studies_lies_in_results():
     directories = {path.name for path in RESULTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert directories <= {*RUN["STUDIES"], "maze_settings", "inside", "within_trial"}
+    assert directories <= {*RUN["STUDIES"], "maze_settings", "inside", "within_trial", "clones"}
 
 
 def test_studies_name_files_that_are_there():
