@@ -86,7 +86,13 @@ def rank(experiment: Experiment, results: Sequence[TrialResult]) -> Ranking:
         values = np.array([_value(trial, goal.metric, scored) for trial in trials])
         ranks.append(Rank(differing[members[0]], trials, [index + 1 for index in members], values))
     sign = -1 if goal.mode == "max" else 1
-    ranks.sort(key=lambda each: math.inf if math.isnan(each.score()) else sign * each.score())
+
+    def place(each: Rank) -> tuple[float, bool]:
+        """Those without a score come last, and among them those that failed."""
+        score = math.inf if math.isnan(each.score()) else sign * each.score()
+        return score, all(trial.error is not None for trial in each.trials)
+
+    ranks.sort(key=place)
     return Ranking(goal, ranks)
 
 

@@ -84,7 +84,7 @@ grid:
   run: PPO
   env: {grid_search: [Broken, CartPole-v1]}
   stop: {training_iteration: 1}
-  config: {num_env_runners: 0, train_batch_size: 64, minibatch_size: 64, num_epochs: 1}
+  config: {num_env_runners: 0, train_batch_size: 512, minibatch_size: 512, num_epochs: 1}  # no episode is as long
 """)
     assert main(["train", "-f", str(path), "--storage-path", str(tmp_path / "out")]) == 1
     told = capsys.readouterr().out.splitlines()

@@ -1,5 +1,6 @@
 """What differs between trials, what they are compared by, and their order."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -120,6 +121,12 @@ def test_trials_without_a_value_come_last_and_one_without_a_checkpoint_is_not_th
     assert [each.differs["lr"] for each in ranking.ranks] == [3, 4, 1, 2]
     assert ranking.best() is results[3]
     assert rank(experiment(), results[:2]).best() is None
+
+
+def test_a_trial_that_failed_comes_behind_one_whose_episodes_have_not_ended():
+    failed = dataclasses.replace(ended(lr=1), stopped=None, error="OSError: no licence")
+    ranking = rank(experiment(), [failed, ended(lr=2)])
+    assert [each.differs["lr"] for each in ranking.ranks] == [2, 1]
 
 
 def test_where_the_last_result_has_no_score_that_of_the_best_checkpoint_counts():
