@@ -37,7 +37,7 @@ PPO = {
     "lambda_": 0.95,
     "lr": 0.002,
     "vf_loss_coeff": 0.002,  # returns up to 500 would drown the policy's gradient
-    "vf_clip_param": ".inf",
+    "vf_clip_param": float("inf"),
     "clip_param": 0.2,
     "use_kl_loss": False,
     "entropy_coeff": 0.01,
@@ -57,7 +57,7 @@ def model(layer: str) -> dict:
 def train(name: str, run: str, config: dict, stop: dict, storage: Path, options: list[str]) -> Path:
     """Runs what is left of a training, and returns its directory."""
     experiment = {name: {"run": run, "env": "StatelessCartPole", "stop": stop, "config": config}}
-    (storage / f"{name}.yaml").write_text(yaml.safe_dump(experiment).replace("'.inf'", ".inf"), encoding="utf-8")
+    (storage / f"{name}.yaml").write_text(yaml.safe_dump(experiment), encoding="utf-8")
     command = [RLLIB, "train", "-f", storage / f"{name}.yaml", "--storage-path", storage, "--resume", *options]
     subprocess.run([*command, "--checkpoint-freq", "20", "--keep-checkpoints-num", "1"], check=True)
     (trial,) = (found.parent for found in (storage / name).glob("*/result.json"))

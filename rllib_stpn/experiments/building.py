@@ -86,7 +86,7 @@ def build_config(run: str, settings: Mapping[str, Any], base: "AlgorithmConfig |
     - ``callbacks_class``: ``energy``, or ``{energy: {every_n_steps: 10}}`` with options, becomes that callback, and the
       path of a class that class, also in ``evaluation_config``; a list is of these.
     - ``env_to_module_connector``, ``module_to_env_connector``, ``learner_connector``: the path of a class, or a mapping
-      of it to its arguments, or a list of these. They run before all others.
+      of it to its arguments, or a list of these. They run before ours.
 
     Atari games are made as ``atari.fit`` says.
 

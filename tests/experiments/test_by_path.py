@@ -21,14 +21,19 @@ SMALL = {"num_env_runners": 0, "train_batch_size": 60, "minibatch_size": 60, "nu
 ON_CARTPOLE = {**SMALL, "env": "CartPole-v1", "module_to_env_connector": {f"{OWN}.Always": {"action": 0}}}
 
 
-def pipelines(settings, run="PPO"):
-    config = build_config(run, {"env": "CartPole-v1", "num_env_runners": 0, **settings})
+def spaces_of(config):
     env = vector_env_of(config)
-    spaces = env.single_observation_space, env.single_action_space
     env.close()
-    return [
-        [type(piece).__name__ for piece in pipeline.connectors] for pipeline in connectors_of(config, *spaces, None)
-    ]
+    return env.single_observation_space, env.single_action_space
+
+
+def names(pipeline):
+    return [type(piece).__name__ for piece in pipeline.connectors]
+
+
+def pipelines(settings):
+    config = build_config("PPO", {"env": "CartPole-v1", "num_env_runners": 0, **settings})
+    return [names(pipeline) for pipeline in connectors_of(config, *spaces_of(config), None)]
 
 
 @pytest.mark.parametrize(
@@ -62,10 +67,7 @@ def test_what_they_put_out_is_prepared_for_the_model():
 def test_a_learner_connector_is_that_of_rllibs_learner():
     settings = {"env_runner_cls": "single_agent", "learner_connector": f"{OWN}.Always"}
     config = build_config("PPO", {"env": "CartPole-v1", **settings})
-    env = vector_env_of(config)
-    made = config.build_learner_connector(env.single_observation_space, env.single_action_space)
-    assert type(made.connectors[0]).__name__ == "Always"
-    env.close()
+    assert names(config.build_learner_connector(*spaces_of(config)))[0] == "Always"
 
 
 @pytest.mark.parametrize(
@@ -103,16 +105,9 @@ def test_a_python_file_keeps_its_own_way():
     base = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
     config = build_config("PPO", {"module_to_env_connector": f"{OWN}.Always"}, base)
     assert compatibility.check(config, prepared=False, known={}) == []
-    made = config.build_module_to_env_connector(env=None, spaces=spaces_of(config))
-    assert [type(piece).__name__ for piece in made.connectors].count("NormalizeAndClipActions") == 1
-    assert "Always" in [type(piece).__name__ for piece in made.connectors]
-
-
-def spaces_of(config):
-    env = vector_env_of(config)
-    spaces = env.single_observation_space, env.single_action_space
-    env.close()
-    return compatibility._by_name(spaces)
+    _, last = connectors_of(config, *spaces_of(config), None)
+    assert names(last).count("NormalizeAndClipActions") == 1
+    assert "Always" in names(last)
 
 
 @pytest.mark.parametrize("runner, kind", [("batched", "Batched"), ("single_agent", "First")])
