@@ -46,7 +46,7 @@ SHORT_SCRIPTS = {
     "examples/sweep.py": ["1"],
 }
 #: Quick ones; `pytest -m slow` has the others.
-FAST = ("docs/layers.md", "docs/environments.md", "docs/learning.md", "docs/results.md", "docs/experiments.md")
+FAST = ("docs/layers.md", "docs/environments.md", "docs/learning.md", "docs/results.md")
 #: Pages whose commands need Ray to start where the reader stands, as it finds the reader's modules and texts there.
 IN_PROCESSES_OF_THEIR_OWN = ("docs/your_environment.md", "docs/supervised.md")
 #: What a reader has before.

@@ -18,9 +18,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock  # torch and Ray require it
+
 _SOURCES = Path(__file__).parent
 _PREFIX = "compiled-"
 _UNUSED_DAYS = 30
+_PATIENCE = 120.0  # seconds
 _lock = threading.Lock()
 
 
@@ -74,6 +77,21 @@ def used_by_numba(place: Path) -> Iterator[None]:
             yield
         finally:
             config.CACHE_DIR = before
+
+
+@contextlib.contextmanager
+def alone(place: Path, name: str) -> Iterator[None]:
+    """Within, no other process compiles this function into the directory: the next one finds it there.
+
+    Where files cannot be locked, or another process holds the lock for two minutes, this one goes on without.
+    """
+    lock = filelock.FileLock(place / f"{name}.lock", timeout=_PATIENCE)
+    with contextlib.suppress(filelock.Timeout, OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()  # does nothing where it is not held
 
 
 def give_up(place: Path, error: Exception) -> None:

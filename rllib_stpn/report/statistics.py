@@ -8,7 +8,7 @@ stratum, the seeds; that of a ratio has two.
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 _LEVEL = 0.95
 
@@ -23,7 +23,7 @@ def interquartile_mean(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
     Of three values or fewer it is the mean.
     """
-    return stats.trim_mean(values, 0.25, axis=axis)
+    return scipy.stats.trim_mean(values, 0.25, axis=axis)
 
 
 def bootstrap_interval(values: np.ndarray, resamples: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 10_000) -> tuple[np.
     """
     if len(values) < 2:
         return np.full_like(values[0], np.nan), np.full_like(values[0], np.nan)
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (values,),
         interquartile_mean,
         n_resamples=resamples,
@@ -61,7 +61,7 @@ def ratio_interval(values: np.ndarray, baseline: np.ndarray) -> tuple[float, flo
     """The 95 % interval of the ratio: a bootstrap that draws the seeds of both; NaN where either has a single seed."""
     if min(len(values), len(baseline)) < 2:
         return np.nan, np.nan
-    found = stats.bootstrap(
+    found = scipy.stats.bootstrap(
         (values, baseline), ratio, n_resamples=10_000, method="percentile", confidence_level=_LEVEL, rng=0
     ).confidence_interval
     return float(found.low), float(found.high)

@@ -144,7 +144,7 @@ def test_an_env_runner_of_the_users_own_does_not_show_them(write):
 REMOTE = {"num_env_runners": 1, "evaluation_num_env_runners": 1}
 TRAINED = [
     ("PPO", "layer", {"num_env_runners": 1}),
-    ("APPO", "layer", {"num_env_runners": 0}),
+    pytest.param("APPO", "layer", {"num_env_runners": 0}, marks=pytest.mark.slow),
     *(
         pytest.param(run, model, REMOTE, marks=pytest.mark.slow)
         for run, model in [("PPO", "lstm"), ("A2C", "layer"), ("IMPALA", "lstm"), ("APPO", "layer"), ("DQN", "plain")]

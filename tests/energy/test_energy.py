@@ -401,7 +401,7 @@ def test_layers_of_a_stack_are_told_apart(ray_session):
     assert metrics["layers/lstm_0"] != metrics["layers/lstm_1"]
 
 
-@pytest.mark.parametrize("stack", ["new", "old"])
+@pytest.mark.parametrize("stack", ["new", pytest.param("old", marks=pytest.mark.slow)])
 def test_results_of_training_and_evaluation_have_it(stack, ray_session):
     settings = {
         "env": "CartPole-v1",

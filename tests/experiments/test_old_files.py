@@ -147,7 +147,7 @@ REFUSED_LINES = {
     ),
 }
 #: `pytest -m slow` has the others.
-QUICK = ("minigrid-a2c", "pendulum-transformed-actions")
+QUICK = ("pendulum-transformed-actions",)
 NOBODY = ("--ray-address", "127.0.0.1:1")
 
 

@@ -29,6 +29,7 @@ def run(experiment, interruption=None, callbacks=()):
     return running.run(experiment, interruption, callbacks)
 
 
+@pytest.mark.slow
 def test_an_interruption_ends_what_runs_and_what_waits_and_a_resumed_run_does_both(ray_session, tmp_path):
     """One trial takes all four CPUs, so that the other one waits."""
     small = experiment_of("PPO", "CartPole-v1", **SMALL, num_cpus_for_main_process=4)

@@ -58,6 +58,12 @@ def begin(storage: Path, iterations: int, **env_config) -> int:
     return main(["train", "--run", "PPO", "--env", env, "--config", config, "--stop", goal, *arguments])
 
 
+def told(capsys) -> str:
+    """The one line of the command among what processes of Ray had to say."""
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("rllib: error: "))
+    return line
+
+
 def iterations(storage: Path) -> list[int]:
     (file,) = storage.glob("x/*/result.json")
     return [json.loads(line)["training_iteration"] for line in file.read_text().splitlines()]
@@ -67,7 +73,7 @@ def iterations(storage: Path) -> list[int]:
 def test_storage_that_is_moved_away_ends_the_run_which_goes_on_where_it_is(tmp_path, capsys):
     storage, moved = tmp_path / "storage", tmp_path / "moved"
     assert begin(storage, 4, mark=str(tmp_path / "mark"), moved=(str(storage), str(moved))) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    line = told(capsys)
     assert line.startswith(f"rllib: error: {storage}/x: it is not there any more: ")
     assert "rllib train --resume --storage-path" in line
     assert main(["train", "--resume", "--storage-path", str(moved)]) == 0
@@ -78,7 +84,7 @@ def test_storage_that_is_moved_away_ends_the_run_which_goes_on_where_it_is(tmp_p
 @pytest.mark.slow
 def test_a_trial_whose_process_was_killed_is_told_as_that_and_goes_on(tmp_path, capsys):
     assert begin(tmp_path, 4, mark=str(tmp_path / "mark")) == 1
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("rllib: error"))
+    line = told(capsys)
     assert "the trial's process (PPO, pid" in line and "memory" in line and "rllib train --resume" in line
     assert main(["train", "--resume", "--storage-path", str(tmp_path)]) == 0
     assert iterations(tmp_path) == [1, 2, 3, 4]
@@ -102,13 +108,13 @@ def small_disk(tmp_path):
 def test_a_full_disk_ends_the_run_which_goes_on_once_there_is_room(small_disk, capsys):
     disk, grow = small_disk
     assert begin(disk, 30) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    line = told(capsys)
     assert line.startswith(f"rllib: error: {disk}/x: the disk is full: ") and "rllib train --resume" in line
     done = len(list(disk.glob("x/*/checkpoint_*")))
     assert done > 1
     (disk / "ballast").write_bytes(b"\0" * (os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize))
     assert main(["train", "--resume", "--storage-path", str(disk)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    line = told(capsys)
     assert "the disk is full" in line
     assert grow()
     goal = json.dumps({"training_iteration": done + 2})

@@ -13,40 +13,69 @@ import rllib_stpn
 from rllib_stpn.kernels import disk_cache
 
 PACKAGE = Path(rllib_stpn.__file__).parent
+HELPER = """
+from rllib_stpn.kernels.simd.compiling import compiled_part
+
+@compiled_part
+def changed(value):
+    return value + 1
+"""
+KERNEL = """
+from rllib_stpn.kernels.helper import changed
+from rllib_stpn.kernels.simd.compiling import compiled
+
+@compiled("fi")
+def kernel(values, n):
+    for i in range(n):
+        values[i] = changed(values[i])
+"""
 PROGRAM = """
-import torch
-from rllib_stpn import make_layer
+import numpy as np
 from rllib_stpn.kernels import disk_cache
-torch.manual_seed(0)
-layer = make_layer("hebbff", input_size=2, hidden_size=3)
-print(layer(torch.ones(1, 2, 2))[0].sum().item(), disk_cache.directory())
+from rllib_stpn.kernels.kernel import kernel
+values = np.zeros(3, np.float32)
+kernel(values, 3)
+print(values.sum(), sum(kernel.stats.cache_misses.values()), disk_cache.directory())
 """
 
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    """A copy of the package that a test may change."""
-    for part in ("kernels", "layers", "models"):
-        shutil.copytree(PACKAGE / part, tmp_path / "rllib_stpn" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    """A copy of the package that a test may change, with a kernel that compiles in a moment."""
+    own = tmp_path / "rllib_stpn"
+    shutil.copytree(PACKAGE / "kernels", own / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
     for file in PACKAGE.glob("*.py"):
-        shutil.copy(file, tmp_path / "rllib_stpn")
-    return tmp_path / "rllib_stpn"
+        shutil.copy(file, own)
+    (own / "__init__.py").write_text("", encoding="utf-8")
+    (own / "kernels/helper.py").write_text(HELPER, encoding="utf-8")
+    (own / "kernels/kernel.py").write_text(KERNEL, encoding="utf-8")
+    return own
 
 
-def run(copy: Path, **environment: str) -> tuple[float, str, str]:
-    """The sum of a layer's outputs, where its kernels are kept, and what was said, in a process of its own."""
+def start(copy: Path, **environment: str) -> subprocess.Popen:
+    """Runs the kernel in a process of its own."""
     names = ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME", "PYTHONWARNINGS")
     kept = {name: value for name, value in os.environ.items() if name not in names}
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
         env=kept | {"PYTHONPATH": str(copy.parent)} | environment,
         cwd=copy.parent,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    total, place = done.stdout.split(maxsplit=1)
-    return float(total), place.strip(), done.stderr
+
+
+def end(process: subprocess.Popen) -> tuple[float, int, str, str]:
+    """The sum of what the kernel wrote, how often it was compiled, where it is kept, and what was said."""
+    out, told = process.communicate()
+    assert process.returncode == 0, told
+    total, compiled, place = out.split(maxsplit=2)
+    return float(total), int(compiled), place.strip(), told
+
+
+def run(copy: Path, **environment: str) -> tuple[float, int, str, str]:
+    return end(start(copy, **environment))
 
 
 def kept(directory: Path | str) -> dict[Path, int]:
@@ -55,19 +84,15 @@ def kept(directory: Path | str) -> dict[Path, int]:
 
 
 def test_a_change_in_a_helper_reaches_the_kernels_that_call_it(copy):
-    before, place, _ = run(copy)
-    written = kept(copy)
-    assert Path(place).is_relative_to(copy) and written
-    assert run(copy)[0] == before and kept(copy) == written  # taken from the disk
+    total, compiled, place, told = run(copy)
+    assert (total, compiled, told) == (3, 1, "") and Path(place).is_relative_to(copy)
+    assert run(copy) == (3, 0, place, "")  # taken from the disk
 
-    helpers, kernels = copy / "kernels/simd/functions.py", copy / "kernels/hebbff/loops.py"
-    untouched = kernels.stat().st_mtime_ns
-    text = helpers.read_text(encoding="utf-8")
-    changed = text.replace("    return low + positive", "    return one + low + positive")  # of the sigmoid
-    assert changed != text
-    helpers.write_text(changed, encoding="utf-8")
-    assert run(copy)[0] > before + 1
-    assert kernels.stat().st_mtime_ns == untouched
+    untouched = (copy / "kernels/kernel.py").stat().st_mtime_ns
+    (copy / "kernels/helper.py").write_text(HELPER.replace("value + 1", "value + 2"), encoding="utf-8")
+    total, compiled, other, _ = run(copy)
+    assert (total, compiled) == (6, 1) and other != place
+    assert (copy / "kernels/kernel.py").stat().st_mtime_ns == untouched
 
 
 def test_sources_in_packages_below_count_and_so_does_where_they_are(copy, monkeypatch):
@@ -84,12 +109,29 @@ def test_sources_in_packages_below_count_and_so_does_where_they_are(copy, monkey
 
 
 def test_files_that_were_cut_short_are_written_anew(copy):
-    before, place, _ = run(copy)
+    _, _, place, _ = run(copy)
     for file in kept(place):
         file.write_bytes(file.read_bytes()[:100])
-    after, _, told = run(copy)
-    assert after == before and "compiled anew" in told
-    assert run(copy)[2] == "" and all(file.stat().st_size > 100 for file in kept(place))
+    total, _, _, told = run(copy)
+    assert total == 3 and "compiled anew" in told
+    assert run(copy)[3] == "" and all(file.stat().st_size > 100 for file in kept(place))
+
+
+def test_processes_that_start_together_compile_once(copy):
+    together = [start(copy) for _ in range(3)]
+    assert sorted(end(process)[1] for process in together) == [0, 0, 1]
+
+
+def test_a_lock_that_is_not_given_back_holds_nobody_up_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk_cache, "_PATIENCE", 0.1)
+    with disk_cache.alone(tmp_path, "kernel"), disk_cache.alone(tmp_path, "kernel"):
+        pass
+
+
+def test_where_nothing_can_be_locked_it_goes_on(tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with disk_cache.alone(tmp_path / "file", "kernel"):
+        pass
 
 
 def test_where_neither_the_package_nor_home_can_be_written_it_is_a_temporary_directory_said_once(copy, tmp_path):
@@ -97,11 +139,10 @@ def test_where_neither_the_package_nor_home_can_be_written_it_is_a_temporary_dir
     (copy / "kernels/__pycache__").write_text("", encoding="utf-8")
     (tmp_path / "tmp").mkdir()
     environment = {"HOME": os.devnull, "TMPDIR": str(tmp_path / "tmp")}
-    before, place, told = run(copy, **environment)
-    assert Path(place).is_relative_to(tmp_path / "tmp")
+    total, compiled, place, told = run(copy, **environment)
+    assert (total, compiled) == (3, 1) and Path(place).is_relative_to(tmp_path / "tmp")
     assert told.count("compiled kernels can be kept neither in") == 1 and place.rpartition("/")[0] in told
-    written = kept(place)
-    assert run(copy, **environment) == (before, place, "") and written == kept(place) != {}  # another process shares it
+    assert run(copy, **environment) == (3, 0, place, "")  # another process shares it
 
 
 @pytest.fixture

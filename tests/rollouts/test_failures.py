@@ -368,7 +368,7 @@ def test_weights_that_are_not_finite_are_told_apart(kind):
 # --- through Ray --------------------------------------------------------------------------------------------------
 
 
-@both_runners
+@pytest.mark.parametrize("kind", ["batched", pytest.param("episodes", marks=pytest.mark.slow)])
 def test_an_algorithm_with_remote_runners_raises_the_cause(kind):
     config = make_config(kind, "silent@step").env_runners(num_env_runners=2, num_envs_per_env_runner=2)
     config.training(train_batch_size=40)

@@ -18,7 +18,8 @@ def compiled(arguments):
         place = disk_cache.directory()
         if place is not None:
             try:
-                with disk_cache.used_by_numba(place):
+                name = f"{function.__module__}.{function.__name__}"
+                with disk_cache.alone(place, name), disk_cache.used_by_numba(place):
                     return numba.njit(signature, cache=True, **options)(function)
             except Exception as error:  # A full disk, or files that were cut short, which fail in many ways.
                 disk_cache.give_up(place, error)
