@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,46 +69,44 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Sweep(Study):
-    """A tuned example that is a sweep over environments and models, one training after the other.
-
-    Of the first seed all come before those of the second. What is finished among the kept runs is not run again, also
-    where the storage is gone.
+class Training:
+    """One of those that run one after the other.
 
     Attributes:
-        environments: Groups of ids: every model is trained in the first group before the second.
+        file: Its name in tuned_examples.
+        directory: Of its kept results, which it shares with what it is averaged with.
+        name: Of its own directory in there.
+        config: Merged over the file's and the study's own.
     """
 
-    environments: Sequence[Sequence[str]] = ()
+    file: str
+    directory: str
+    name: str
+    config: dict[str, Any]
 
-    def example(self) -> dict[str, Any]:
-        """What the file says."""
-        (file,) = self.files
-        return yaml.safe_load((EXAMPLES / f"{file}.yaml").read_text(encoding="utf-8"))[file]
 
-    def models(self) -> dict[str, dict[str, Any]]:
-        """The file's models by the names of their directories."""
-        models = self.example()["config"]["model"]["grid_search"]
-        return {f"{model['custom_model']}_{model['custom_model_config']['hidden_size']}": model for model in models}
+class OneByOne(Study):
+    """One training after the other. What is finished among the kept runs is not run again, even without its storage."""
+
+    def trainings(self) -> Iterator[Training]:
+        """All of them, in their order."""
+        raise NotImplementedError
 
     def kept(self) -> list[str]:
-        """The directories of the models."""
-        return list(self.models())
+        """The directories of runs that a report is on, the one that ratios are to first."""
+        return list(dict.fromkeys(training.directory for training in self.trainings()))
 
     def run(self, storage: Path, runs: Path, so_far: bool, options: Sequence[str] = ()) -> None:
         """Runs what is left of the trainings, and keeps what the report needs."""
-        for seed, group in itertools.product(self.seeds, self.environments):
-            for (layer, model), env in itertools.product(self.models().items(), group):
-                name = f"{self.example()['run']}_{env.split('/')[-1].removesuffix('-v0')}_{seed}"
-                if self.is_finished(runs / layer / name / "progress.csv"):
-                    continue
-                experiment = f"{self.files[0]}_{layer}_{name}"
-                if not so_far:
-                    print(f"== {layer}: {name}", flush=True)
-                    config = {**self.config, "env": env, "model": model, "seed": seed}
-                    train(self.files[0], experiment, self.stop, config, storage, options)
-                if (storage / experiment).is_dir():
-                    self._keep(storage / experiment, runs / layer, name)
+        for training in self.trainings():
+            if self.is_finished(runs / training.directory / training.name / "progress.csv"):
+                continue
+            experiment = f"{training.file}_{training.directory}_{training.name}"
+            if not so_far:
+                print(f"== {training.directory}: {training.name}", flush=True)
+                train(training.file, experiment, self.stop, {**self.config, **training.config}, storage, options)
+            if (storage / experiment).is_dir():
+                self._keep(storage / experiment, runs / training.directory, training.name)
 
     def is_finished(self, progress: Path) -> bool:
         """Whether kept results came to where a training stops."""
@@ -137,6 +135,53 @@ class Sweep(Study):
         before.write_text(text, encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Sweep(OneByOne):
+    """A tuned example that is a sweep over environments and models. All of the first seed come before the second's.
+
+    Attributes:
+        environments: Groups of ids: every model is trained in the first group before the second.
+    """
+
+    environments: Sequence[Sequence[str]] = ()
+
+    def trainings(self) -> Iterator[Training]:
+        """Each seed's, group by group and model by model."""
+        (file,) = self.files
+        example = yaml.safe_load((EXAMPLES / f"{file}.yaml").read_text(encoding="utf-8"))[file]
+        models = example["config"]["model"]["grid_search"]
+        for seed, group in itertools.product(self.seeds, self.environments):
+            for model, env in itertools.product(models, group):
+                yield Training(
+                    file,
+                    f"{model['custom_model']}_{model['custom_model_config']['hidden_size']}",
+                    f"{example['run']}_{env.split('/')[-1].removesuffix('-v0')}_{seed}",
+                    {"env": env, "model": model, "seed": seed},
+                )
+
+
+@dataclass(frozen=True)
+class Rates(OneByOne):
+    """Models, each at several learning rates. All of the first seed come before the second's.
+
+    Attributes:
+        models: By the names of their directories a file and what differs from its ``model``.
+        rates: At the start; they fall in a line to a last one.
+        last_rate: The last one, which is reached at the study's last step.
+    """
+
+    models: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    rates: Sequence[float] = ()
+    last_rate: float = 1e-4
+
+    def trainings(self) -> Iterator[Training]:
+        """Each seed's, rate by rate and model by model."""
+        (steps,) = self.stop.values()
+        for seed, rate, (name, (file, model)) in itertools.product(self.seeds, self.rates, self.models.items()):
+            schedule = [[0, rate], [steps, self.last_rate]]
+            yield Training(file, f"{name}_{rate:g}", f"seed_{seed}", {"model": model, "lr": schedule, "seed": seed})
+
+
 STUDIES = {
     "associative_retrieval": Study(
         tuple(
@@ -159,6 +204,24 @@ STUDIES = {
         seeds=(0, 1),
         stop={"num_env_steps_sampled_lifetime": 40_000_000},
         config={"callbacks": "energy"},
+        report=("--threshold", "100"),
+    ),
+    "maze_rates": Rates(
+        ("maze_stpn_ppo", "maze_lstm_ppo"),
+        seeds=(0, 1),
+        stop={"num_env_steps_sampled_lifetime": 40_000_000},
+        config={"callbacks": "energy"},
+        models={  # as many parameters each
+            "stpn": ("maze_stpn_ppo", {}),
+            "lstm": ("maze_lstm_ppo", {}),
+            "gru": ("maze_lstm_ppo", {"custom_model": "gru", "custom_model_config": {"hidden_size": 54}}),
+            "modulated": (
+                "maze_lstm_ppo",
+                {"custom_model": "modulated_plastic_rnn", "custom_model_config": {"hidden_size": 67}},
+            ),
+            "stpn_post": ("maze_stpn_ppo", {"custom_model_config": {"normalize": "post"}}),
+        },
+        rates=(4e-3, 2e-3, 1e-3),
         report=("--threshold", "100"),
     ),
     "inverted_pendulum": Study(

@@ -103,6 +103,16 @@ def test_a_sweeps_trainings_are_kept_by_layer(tmp_path):
     assert [json.loads(line)["command"] for line in lines] == ["python results/run.py popgym"]
 
 
+def test_every_model_is_trained_at_every_rate_and_the_first_seeds_come_first():
+    study = RUN["STUDIES"]["maze_rates"]
+    trainings = list(study.trainings())
+    assert len(trainings) == len({(each.directory, each.name) for each in trainings}) == 5 * 3 * 2
+    assert study.kept() == [each.directory for each in trainings[:15]]
+    assert [each.config["seed"] for each in trainings] == [0] * 15 + [1] * 15
+    (steps,) = study.stop.values()
+    assert all(each.config["lr"][1] == [steps, 1e-4] for each in trainings)
+
+
 def test_a_training_is_finished_at_its_last_step_or_its_best_return(tmp_path):
     study, path = RUN["STUDIES"]["popgym"], tmp_path / "progress.csv"
     header = ",".join(study.stop)

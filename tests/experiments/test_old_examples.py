@@ -34,9 +34,6 @@ SMALLER = {
     "pong-ppo": PPO | {"num_workers": 4, "num_sgd_iter": 1},
     "repeatafterme-ppo-lstm": PPO,
 }
-#: Two of the quickest; `pytest -m slow` has the others.
-FAST = ("repeatafterme-ppo-lstm",)
-TRAINED = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in SMALLER]
 
 
 def test_each_file_is_trained_or_refused():
@@ -45,7 +42,8 @@ def test_each_file_is_trained_or_refused():
     assert set(FILES) == set(SMALLER) | set(REFUSED)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLER)
 def test_it_trains(capsys, tmp_path, ray_session, name):
     options = ["--stop", '{"training_iteration": 2}', "--local-dir", str(tmp_path), "--ray-num-cpus", "1"]
     assert main(["train", "file", str(FILES[name]), "--config", json.dumps(SMALLER[name]), *options]) == 0
