@@ -18,6 +18,16 @@ from rllib_stpn.experiments.experiment import Experiment
 _STEPS = ("num_env_steps_sampled_lifetime", "num_sequences_trained_lifetime")
 _POINTS = 1000  # TensorBoard shows so many of a curve.
 _PLAIN = (bool, int, float, str)
+# What the names of metrics contain that come first in TensorBoard's table of hparams; Tune begins with `done`.
+_COMPARED = (
+    "episode_return_mean",
+    "accuracy",
+    "perplexity",
+    "energy",
+    "episode_len_mean",
+    *_STEPS,
+    "time_total_s",
+)
 
 
 class _Service(NamedTuple):
@@ -103,6 +113,14 @@ class TensorBoard(_BySteps, TBXLoggerCallback):
         settings = values_of(self._differing, trial.config) or flatten_dict(trial.config, delimiter=".")
         plain = {name: _finite(value) for name, value in settings.items() if isinstance(value, _PLAIN)}
         super().log_trial_end(_WithParameters(trial, plain), failed)  # type: ignore[arg-type]
+
+    def _try_log_hparams(self, trial: Any, result: dict[str, Any]) -> None:
+        super()._try_log_hparams(trial, dict(sorted(result.items(), key=lambda metric: _place(metric[0]))))
+
+
+def _place(metric: str) -> int:
+    """Where a metric stands in the table: lower comes first."""
+    return next((place for place, name in enumerate(_COMPARED) if name in metric), len(_COMPARED))
 
 
 def _finite(value: Any) -> Any:

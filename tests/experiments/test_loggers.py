@@ -53,6 +53,23 @@ def test_the_axis_is_environment_steps_and_a_single_run_has_hparams(tmp_path):
     assert parameters_in(written) == {"lr", "model.custom_model", "env"}
 
 
+def test_what_is_compared_comes_first_in_the_table_of_hparams(tmp_path):
+    from tensorboard.plugins.hparams import metadata
+
+    board = loggers.TensorBoard({})
+    one = hash_by_identity(trial(tmp_path, {"lr": 0.1}))
+    episodes = {"agent_steps": 3, "episode_len_mean": 4.0, "episode_return_mean": 5.0}
+    result = {"done": True, "time_this_iter_s": 1.0, "num_env_steps_sampled_lifetime": 64, "env_runners": episodes}
+    board.log_trial_result(1, one, {"training_iteration": 1, **result})
+    board.log_trial_end(one)
+    content = events(tmp_path).summary_metadata["_hparams_/experiment"].plugin_data.content
+    names = [metric.name.tag for metric in metadata.parse_experiment_plugin_data(content).metric_infos]
+    assert [name.split("/")[-1] for name in names[:3]] == [
+        "episode_return_mean", "episode_len_mean", "num_env_steps_sampled_lifetime",
+    ]  # fmt: skip
+    assert {name.split("/")[-1] for name in names[3:]} >= {"done", "time_this_iter_s", "agent_steps"}
+
+
 def test_an_infinite_setting_is_an_hparam_without_a_warning(tmp_path, caplog):
     board = loggers.TensorBoard({})
     one = hash_by_identity(trial(tmp_path, {"lr": 0.1, "vf_clip_param": float("inf")}))
