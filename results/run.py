@@ -32,6 +32,7 @@ RLLIB = Path(sys.executable).with_name("rllib")
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "tuned_examples"
 ROWS = 200  # of a curve
+ERROR, FAILED = "error.txt", 1  # Tune's file, and the status of a command whose training failed
 PATHS = ("env", "task", "seed", "lr", "model")  # of the settings that tell trainings apart
 
 
@@ -104,14 +105,20 @@ class OneByOne(Study):
             experiment = f"{training.file}_{training.directory}_{training.name}"
             if not so_far:
                 print(f"== {training.directory}: {training.name}", flush=True)
-                train(training.file, experiment, self.stop, {**self.config, **training.config}, storage, options)
+                try:
+                    train(training.file, experiment, self.stop, {**self.config, **training.config}, storage, options)
+                except subprocess.CalledProcessError as error:
+                    if error.returncode != FAILED:  # it was interrupted, or never began
+                        raise
             if (storage / experiment).is_dir():
                 self._keep(storage / experiment, runs / training.directory, training.name)
 
     def is_finished(self, progress: Path) -> bool:
-        """Whether kept results came to where a training stops."""
+        """Whether kept results came to where a training stops, or to an error."""
         if not progress.exists():
             return False
+        if progress.with_name(ERROR).exists():
+            return True
         with progress.open(newline="", encoding="utf-8") as file:
             last = list(csv.DictReader(file))[-1]
         return any(float(last[metric] or "nan") >= value for metric, value in self.stop.items())
@@ -303,6 +310,9 @@ def keep(experiment: Path, target: Path) -> None:
         settings = json.loads((trial / "params.json").read_text(encoding="utf-8"))
         kept = {key: settings[key] for key in PATHS if key in settings}
         (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        if (trial / ERROR).exists():
+            *_, said = (trial / ERROR).read_text(encoding="utf-8").strip().splitlines()
+            (target / trial.name / ERROR).write_text(said + "\n", encoding="utf-8")
     started = (experiment / "started.jsonl").read_text(encoding="utf-8")
     started = re.sub(r" --storage-path [^ \"]+", "", started)
     started = re.sub(r" -f [^ \"]*/(?=tuned_examples/)", " -f ", started)

@@ -65,6 +65,7 @@ def test_of_a_training_is_kept_what_its_report_needs(tmp_path):
     ]
     (trial / "result.json").write_text("".join(json.dumps(result) + "\n" for result in results))
     (trial / "params.json").write_text(json.dumps({"env": "Somewhere-v0", "seed": 3, "callbacks": "a path"}))
+    (trial / "error.txt").write_text("Traceback (most recent call last):\n  ...\nValueError: not finite\n")
     command = "rllib train -f /home/me/tuned_examples/x.yaml --storage-path /home/me --seed 3"
     started = {"command": command, "versions": {}, "machine": "one"}
     (trial.parent / "started.jsonl").write_text(json.dumps(started) + "\n")
@@ -73,6 +74,7 @@ def test_of_a_training_is_kept_what_its_report_needs(tmp_path):
     curve = kept.metrics["env_runners/episode_return_mean"]
     assert (len(curve), curve[1] > 1, curve[-1], notes) == (RUN["ROWS"], True, 1000.0, [])
     assert kept.settings == {"env": "Somewhere-v0", "seed": 3}
+    assert (tmp_path / "kept/A2C_somewhere/error.txt").read_text() == "ValueError: not finite\n"
     command = json.loads((tmp_path / "kept/started.jsonl").read_text())["command"]
     assert command == "rllib train -f tuned_examples/x.yaml --seed 3"
 
@@ -113,12 +115,14 @@ def test_every_model_is_trained_at_every_rate_and_the_first_seeds_come_first():
     assert all(each.config["lr"][1] == [steps, 1e-4] for each in trainings)
 
 
-def test_a_training_is_finished_at_its_last_step_or_its_best_return(tmp_path):
+def test_a_training_is_finished_at_its_last_step_its_best_return_or_an_error(tmp_path):
     study, path = RUN["STUDIES"]["popgym"], tmp_path / "progress.csv"
     header = ",".join(study.stop)
     steps, best = study.stop.values()
     for row, finished in ((f"{steps - 1},0.5", False), (f"{steps},-1", True), (f"1000,{best}", True), ("1000,", False)):
         path.write_text(f"{header}\n1,1\n{row}\n")
         assert study.is_finished(path) is finished
+    (tmp_path / RUN["ERROR"]).write_text("ValueError: of no use to try again\n")
+    assert study.is_finished(path)
     path.unlink()
     assert not study.is_finished(path)
