@@ -238,7 +238,13 @@ STUDIES = {
         config={"callbacks": "energy"},
         report=("--threshold", "950"),
     ),
-    "pong": Study(("pong_stpn_ppo",), seeds=(0,), stop={"time_total_s": 7740}, report=("--threshold", "18")),
+    "pong": Study(
+        ("pong_stpn_ppo", "pong_lstm_ppo"),
+        seeds=(0, 1),
+        stop={"num_env_steps_sampled_lifetime": 4_000_000},
+        config={"callbacks": "energy"},
+        report=("--threshold", "18"),
+    ),
     "trials": Study(
         tuple(f"trials_bandit_{layer}" for layer in ("stpn", "lstm", "mlp")),
         seeds=(0, 1, 2),
