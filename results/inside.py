@@ -4,7 +4,7 @@
     python results/inside.py maze maze_stpn
 
 Each takes a checkpoint, an experiment's newest one or, for the maze, an agent of the package, and writes a figure and
-the numbers behind it to results/inside.
+the numbers behind it into ./inside, or where --out says; those of the documentation are in results/inside.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from rllib_stpn.models import encoders
 from rllib_stpn.report.palette import COLOURS
 from rllib_stpn.supervised.trainable import load as load_supervised
 
-OUT = Path(__file__).parent / "inside"
 F, H = COLOURS["stpn"], COLOURS["lstm"]
 SEQUENCES = 10_000  # half to fit the decoders, half to test them
 DIGITS = "0123456789"
@@ -72,7 +71,7 @@ def frozen(at: int) -> Callable[[int, dict, dict], dict]:
 
 
 @torch.no_grad()
-def retrieval(path: Path | str) -> None:
+def retrieval(path: Path | str, out: Path) -> None:
     """Decodes the digits from the fast weights at each step, and cuts the memory at each step."""
     task, module = load_supervised(find_checkpoint(path))
     tokens, answers = task.sample(np.random.default_rng(0), SEQUENCES)
@@ -122,7 +121,7 @@ def retrieval(path: Path | str) -> None:
     rates(axes[1, 0], layer)
     save(
         figure,
-        "retrieval",
+        out / "retrieval",
         {"symbols": shown, "decoded": found, "accuracy": accuracy(None), **cuts, "energy": energy.tolist()},
     )
 
@@ -142,7 +141,7 @@ def rates(axis: Any, layer: Any) -> None:
 
 
 @torch.no_grad()
-def maze(path: Path | str, envs: int = 256) -> None:
+def maze(path: Path | str, out: Path, envs: int = 256) -> None:
     """Plays episodes with the fast weights cleared or frozen at a step, and measures energy over an episode."""
     agent = rllib_stpn.load(path)
     (encoder,) = encoders(agent.module).values()
@@ -192,7 +191,7 @@ def maze(path: Path | str, envs: int = 256) -> None:
         label: {"return": float(each.sum(0).mean()), "standard error": float(each.sum(0).std(ddof=1) / envs**0.5)}
         for label, each in played.items()
     }
-    save(figure, "maze", numbers | {"energy": np.nanmean(energies, 1).tolist()})
+    save(figure, out / "maze", numbers | {"energy": np.nanmean(energies, 1).tolist()})
 
 
 def change_leaves(change: Callable[[int, dict, dict], dict], t: int, before: Any, after: Any) -> Any:
@@ -202,12 +201,12 @@ def change_leaves(change: Callable[[int, dict, dict], dict], t: int, before: Any
     return {key: change_leaves(change, t, before[key], value) for key, value in after.items()}
 
 
-def save(figure: Any, name: str, numbers: dict[str, Any]) -> None:
+def save(figure: Any, path: Path, numbers: dict[str, Any]) -> None:
     """Writes a figure, and the numbers that it shows with four digits."""
-    OUT.mkdir(exist_ok=True)
-    figure.savefig(OUT / f"{name}.png", dpi=90)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_suffix(".png"), dpi=90)
     rounded = json.loads(json.dumps(numbers), parse_float=lambda text: float(f"{float(text):.4g}"))
-    (OUT / f"{name}.json").write_text(json.dumps(rounded, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".json").write_text(json.dumps(rounded, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(rounded, indent=1, ensure_ascii=False))
 
 
@@ -216,8 +215,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=("retrieval", "maze"))
     parser.add_argument("checkpoint", help="a checkpoint, an experiment's directory or an agent of the package")
+    parser.add_argument("--out", type=Path, default=Path("inside"), help="where to write (default: %(default)s)")
     args = parser.parse_args()
-    {"retrieval": retrieval, "maze": maze}[args.task](args.checkpoint)
+    {"retrieval": retrieval, "maze": maze}[args.task](args.checkpoint, args.out)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ SHORT = {
         "seed": 0,
         "model": {"grid_search": [{"custom_model": "rnn", "custom_model_config": {"hidden_size": 8}}]},
     },
-    "CartPole-v1": {"train_batch_size": 128, "minibatch_size": 64},
+    "CartPole-v1": {"train_batch_size": 160, "minibatch_size": 80},
     "echo_env:Echo-v0": {"train_batch_size": 128, "minibatch_size": 64, "num_env_runners": 0},
 }
 SHORT_SCRIPTS = {
@@ -52,10 +52,13 @@ IN_PROCESSES_OF_THEIR_OWN = ("docs/your_environment.md", "docs/supervised.md")
 #: What a reader has before.
 FILES = {
     "mine.yaml": "mine: {run: PPO, env: CartPole-v1, config: {num_env_runners: 0, train_batch_size: 64, "
-    "minibatch_size: 64, num_epochs: 1, model: {fcnet_hiddens: [4]}}}",
+    "minibatch_size: 64, num_epochs: 1, "
+    "model: {custom_model: stpn, custom_model_config: {hidden_size: 4}, max_seq_len: 8}}}",
     "mine.py": "from ray.rllib.algorithms.ppo import PPOConfig\n"
     "config = PPOConfig().environment('CartPole-v1').env_runners(num_env_runners=0)\n"
-    "config.training(train_batch_size=64, minibatch_size=64, num_epochs=1)\n",
+    "config.training(train_batch_size=64, minibatch_size=64, num_epochs=1)\n"
+    "from rllib_stpn import recurrent_spec\n"
+    "config.rl_module(rl_module_spec=recurrent_spec('stpn', hidden_size=4, max_seq_len=8))\n",
     **{f"ptb.{part}.txt": "the cat sat on the mat and\n" * 40 for part in ("train", "valid", "test")},
 }
 LINKS = {name: ROOT / name for name in ("tuned_examples", "examples", "benchmarks", "results")}
@@ -96,6 +99,8 @@ def shortened(words: list[str]) -> list[str]:
     """A training's arguments, to end after an iteration of a smaller size, with one sample of each point of a grid."""
     if words[0] != "train" and words[:2] != ["example", "run"]:
         return words
+    if "--resume" in words and "-f" not in words:  # it goes on with its own settings
+        return [*words, "--stop", json.dumps(SHORT_STOP)]
     given = json.loads(words[words.index("--config") + 1]) if "--config" in words else {}
     sizes = [SHORT[Path(word).stem] for word in words if Path(word).stem in SHORT]
     sizes += [SHORT[word] for word in words if word in SHORT]

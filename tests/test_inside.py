@@ -16,10 +16,9 @@ INSIDE = Path(__file__).parents[1] / "results/inside.py"
 
 
 @pytest.fixture
-def inside(tmp_path, monkeypatch):
+def inside(monkeypatch):
     found = runpy.run_path(str(INSIDE))
     variables = found["save"].__globals__
-    monkeypatch.setitem(variables, "OUT", tmp_path / "out")
     monkeypatch.setitem(variables, "SEQUENCES", 200)
     return found
 
@@ -56,7 +55,7 @@ def test_a_figure_and_its_numbers_of_associative_retrieval(inside, tmp_path):
     trainable.train()
     (tmp_path / "checkpoint").mkdir()
     trainable.save_checkpoint(str(tmp_path / "checkpoint"))
-    inside["retrieval"](tmp_path / "checkpoint")
+    inside["retrieval"](tmp_path / "checkpoint", tmp_path / "out")
     numbers = json.loads((tmp_path / "out/retrieval.json").read_text())
     assert [len(curve) for curve in numbers["decoded"]["F"]] == [9, 9, 9]
     assert len(numbers["energy"]) == 9 and min(numbers["energy"]) > 0
@@ -76,7 +75,7 @@ def test_a_figure_and_its_numbers_of_the_maze(inside, tmp_path, ray_session):
         algo.save_to_path(tmp_path / "checkpoint")
     finally:
         algo.stop()
-    inside["maze"](tmp_path / "checkpoint", envs=3)
+    inside["maze"](tmp_path / "checkpoint", tmp_path / "out", envs=3)
     numbers = json.loads((tmp_path / "out/maze.json").read_text())
     assert len(numbers["energy"]) == 12
     assert "F set to zero after step 6" in numbers
