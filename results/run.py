@@ -316,7 +316,7 @@ def keep(experiment: Path, target: Path) -> None:
         settings = json.loads((trial / "params.json").read_text(encoding="utf-8"))
         kept = {key: settings[key] for key in PATHS if key in settings}
         (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-        if (trial / ERROR).exists():
+        if (trial / ERROR).exists() and not results[-1].get("done"):  # of no attempt before
             *_, said = (trial / ERROR).read_text(encoding="utf-8").strip().splitlines()
             (target / trial.name / ERROR).write_text(said + "\n", encoding="utf-8")
     started = (experiment / "started.jsonl").read_text(encoding="utf-8")

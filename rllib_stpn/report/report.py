@@ -57,7 +57,7 @@ def write_report(
         for section, compared_with in zip(sections, baselines, strict=True):
             blocks += _section(section, out, threshold, compared_with)
         if notes:
-            blocks += [Heading("Left out", 2), Items(notes)]
+            blocks += [Heading("Notes", 2), Items(notes)]
         document.write(blocks, out)
     except OSError as error:
         raise UsageError(f"report: {out} cannot be written: {error.strerror}") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, in_one_line
 
 ITERATION = "training_iteration"
 _FILES = ("result.json", "progress.csv", "params.json")
@@ -78,7 +78,7 @@ def read_trials(directories: Sequence[Path], metrics: Iterable[str]) -> tuple[li
 
     Returns:
         The trials with at least one result, in the order of the directories and then by name, and a line on each file
-        that is missing or broken.
+        that is missing or broken, and on each trial that ended with an error.
 
     Raises:
         UsageError: A directory that does not exist, or no trial in any of them.
@@ -114,6 +114,7 @@ def at(result: Any, path: str) -> Any:
 def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial | None:
     rows: dict[float, list[float]] = {}
     of_results: Any = None
+    is_done = False
     for file, read in ((path / "result.json", _json_rows), (path / "progress.csv", _csv_rows)):
         if rows or not file.is_file():
             continue
@@ -125,9 +126,14 @@ def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial |
             # A restored trial repeats the iterations behind its checkpoint; those it did last count.
             rows[iteration] = [_number(at(row, metric)) for metric in metrics]
             of_results = row.get("config", of_results)
+            is_done = row.get("done") in (True, "True")
     if not rows:
         notes.append(f"{path}: no results (no whole line in result.json or progress.csv): skipped")
         return None
+    error_file = path / "error.txt"
+    if error_file.is_file() and not is_done:  # Tune leaves the file where another attempt went well
+        said = in_one_line("".join(error_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]))
+        notes.append(f"{path.parent.name}/{path.name} ended with an error, after the results shown: {said}")
     try:
         settings = json.loads((path / "params.json").read_text(encoding="utf-8"))
         if isinstance(settings, dict) and isinstance(of_results, dict):

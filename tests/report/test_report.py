@@ -161,6 +161,20 @@ def test_iterations_repeated_after_a_restore_count_once(runs):
     assert read.metrics[RETURN][30] == json.loads(again[0])["env_runners"]["episode_return_mean"]
 
 
+def test_a_trial_that_ended_with_an_error_is_named(runs):
+    trial, other = trials(runs, "mlp")
+    for each, done in ((trial, False), (other, True)):  # the other one's error was that of an attempt before
+        last = json.dumps({**results(each)[-1], "done": done})
+        (each / "result.json").write_text("\n".join([*results_text(each)[:-1], last]) + "\n")
+        (each / "error.txt").write_text("Traceback (most recent call last):\nValueError: not finite\n")
+    markdown = report(runs)
+    assert (
+        f"inverted_pendulum_mlp/{trial.name} ended with an error, after the results shown: ValueError: not finite"
+        in markdown
+    )
+    assert other.name + " ended" not in markdown
+
+
 def test_points_of_a_grid_are_not_taken_for_seeds(runs):
     for trial, rate in zip(trials(runs, "mlp"), (0.001, 0.01), strict=True):
         settings = json.loads((trial / "params.json").read_text())
