@@ -229,8 +229,17 @@ class _Trial(WholeCheckpoints, _Base):
         return saved
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes the algorithm's checkpoint, with the algorithm's class in place of this one."""
-        super().save_checkpoint(checkpoint_dir)
+        """Writes the algorithm's checkpoint, with the algorithm's class in place of this one.
+
+        Raises:
+            RolloutError: A remote learner died meanwhile: without its part nothing can go on from the checkpoint.
+        """
+        try:
+            super().save_checkpoint(checkpoint_dir)
+        except Exception as error:
+            survival.raise_if_a_learner_died(self, error)
+            raise
+        survival.raise_if_a_learner_died(self)  # of one that died while it wrote, RLlib leaves out the rest
         written = Path(checkpoint_dir) / self.CLASS_AND_CTOR_ARGS_FILE_NAME
         if written.exists():
             from ray import cloudpickle

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import ray
 import torch
 from ray import cloudpickle, tune
 
@@ -137,3 +138,18 @@ def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
     assert metrics["torch_threads"] == threads
     assert metrics.get("kernel_threads", threads) == threads
     assert metrics["environments"] == 6
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_lacks_the_part_of_a_killed_learner_is_none(ray_session, tmp_path):
+    settings = {"env": "CartPole-v1", "num_env_runners": 0, "num_learners": 1, "train_batch_size": 64}
+    trial = trial_class("PPO")(settings | {"minibatch_size": 64, "num_epochs": 1, "model": {"fcnet_hiddens": [4]}})
+    try:
+        trial.train()
+        (learner,) = trial.learner_group._worker_manager.actors().values()
+        ray.kill(learner)
+        with pytest.raises(Exception, match="a learner ended: its process died"):
+            trial.save_checkpoint(str(tmp_path))
+        assert not (tmp_path / "manifest.json").exists()
+    finally:
+        trial.stop()
