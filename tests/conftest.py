@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish():
-    """Spares RLlib's connectors a look for the source of each of pytest's frames: a third of what these tests computed.
+    """Spares RLlib's connectors a look for the source of each of pytest's frames, which takes longer than many a test.
 
     Each connector asks ``inspect.stack()`` for the frame of its caller, and nothing else.
     """

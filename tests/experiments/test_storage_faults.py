@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,8 +60,9 @@ def begin(storage: Path, iterations: int, **env_config) -> int:
 
 
 def told(capsys) -> str:
-    """The one line of the command among what processes of Ray had to say."""
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("rllib: error: "))
+    """The command's one line; what processes of Ray print comes with their names in front."""
+    of_processes = re.compile(r"(\x1b\[\d+m)?\(.* pid=\d+")
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if not of_processes.match(line))
     return line
 
 
