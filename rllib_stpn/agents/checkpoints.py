@@ -81,11 +81,11 @@ def newest_whole(trial: Path) -> Found:
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint, such as ``"algorithm_state.pkl is missing"``; None for a whole one.
 
-    Where there is a manifest, its checksums tell. Else each file is looked at without unpickling it: whether it is
-    there, and not cut short.
+    Where there is a manifest, its checksums tell what changed since it was written. Each file is also looked at
+    without unpickling it: whether it is there, and not cut short.
     """
-    if (checkpoint / manifest.FILE).exists():
-        return manifest.damage(checkpoint)
+    if (checkpoint / manifest.FILE).exists() and (wrong := manifest.damage(checkpoint)):
+        return wrong
     if missing := _missing(checkpoint):
         return f"{missing[0]} is missing"
     for file in sorted(checkpoint.rglob("*")):
@@ -233,7 +233,7 @@ def _looks_like_checkpoint(directory: Path) -> bool:
 
 
 def _missing(checkpoint: Path) -> list[str]:
-    """What a checkpoint without a manifest lacks, of what a whole one has."""
+    """What a checkpoint lacks, of what a whole one has."""
     if is_supervised(checkpoint):
         return []
     wanted = [_INFO, _CONSTRUCTOR, "algorithm_state.*"]

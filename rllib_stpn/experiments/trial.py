@@ -149,6 +149,8 @@ class _Trial(WholeCheckpoints, _Base):
             super().setup(config)
         except RayActorError as error:
             self._died = error
+        if not self.config.enable_env_runner_and_connector_v2:  # which has no functions as callbacks
+            survival.tell_why(algorithm=self)
 
     def step(self) -> dict[str, Any]:
         """An iteration; its result tells what RLlib's fault settings let it survive (``rollouts/survival.py``).
@@ -159,13 +161,8 @@ class _Trial(WholeCheckpoints, _Base):
         """
         if self._died is not None:
             raise survival.died_in_setup() from self._died
-        try:
-            result = super().step()
-        except Exception as error:
-            survival.raise_if_none_is_left(self, error)
-            survival.raise_if_a_learner_died(self, error)
-            raise
-        if not self.config.enable_env_runner_and_connector_v2:  # which has no functions as callbacks
+        result = super().step()
+        if not self.config.enable_env_runner_and_connector_v2:
             survival.tell(algorithm=self, result=result)
         return result
 
@@ -206,7 +203,8 @@ class _Trial(WholeCheckpoints, _Base):
         check_whole(Path(checkpoint_dir))
         workers = None if self.config.enable_rl_module_and_learner else self.env_runner_group
         own = workers.foreach_env_runner(_settings_of_policies)[0] if workers is not None else {}
-        super().load_checkpoint(checkpoint_dir)
+        with survival.learners_answer(self):
+            super().load_checkpoint(checkpoint_dir)
         if workers is not None:
             workers.foreach_env_runner(functools.partial(_set_policies, own))
         if self.config.enable_rl_module_and_learner and self.learner_group is not None:
@@ -233,13 +231,10 @@ class _Trial(WholeCheckpoints, _Base):
 
         Raises:
             RolloutError: A remote learner died meanwhile: without its part nothing can go on from the checkpoint.
+            OSError: The disk is full, or cannot be written to.
         """
-        try:
+        with survival.learners_answer(self):
             super().save_checkpoint(checkpoint_dir)
-        except Exception as error:
-            survival.raise_if_a_learner_died(self, error)
-            raise
-        survival.raise_if_a_learner_died(self)  # of one that died while it wrote, RLlib leaves out the rest
         written = Path(checkpoint_dir) / self.CLASS_AND_CTOR_ARGS_FILE_NAME
         if written.exists():
             from ray import cloudpickle

@@ -7,6 +7,7 @@ the cause.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
@@ -41,8 +42,9 @@ def telling_failures(config: Any) -> Any:
     """Has the results of an algorithm say which failures it survived, and what was lost by them.
 
     Each result has ``num_env_steps_dropped_lifetime`` and ``num_episodes_dropped_lifetime`` and, where something
-    happened, ``survived``: a list of lines, which are logged as well. ``use_batched_rollouts`` does this by itself;
-    call it for ``EpisodeEnvRunner`` in a config of your own. It uses the callbacks ``on_train_result`` and
+    happened, ``survived``: a list of lines, which are logged as well. An iteration that fails for want of an env runner
+    or learner says why that ended. ``use_batched_rollouts`` does this by itself; call it for ``EpisodeEnvRunner`` in a
+    config of your own. It uses the callbacks ``on_algorithm_init``, ``on_train_result`` and
     ``on_env_runners_recreated``: add yours to the lists that ``config`` then has.
 
     Args:
@@ -51,7 +53,8 @@ def telling_failures(config: Any) -> Any:
     Returns:
         ``config``.
     """
-    for name, function in (("on_train_result", tell), ("on_env_runners_recreated", renew)):
+    callbacks = {"on_algorithm_init": tell_why, "on_train_result": tell, "on_env_runners_recreated": renew}
+    for name, function in callbacks.items():
         functions = force_list(getattr(config, f"callbacks_{name}"))
         if function not in functions:
             config.callbacks(**{name: [function, *functions]})
@@ -69,6 +72,22 @@ class _Told:
         self.timed_out = 0
         self.survived = dict.fromkeys(_GROUPS, 0.0)
         self.steps = self.episodes = 0  # lost with processes, or too late
+
+
+def tell_why(*, algorithm: Any, **_: Any) -> None:
+    """Has the iterations of an algorithm raise why an env runner or learner ended, where RLlib raises only that."""
+    step = algorithm.step
+
+    @functools.wraps(step)
+    def told() -> Any:
+        try:
+            return step()
+        except Exception as error:
+            raise_if_none_is_left(algorithm, error)
+            raise_if_a_learner_died(algorithm, error)
+            raise
+
+    algorithm.step = told
 
 
 def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
@@ -145,11 +164,69 @@ def raise_if_a_learner_died(algorithm: Any, error: Exception | None = None) -> N
         error: What its iteration raised.
 
     Raises:
-        RolloutError: A learner's process died.
+        RolloutError: A learner's process died; or it failed, and there is no error that tells.
     """
-    manager = getattr(getattr(algorithm, "learner_group", None), "_worker_manager", None)
-    if manager is not None and manager.num_healthy_actors() < manager.num_actors():
+    manager = _learners_of(algorithm)
+    down = [] if manager is None else [one for i, one in manager.actors().items() if not manager.is_actor_healthy(i)]
+    if any(_is_dead(learner) for learner in down):
         raise RolloutError(f"a learner ended: {_DIED}") from error
+    if down and error is None:
+        raise RolloutError("a learner failed, and RLlib would go on without it (the logs of its process tell why)")
+
+
+def _learners_of(algorithm: Any) -> Any:
+    """The manager of an algorithm's remote learners; None where the learner is a local one."""
+    return getattr(getattr(algorithm, "learner_group", None), "_worker_manager", None)
+
+
+def _is_dead(actor: Any) -> bool:
+    """Whether an actor's process is gone; RLlib takes one that raised an error for dead as well."""
+    import ray
+
+    try:
+        ray.get(actor.__ray_ready__.remote(), timeout=_SECONDS_TO_ANSWER)
+    except ray.exceptions.RayActorError:
+        return True
+    except ray.exceptions.GetTimeoutError:  # it is busy
+        pass
+    return False
+
+
+@contextlib.contextmanager
+def learners_answer(algorithm: Any) -> Iterator[None]:
+    """Within, an error of a remote learner is raised here.
+
+    RLlib drops it where an algorithm saves or restores a checkpoint: the checkpoint would lack the learner's part, or
+    the learner would go on with its first weights.
+
+    Args:
+        algorithm: The algorithm; one with a local learner, which raises its errors anyway, is let alone.
+
+    Raises:
+        RolloutError: A learner's process died.
+        Exception: What a learner raised, with its traceback.
+    """
+    manager = _learners_of(algorithm)
+    if manager is None:
+        yield
+        return
+    ask = manager.foreach_actor
+
+    def foreach_actor(*args: Any, **kwargs: Any) -> Any:
+        results = ask(*args, **kwargs)
+        for result in results:
+            if not result.ok:
+                raise result.get()
+        return results
+
+    manager.foreach_actor = foreach_actor
+    try:
+        yield
+    except Exception as error:
+        raise_if_a_learner_died(algorithm, error)
+        raise
+    finally:
+        del manager.foreach_actor
 
 
 def raise_if_none_is_left(algorithm: Any, error: Exception | None = None) -> None:

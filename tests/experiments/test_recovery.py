@@ -156,6 +156,29 @@ def test_so_is_one_of_a_version_that_wrote_no_checksums(storage, name, damage):
     assert gone_on_from(storage) == "checkpoint_000001"
 
 
+LEARNER = "learner_group/learner"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "damage"),
+    [
+        (f"{LEARNER}/class_and_ctor_args.pkl", empty),
+        (f"{LEARNER}/rl_module", shutil.rmtree),
+        (WEIGHTS, os.unlink),
+        (f"{LEARNER}/state.pkl", os.unlink),
+        (f"{LEARNER}/state.pkl", cut),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value).removeprefix(LEARNER)),
+)
+def test_so_is_one_that_was_kept_without_the_part_of_a_killed_learner(storage, wrong, damage):
+    newest = trial_of(storage) / "checkpoint_000002"
+    damage(newest / wrong)
+    manifest.write(newest)
+    (note,) = recover(storage)
+    assert gone_on_from(storage) == "checkpoint_000001"
+    assert f"{newest}: broken: {wrong.removesuffix('.pkl')}" in note
+
+
 def test_checkpoints_that_tune_has_not_heard_of_count(storage):
     """It notes what there is every ten seconds; here nothing but the trial's beginning was noted."""
     for file in (storage / "x").glob("*state*"):

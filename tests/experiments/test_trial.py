@@ -1,13 +1,17 @@
 """The trainable that Tune runs: an algorithm that takes plain settings."""
 
+import errno
+import functools
+import os
 import sys
 
 import numpy as np
 import pytest
-import ray
 import torch
 from ray import cloudpickle, tune
 
+from rllib_stpn import manifest
+from rllib_stpn.agents.checkpoints import damage
 from rllib_stpn.errors import RolloutError
 from rllib_stpn.experiments.folding import fold
 from rllib_stpn.experiments.resources import Cluster
@@ -140,16 +144,59 @@ def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
     assert metrics["environments"] == 6
 
 
-@pytest.mark.slow
-def test_a_checkpoint_that_lacks_the_part_of_a_killed_learner_is_none(ray_session, tmp_path):
+@pytest.fixture
+def with_remote_learner(ray_session):
     settings = {"env": "CartPole-v1", "num_env_runners": 0, "num_learners": 1, "train_batch_size": 64}
     trial = trial_class("PPO")(settings | {"minibatch_size": 64, "num_epochs": 1, "model": {"fcnet_hiddens": [4]}})
-    try:
-        trial.train()
-        (learner,) = trial.learner_group._worker_manager.actors().values()
-        ray.kill(learner)
-        with pytest.raises(Exception, match="a learner ended: its process died"):
-            trial.save_checkpoint(str(tmp_path))
-        assert not (tmp_path / "manifest.json").exists()
-    finally:
-        trial.stop()
+    trial.train()
+    yield trial
+    trial.stop()
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def death(*_, **__):
+    os._exit(1)
+
+
+def put_in_place(of, function, learner):
+    """Has a learner's method do something else, in the learner's process."""
+    setattr(learner, of, function)
+
+
+def has_its_own_again(of, learner):
+    delattr(learner, of)
+
+
+def test_what_a_remote_learner_raises_is_told(with_remote_learner, tmp_path):
+    trial, learners = with_remote_learner, with_remote_learner.learner_group
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    trial.save_checkpoint(str(whole))
+    assert damage(whole) is None
+    for method, act in {
+        "save_to_path": lambda: trial.save_checkpoint(str(broken)),
+        "restore_from_path": lambda: trial.load_checkpoint(str(whole)),
+        "update": trial.train,
+    }.items():
+        learners.foreach_learner(functools.partial(put_in_place, method, full_disk))
+        with pytest.raises(OSError, match="No space left on device"):
+            act()
+        learners._worker_manager.set_actor_state(0, healthy=True)  # RLlib has taken it out of service
+        learners.foreach_learner(functools.partial(has_its_own_again, method))
+    assert not (broken / manifest.FILE).exists()
+    trial.load_checkpoint(str(whole))
+    trial.train()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["save_to_path", "get_state", "restore_from_path", "update"])
+def test_a_remote_learner_that_dies_ends_the_run(with_remote_learner, tmp_path, method):
+    trial, whole, broken = with_remote_learner, tmp_path / "whole", tmp_path / "broken"
+    trial.save_checkpoint(str(whole))
+    trial.learner_group.foreach_learner(functools.partial(put_in_place, method, death))
+    act = {"restore_from_path": lambda: trial.load_checkpoint(str(whole)), "update": trial.train}
+    with pytest.raises(RolloutError, match="a learner ended: its process died"):
+        act.get(method, lambda: trial.save_checkpoint(str(broken)))()
+    assert not (broken / manifest.FILE).exists()
