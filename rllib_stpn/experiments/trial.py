@@ -203,8 +203,7 @@ class _Trial(WholeCheckpoints, _Base):
         check_whole(Path(checkpoint_dir))
         workers = None if self.config.enable_rl_module_and_learner else self.env_runner_group
         own = workers.foreach_env_runner(_settings_of_policies)[0] if workers is not None else {}
-        with survival.learners_answer(self):
-            super().load_checkpoint(checkpoint_dir)
+        super().load_checkpoint(checkpoint_dir)
         if workers is not None:
             workers.foreach_env_runner(functools.partial(_set_policies, own))
         if self.config.enable_rl_module_and_learner and self.learner_group is not None:
@@ -233,8 +232,7 @@ class _Trial(WholeCheckpoints, _Base):
             RolloutError: A remote learner died meanwhile: without its part nothing can go on from the checkpoint.
             OSError: The disk is full, or cannot be written to.
         """
-        with survival.learners_answer(self):
-            super().save_checkpoint(checkpoint_dir)
+        super().save_checkpoint(checkpoint_dir)
         written = Path(checkpoint_dir) / self.CLASS_AND_CTOR_ARGS_FILE_NAME
         if written.exists():
             from ray import cloudpickle

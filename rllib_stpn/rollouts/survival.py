@@ -12,7 +12,7 @@ import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ray.rllib.utils import force_list
@@ -75,19 +75,50 @@ class _Told:
 
 
 def tell_why(*, algorithm: Any, **_: Any) -> None:
-    """Has the iterations of an algorithm raise why an env runner or learner ended, where RLlib raises only that."""
-    step = algorithm.step
+    """Has an algorithm's iterations and checkpoints raise why an env runner or learner ended, or what a learner raised.
 
-    @functools.wraps(step)
-    def told() -> Any:
+    RLlib raises only that one ended, or, of learners that save or restore their part of a checkpoint, nothing: the
+    checkpoint would lack that part, or the learner go on with its first weights.
+    """
+    for name in ("step", "save_to_path", "restore_from_path"):
+        setattr(algorithm, name, _telling(algorithm, getattr(algorithm, name)))
+
+
+def _telling(algorithm: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def told(*args: Any, **kwargs: Any) -> Any:
         try:
-            return step()
+            with _learners_raise(algorithm):
+                return method(*args, **kwargs)
         except Exception as error:
             raise_if_none_is_left(algorithm, error)
             raise_if_a_learner_died(algorithm, error)
             raise
 
-    algorithm.step = told
+    return told
+
+
+@contextlib.contextmanager
+def _learners_raise(algorithm: Any) -> Iterator[None]:
+    """Within, an error of a remote learner is raised, where it would be part of a result that nobody looks at."""
+    manager = _learners_of(algorithm)
+    if manager is None:
+        yield
+        return
+    ask = manager.foreach_actor
+
+    def foreach_actor(*args: Any, **kwargs: Any) -> Any:
+        results = ask(*args, **kwargs)
+        for result in results:
+            if not result.ok:
+                raise result.get()
+        return results
+
+    manager.foreach_actor = foreach_actor
+    try:
+        yield
+    finally:
+        manager.foreach_actor = ask
 
 
 def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
@@ -190,43 +221,6 @@ def _is_dead(actor: Any) -> bool:
     except ray.exceptions.GetTimeoutError:  # it is busy
         pass
     return False
-
-
-@contextlib.contextmanager
-def learners_answer(algorithm: Any) -> Iterator[None]:
-    """Within, an error of a remote learner is raised here.
-
-    RLlib drops it where an algorithm saves or restores a checkpoint: the checkpoint would lack the learner's part, or
-    the learner would go on with its first weights.
-
-    Args:
-        algorithm: The algorithm; one with a local learner, which raises its errors anyway, is let alone.
-
-    Raises:
-        RolloutError: A learner's process died.
-        Exception: What a learner raised, with its traceback.
-    """
-    manager = _learners_of(algorithm)
-    if manager is None:
-        yield
-        return
-    ask = manager.foreach_actor
-
-    def foreach_actor(*args: Any, **kwargs: Any) -> Any:
-        results = ask(*args, **kwargs)
-        for result in results:
-            if not result.ok:
-                raise result.get()
-        return results
-
-    manager.foreach_actor = foreach_actor
-    try:
-        yield
-    except Exception as error:
-        raise_if_a_learner_died(algorithm, error)
-        raise
-    finally:
-        del manager.foreach_actor
 
 
 def raise_if_none_is_left(algorithm: Any, error: Exception | None = None) -> None:
