@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import pytest
 
@@ -41,14 +40,16 @@ gymnasium.register("Slow-v0", lambda **arguments: Slow(**arguments), disable_env
 """
 
 
-def learner():
-    """The newest process of a remote learner, None where there is none."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has ended
-            if path.read_bytes().startswith(b"ray::_WrappedExecutable"):
-                found.append(int(path.parent.name))
-    return max(found, default=None)
+def learner_of(command):
+    """The process of the remote learner below a process."""
+    import ray  # noqa: F401  # which brings psutil
+    import psutil  # isort: skip
+
+    for process in psutil.Process(command).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if any("_WrappedExecutable" in word for word in process.cmdline()):
+                return process.pid
+    raise AssertionError("no learner is there")
 
 
 @pytest.mark.slow
@@ -92,7 +93,8 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(start, write, in_shared
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     time.sleep(random.Random(moment).uniform(0, 5))
-    os.kill({"command": process.pid, "learner": learner()}.get(who) or int(pid.read_text()), number)
+    pids = {"command": lambda: process.pid, "learner": lambda: learner_of(process.pid)}
+    os.kill(pids.get(who, lambda: int(pid.read_text()))(), number)
     _, err = process.communicate(timeout=900)
     assert process.returncode == {signal.SIGKILL: -9 if who == "command" else 1, signal.SIGTERM: 143}[number], err
     if who != "command":
