@@ -25,6 +25,7 @@ from typing import Any
 
 import yaml
 
+from rllib_stpn.causes import root_error
 from rllib_stpn.report.groups import needed_metrics
 from rllib_stpn.report.trials import ITERATION, at
 
@@ -317,8 +318,8 @@ def keep(experiment: Path, target: Path) -> None:
         kept = {key: settings[key] for key in PATHS if key in settings}
         (target / trial.name / "params.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
         if (trial / ERROR).exists() and not results[-1].get("done"):  # of no attempt before
-            *_, said = (trial / ERROR).read_text(encoding="utf-8").strip().splitlines()
-            (target / trial.name / ERROR).write_text(said + "\n", encoding="utf-8")
+            cause = root_error((trial / ERROR).read_text(encoding="utf-8"))
+            (target / trial.name / ERROR).write_text(f"{cause.kind}: {cause.message}\n", encoding="utf-8")
     started = (experiment / "started.jsonl").read_text(encoding="utf-8")
     started = re.sub(r" --storage-path [^ \"]+", "", started)
     started = re.sub(r" -f [^ \"]*/(?=tuned_examples/)", " -f ", started)

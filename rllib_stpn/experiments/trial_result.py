@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rllib_stpn.causes import Cause, root_error
 from rllib_stpn.experiments.building import TRAINABLES, default_config
 from rllib_stpn.experiments.experiment import Experiment
-from rllib_stpn.experiments.failures import Cause, Failures, of_storage, root_error
+from rllib_stpn.experiments.failures import Failures, of_storage
 from rllib_stpn.experiments.old import names as old_names
 from rllib_stpn.experiments.results import number
 from rllib_stpn.experiments.stopping import StoppingScheduler

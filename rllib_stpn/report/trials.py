@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rllib_stpn.errors import UsageError, in_one_line
+from rllib_stpn.causes import root_error
+from rllib_stpn.errors import UsageError
 
 ITERATION = "training_iteration"
 _FILES = ("result.json", "progress.csv", "params.json")
@@ -132,7 +133,7 @@ def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial |
         return None
     error_file = path / "error.txt"
     if error_file.is_file() and not is_done:  # Tune leaves the file where another attempt went well
-        said = in_one_line("".join(error_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]))
+        said = root_error(error_file.read_text(encoding="utf-8", errors="replace"))
         notes.append(f"{path.parent.name}/{path.name} ended with an error, after the results shown: {said}")
     try:
         settings = json.loads((path / "params.json").read_text(encoding="utf-8"))

@@ -9,8 +9,9 @@ import pytest
 from ray.tune.error import TuneError
 
 from rllib_stpn import errors
+from rllib_stpn.causes import root_error
 from rllib_stpn.errors import in_words, users_place
-from rllib_stpn.experiments.failures import broken_off, root_error
+from rllib_stpn.experiments.failures import broken_off
 
 CHAIN = """\
 Failure # 1 (occurred at 2026-01-01_00-00-00)

@@ -166,12 +166,10 @@ def test_a_trial_that_ended_with_an_error_is_named(runs):
     for each, done in ((trial, False), (other, True)):  # the other one's error was that of an attempt before
         last = json.dumps({**results(each)[-1], "done": done})
         (each / "result.json").write_text("\n".join([*results_text(each)[:-1], last]) + "\n")
-        (each / "error.txt").write_text("Traceback (most recent call last):\nValueError: not finite\n")
+        (each / "error.txt").write_text("Traceback (most recent call last):\nValueError: not finite:\n[nan]\n")
     markdown = report(runs)
-    assert (
-        f"inverted_pendulum_mlp/{trial.name} ended with an error, after the results shown: ValueError: not finite"
-        in markdown
-    )
+    told = "ended with an error, after the results shown: ValueError: not finite: [nan]"
+    assert f"inverted_pendulum_mlp/{trial.name} {told}" in markdown
     assert other.name + " ended" not in markdown
 
 
