@@ -37,9 +37,11 @@ def check(config: "AlgorithmConfig", prepared: bool, known: Spaces) -> list[str]
     _check_algorithm(config)
     notes = own_callbacks.check(config)
     if _samples_batched(config):
+        from rllib_stpn.rollouts.fragment import check_learners
         from rllib_stpn.rollouts.setup import check_parts
 
         check_parts(config)
+        check_learners(config)
     spaces = None if config.is_multi_agent else _spaces(config, known)
     if spaces is None:
         return notes

@@ -42,7 +42,7 @@ from rllib_stpn.rollouts.connectors import action_transforms, observation_transf
 from rllib_stpn.rollouts.copies import copied
 from rllib_stpn.rollouts.episode_objects import Step
 from rllib_stpn.rollouts.episode_runner import AT_A_STEP, LARGEST_REWARD
-from rllib_stpn.rollouts.fragment import Fragment
+from rllib_stpn.rollouts.fragment import Fragment, check_learners
 from rllib_stpn.rollouts.recorder import Recorder
 from rllib_stpn.rollouts.standing import GoesOn
 from rllib_stpn.rollouts.values import batch_misfit, misfit
@@ -100,7 +100,7 @@ class BatchedEnvRunner(GoesOn):
 
         Raises:
             UsageError: A module whose value function RLlib would not send to env runners, or whose state does not reset
-                inside a sequence; a minibatch shorter than a sequence.
+                inside a sequence; a minibatch shorter than a sequence; more learners than fragments.
         """
         spec = self.config.get_rl_module_spec(
             env=None if self.env is None else self.env.unwrapped,
@@ -116,6 +116,8 @@ class BatchedEnvRunner(GoesOn):
                 f"minibatch_size: got {minibatch}, allowed is at least one sequence, which has {longest} steps "
                 "(max_seq_len, or the fragment if that is shorter)"
             )
+        if not self.config.in_evaluation:
+            check_learners(self.config)
         self.module.to(self._device)
         self._convolves = any(isinstance(part, torch.nn.Conv2d) for part in self.module.modules())
 

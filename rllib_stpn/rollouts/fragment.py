@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tree
 
+from rllib_stpn.errors import UsageError
+
 Span = slice  # the name of the built-in is taken by RLlib's method below
 
 
@@ -49,7 +51,7 @@ class Fragment:
         return self.env_steps()
 
     def __getitem__(self, steps: Span) -> Fragment:
-        """Returns the environments that hold the first ``steps.stop`` steps; at least one, so that cutting ends."""
+        """Returns the environments that fit into the first ``steps.stop`` steps; at least one, so that cutting ends."""
         rows = self._rows(steps.stop)
         return self._take(Span(0, rows))
 
@@ -59,7 +61,7 @@ class Fragment:
 
     def _rows(self, steps: int) -> int:
         covered = np.cumsum(self.mask.sum(axis=1))
-        return min(int(np.searchsorted(covered, steps)) + 1, len(self.mask))
+        return max(int(np.searchsorted(covered, steps, side="right")), 1)
 
     def _take(self, rows: Span) -> Fragment:
         return dataclasses.replace(
@@ -68,4 +70,19 @@ class Fragment:
             is_first=self.is_first[rows],
             columns={name: tree.map_structure(lambda a: a[rows], column) for name, column in self.columns.items()},
             state_in=None if self.state_in is None else tree.map_structure(lambda a: a[rows], self.state_in),
+        )
+
+
+def check_learners(config: Any) -> None:
+    """Refuses more learners than an update has environments' fragments: one without any would keep the others waiting.
+
+    Raises:
+        UsageError: ``num_learners`` is too large.
+    """
+    environments = config.num_envs_per_env_runner * max(config.num_env_runners, 1)
+    fragments = max(environments, config.total_train_batch_size // config.get_rollout_fragment_length())
+    if config.num_learners > fragments:
+        raise UsageError(
+            f"num_learners: got {config.num_learners}, allowed are up to {fragments} here: each learner takes whole "
+            "fragments of environments, and an update has no more (num_envs_per_env_runner makes more environments)"
         )

@@ -29,7 +29,7 @@ class FragmentsToBatch(ConnectorV2):
             len(fragment)  # raises what stopped a remote runner
         fragments = [fragment for fragment in episodes if len(fragment)]
         if not fragments:
-            raise UsageError("num_learners: more than there are environments, allowed is one environment each at least")
+            raise UsageError("num_learners: no steps were left for one of them: fewer learners, or more environments")
         self.largest = max(fragment.largest for fragment in fragments)  # for errors
         module = rl_module[DEFAULT_MODULE_ID].unwrapped()
         with_state = module.is_stateful()

@@ -12,7 +12,7 @@ import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ray.rllib.utils import force_list
@@ -27,7 +27,7 @@ SURVIVED = "survived"
 """Where a result has what was survived since the one before, a line each."""
 _DIED = "its process died: most often it had used up the memory, and the system killed it (dmesg tells)"
 _ENDS_IN_A_ROW = 3
-_SECONDS_TO_ANSWER = 60.0
+_SECONDS_TO_ANSWER, _SECONDS_TO_DIE = 60.0, 10.0
 _GROUPS = {"env_runners": "env_runner_group", "evaluation/env_runners": "eval_env_runner_group"}
 
 logger = logging.getLogger("ray.rllib")
@@ -100,12 +100,16 @@ def _telling(algorithm: Any, method: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def _learners_raise(algorithm: Any) -> Iterator[None]:
-    """Within, an error of a remote learner is raised, where it would be part of a result that nobody looks at."""
+    """Within, an error of a remote learner is raised, and at once.
+
+    RLlib waits for all learners, of which those without an error may wait for the gradients of the one with it; and
+    where they save or restore a checkpoint, it looks at no error.
+    """
     manager = _learners_of(algorithm)
     if manager is None:
         yield
         return
-    ask = manager.foreach_actor
+    ask, fetch = manager.foreach_actor, manager._fetch_result
 
     def foreach_actor(*args: Any, **kwargs: Any) -> Any:
         results = ask(*args, **kwargs)
@@ -114,11 +118,30 @@ def _learners_raise(algorithm: Any) -> Iterator[None]:
                 raise result.get()
         return results
 
-    manager.foreach_actor = foreach_actor
+    def fetch_result(*, remote_calls: Any, timeout_seconds: float | None = None, **kwargs: Any) -> Any:
+        if timeout_seconds is None and _one_fails(remote_calls):
+            timeout_seconds = 0.0
+        return fetch(remote_calls=remote_calls, timeout_seconds=timeout_seconds, **kwargs)
+
+    manager.foreach_actor, manager._fetch_result = foreach_actor, fetch_result
     try:
         yield
     finally:
-        manager.foreach_actor = ask
+        manager.foreach_actor, manager._fetch_result = ask, fetch
+
+
+def _one_fails(calls: Sequence[Any]) -> bool:
+    """Waits until an actor fails, or all have answered."""
+    import ray
+
+    waiting = list(calls)
+    while waiting:
+        answered, waiting = ray.wait(waiting, num_returns=1)
+        try:
+            ray.get(answered)
+        except ray.exceptions.RayError:
+            return True
+    return False
 
 
 def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
@@ -198,10 +221,11 @@ def raise_if_a_learner_died(algorithm: Any, error: Exception | None = None) -> N
         RolloutError: A learner's process died; or it failed, and there is no error that tells.
     """
     manager = _learners_of(algorithm)
-    down = [] if manager is None else [one for i, one in manager.actors().items() if not manager.is_actor_healthy(i)]
-    if any(_is_dead(learner) for learner in down):
+    if manager is None or manager.num_healthy_actors() == manager.num_actors():
+        return
+    if _one_is_dead(manager.actors().values()):
         raise RolloutError(f"a learner ended: {_DIED}") from error
-    if down and error is None:
+    if error is None:
         raise RolloutError("a learner failed, and RLlib would go on without it (the logs of its process tell why)")
 
 
@@ -210,16 +234,16 @@ def _learners_of(algorithm: Any) -> Any:
     return getattr(getattr(algorithm, "learner_group", None), "_worker_manager", None)
 
 
-def _is_dead(actor: Any) -> bool:
-    """Whether an actor's process is gone; RLlib takes one that raised an error for dead as well."""
+def _one_is_dead(actors: Iterable[Any]) -> bool:
+    """Whether an actor's process is gone; RLlib takes those that raised an error for dead as well."""
     import ray
 
+    calls = [actor.__ray_ready__.remote() for actor in actors]
+    answered, _ = ray.wait(calls, num_returns=len(calls), timeout=_SECONDS_TO_DIE)  # others may wait for one another
     try:
-        ray.get(actor.__ray_ready__.remote(), timeout=_SECONDS_TO_ANSWER)
+        ray.get(answered)
     except ray.exceptions.RayActorError:
         return True
-    except ray.exceptions.GetTimeoutError:  # it is busy
-        pass
     return False
 
 

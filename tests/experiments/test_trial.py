@@ -145,12 +145,21 @@ def test_a_folded_trial_computes_with_all_the_cpus_it_has(tmp_path, threads):
 
 
 @pytest.fixture
-def with_remote_learner(ray_session):
-    settings = {"env": "CartPole-v1", "num_env_runners": 0, "num_learners": 1, "train_batch_size": 64}
-    trial = trial_class("PPO")(settings | {"minibatch_size": 64, "num_epochs": 1, "model": {"fcnet_hiddens": [4]}})
-    trial.train()
-    yield trial
-    trial.stop()
+def with_remote_learners(ray_session):
+    """Makes trials of so many, which have taken an iteration."""
+    made = []
+
+    def make(number=1):
+        settings = {"env": "CartPole-v1", "num_env_runners": 0, "num_envs_per_env_runner": 4, "num_learners": number}
+        settings |= {"train_batch_size": 128, "minibatch_size": 32, "num_epochs": 1}
+        model = {"custom_model": "stpn", "custom_model_config": {"hidden_size": 4}}
+        made.append(trial_class("PPO")(settings | {"model": model}))
+        made[-1].train()
+        return made[-1]
+
+    yield make
+    for trial in made:
+        trial.stop()
 
 
 def full_disk(*_, **__):
@@ -170,8 +179,9 @@ def has_its_own_again(of, learner):
     delattr(learner, of)
 
 
-def test_what_a_remote_learner_raises_is_told(with_remote_learner, tmp_path):
-    trial, learners = with_remote_learner, with_remote_learner.learner_group
+def test_what_a_remote_learner_raises_is_told(with_remote_learners, tmp_path):
+    trial = with_remote_learners()
+    learners = trial.learner_group
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     trial.save_checkpoint(str(whole))
     assert damage(whole) is None
@@ -191,12 +201,22 @@ def test_what_a_remote_learner_raises_is_told(with_remote_learner, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("method", ["save_to_path", "get_state", "restore_from_path", "update"])
-def test_a_remote_learner_that_dies_ends_the_run(with_remote_learner, tmp_path, method):
-    trial, whole, broken = with_remote_learner, tmp_path / "whole", tmp_path / "broken"
+def test_a_remote_learner_that_dies_ends_the_run(with_remote_learners, tmp_path, method, number):
+    trial, whole, broken = with_remote_learners(number), tmp_path / "whole", tmp_path / "broken"
     trial.save_checkpoint(str(whole))
-    trial.learner_group.foreach_learner(functools.partial(put_in_place, method, death))
+    trial.learner_group.foreach_learner(functools.partial(put_in_place, method, death), remote_actor_ids=[0])
     act = {"restore_from_path": lambda: trial.load_checkpoint(str(whole)), "update": trial.train}
     with pytest.raises(RolloutError, match="a learner ended: its process died"):
         act.get(method, lambda: trial.save_checkpoint(str(broken)))()
     assert not (broken / manifest.FILE).exists()
+
+
+@pytest.mark.slow
+def test_an_error_of_one_of_two_learners_is_told_at_once(with_remote_learners):
+    """The other one waits for its gradients."""
+    trial = with_remote_learners(2)
+    trial.learner_group.foreach_learner(functools.partial(put_in_place, "update", full_disk), remote_actor_ids=[1])
+    with pytest.raises(OSError, match="No space left on device"):
+        trial.train()

@@ -9,12 +9,15 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.utils.minibatch_utils import ShardEpisodesIterator
 from ray.tune.registry import register_env
 
 from rllib_stpn.algorithms import A2CConfig
+from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import num_threads
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import BatchedEnvRunner, NonFiniteObservationError, use_batched_rollouts
+from rllib_stpn.rollouts.fragment import Fragment
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 from tests.rollouts.scripted_env import ScriptedEnv, make_scripted
 
@@ -265,8 +268,6 @@ def test_small_models_act_on_one_thread_of_torch(images):
 
 def test_fragments_are_cut_by_whole_environments():
     fragment = make_runner(runner_config(mode="SameStep")).sample()[0]
-    from ray.rllib.utils.minibatch_utils import ShardEpisodesIterator
-
     for learners in (2, 3, 5):
         shards = list(ShardEpisodesIterator([fragment], num_shards=learners))
         assert [len(shard) > 0 for shard in shards] == [True] * learners
@@ -277,6 +278,26 @@ def test_fragments_are_cut_by_whole_environments():
         assert sorted(joined.ravel()) == sorted(fragment.columns["advantages"].ravel())
     state = fragment[:20].state_in
     assert next(iter(state.values())).shape[0] == 2
+
+
+@pytest.mark.parametrize("runners", [1, 2])
+@pytest.mark.parametrize("environments", range(1, 9))
+def test_every_learner_gets_steps_of_an_environment(environments, runners):
+    """One without any would keep the others waiting for its gradients."""
+    for learners in range(1, runners * environments + 1):
+        fragments = [Fragment(np.ones((environments, 20), bool), np.zeros((environments, 20), bool))] * runners
+        fragments[0].mask[-1, ::9] = False  # it was only reset there
+        shares = [sum(map(len, shard)) for shard in ShardEpisodesIterator(fragments, num_shards=learners)]
+        assert min(shares) > 0
+        assert sum(shares) == sum(map(len, fragments))
+
+
+def test_more_learners_than_fragments_are_refused():
+    config = runner_config("mlp").training(train_batch_size_per_learner=5).learners(num_learners=NUM_ENVS + 1)
+    with pytest.raises(UsageError, match=f"num_learners: got {NUM_ENVS + 1}, allowed are up to {NUM_ENVS} here"):
+        make_runner(config)
+    make_runner(config.learners(num_learners=NUM_ENVS))
+    make_runner(config.training(train_batch_size_per_learner=10).learners(num_learners=2 * NUM_ENVS))  # two samples
 
 
 class EpisodeLog(RLlibCallback):
