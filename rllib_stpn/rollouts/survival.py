@@ -7,27 +7,26 @@ the cause.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ray.rllib.utils import force_list
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from rllib_stpn.errors import RolloutError
+from rllib_stpn.errors import PROCESS_DIED, RolloutError
+from rllib_stpn.learners import remote
 from rllib_stpn.rollouts.episode_runner import EPISODES_DROPPED, STEPS_DROPPED, EpisodeEnvRunner
 from rllib_stpn.rollouts.episode_runner import SURVIVED as NUM_SURVIVED
 from rllib_stpn.rollouts.failure import left_by, sampled_before
 
 SURVIVED = "survived"
 """Where a result has what was survived since the one before, a line each."""
-_DIED = "its process died: most often it had used up the memory, and the system killed it (dmesg tells)"
 _ENDS_IN_A_ROW = 3
-_SECONDS_TO_ANSWER, _SECONDS_TO_DIE = 60.0, 10.0
+_SECONDS_TO_ANSWER = 60.0
 _GROUPS = {"env_runners": "env_runner_group", "evaluation/env_runners": "eval_env_runner_group"}
 
 logger = logging.getLogger("ray.rllib")
@@ -35,7 +34,7 @@ logger = logging.getLogger("ray.rllib")
 
 def died_in_setup() -> RolloutError:
     """What a run ends with when a process was gone before it began."""
-    return RolloutError(f"an env runner or learner ended as it was made, before its first step: {_DIED}")
+    return RolloutError(f"an env runner or learner ended as it was made, before its first step: {PROCESS_DIED}")
 
 
 def telling_failures(config: Any) -> Any:
@@ -88,60 +87,14 @@ def _telling(algorithm: Any, method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def told(*args: Any, **kwargs: Any) -> Any:
         try:
-            with _learners_raise(algorithm):
+            with remote.errors_are_raised(algorithm):
                 return method(*args, **kwargs)
         except Exception as error:
             raise_if_none_is_left(algorithm, error)
-            raise_if_a_learner_died(algorithm, error)
+            remote.raise_if_one_died(algorithm, error)
             raise
 
     return told
-
-
-@contextlib.contextmanager
-def _learners_raise(algorithm: Any) -> Iterator[None]:
-    """Within, an error of a remote learner is raised, and at once.
-
-    RLlib waits for all learners, of which those without an error may wait for the gradients of the one with it; and
-    where they save or restore a checkpoint, it looks at no error.
-    """
-    manager = _learners_of(algorithm)
-    if manager is None:
-        yield
-        return
-    ask, fetch = manager.foreach_actor, manager._fetch_result
-
-    def foreach_actor(*args: Any, **kwargs: Any) -> Any:
-        results = ask(*args, **kwargs)
-        for result in results:
-            if not result.ok:
-                raise result.get()
-        return results
-
-    def fetch_result(*, remote_calls: Any, timeout_seconds: float | None = None, **kwargs: Any) -> Any:
-        if timeout_seconds is None and _one_fails(remote_calls):
-            timeout_seconds = 0.0
-        return fetch(remote_calls=remote_calls, timeout_seconds=timeout_seconds, **kwargs)
-
-    manager.foreach_actor, manager._fetch_result = foreach_actor, fetch_result
-    try:
-        yield
-    finally:
-        manager.foreach_actor, manager._fetch_result = ask, fetch
-
-
-def _one_fails(calls: Sequence[Any]) -> bool:
-    """Waits until an actor fails, or all have answered."""
-    import ray
-
-    waiting = list(calls)
-    while waiting:
-        answered, waiting = ray.wait(waiting, num_returns=1)
-        try:
-            ray.get(answered)
-        except ray.exceptions.RayError:
-            return True
-    return False
 
 
 def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
@@ -153,7 +106,7 @@ def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
     """
     told = _told_by(algorithm)
     raise_if_none_is_left(algorithm)
-    raise_if_a_learner_died(algorithm)
+    remote.raise_if_one_died(algorithm)
     lines = [*_renewed(told, algorithm), *_lost(told, algorithm), *_timed_out(told, algorithm)]
     lines += _survived(told, algorithm, result)
     if lines:
@@ -202,49 +155,13 @@ def renew(*, algorithm: Any, env_runner_group: Any, env_runner_indices: Sequence
         told.renewed.append((index, reason or ""))
         if told.ends[index] >= _ENDS_IN_A_ROW:
             raise RolloutError(
-                f"env runner {index} has ended {told.ends[index]} times without a sample in between: {reason or _DIED}"
+                f"env runner {index} has ended {told.ends[index]} times without a sample in between: "
+                f"{reason or PROCESS_DIED}"
             )
 
 
 def _set_state(state: dict[str, Any], runner: Any) -> None:
     runner.set_state(state)
-
-
-def raise_if_a_learner_died(algorithm: Any, error: Exception | None = None) -> None:
-    """Raises where a remote learner is gone: RLlib restarts none, and would go on without, or fail elsewhere.
-
-    Args:
-        algorithm: The algorithm.
-        error: What its iteration raised.
-
-    Raises:
-        RolloutError: A learner's process died; or it failed, and there is no error that tells.
-    """
-    manager = _learners_of(algorithm)
-    if manager is None or manager.num_healthy_actors() == manager.num_actors():
-        return
-    if _one_is_dead(manager.actors().values()):
-        raise RolloutError(f"a learner ended: {_DIED}") from error
-    if error is None:
-        raise RolloutError("a learner failed, and RLlib would go on without it (the logs of its process tell why)")
-
-
-def _learners_of(algorithm: Any) -> Any:
-    """The manager of an algorithm's remote learners; None where the learner is a local one."""
-    return getattr(getattr(algorithm, "learner_group", None), "_worker_manager", None)
-
-
-def _one_is_dead(actors: Iterable[Any]) -> bool:
-    """Whether an actor's process is gone; RLlib takes those that raised an error for dead as well."""
-    import ray
-
-    calls = [actor.__ray_ready__.remote() for actor in actors]
-    answered, _ = ray.wait(calls, num_returns=len(calls), timeout=_SECONDS_TO_DIE)  # others may wait for one another
-    try:
-        ray.get(answered)
-    except ray.exceptions.RayActorError:
-        return True
-    return False
 
 
 def raise_if_none_is_left(algorithm: Any, error: Exception | None = None) -> None:
@@ -262,11 +179,11 @@ def raise_if_none_is_left(algorithm: Any, error: Exception | None = None) -> Non
         return
     if len(down) == algorithm.config.num_env_runners:
         told = "; ".join(dict.fromkeys(filter(None, down.values())))
-        raise RolloutError(f"no env runner is left: {told or _DIED}") from error
+        raise RolloutError(f"no env runner is left: {told or PROCESS_DIED}") from error
     if error is not None and not algorithm.config.ignore_env_runner_failures:
         (index, reason), *_ = down.items()
         raise RolloutError(
-            f"env runner {index} ended: {reason or _DIED} (restart_failed_env_runners is off)"
+            f"env runner {index} ended: {reason or PROCESS_DIED} (restart_failed_env_runners is off)"
         ) from error
 
 
@@ -288,7 +205,7 @@ def _renewed(told: _Told, algorithm: Any) -> Iterator[str]:
             yield f"env runner {index} is back, with the present weights"
         else:
             lost = _lose_sample(told, algorithm, index, reason)
-            yield f"env runner {index} ended and began anew, with the present weights: {reason or _DIED}; {lost}"
+            yield f"env runner {index} ended and began anew, with the present weights: {reason or PROCESS_DIED}; {lost}"
     told.renewed.clear()
 
 
@@ -297,7 +214,7 @@ def _lost(told: _Told, algorithm: Any) -> Iterator[str]:
     goes_on = "RLlib restarts it" if algorithm.config.restart_failed_env_runners else "the run goes on without it"
     for index in sorted(set(down) - told.down):
         lost = _lose_sample(told, algorithm, index, down[index])
-        yield f"env runner {index} is down: {down[index] or _DIED}; {goes_on}; {lost}"
+        yield f"env runner {index} is down: {down[index] or PROCESS_DIED}; {goes_on}; {lost}"
     told.down = set(down)
 
 
