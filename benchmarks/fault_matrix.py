@@ -424,7 +424,7 @@ def main():
     done = {}
     if args.done.exists():
         done = {tuple(each["cell"]): each["outcome"] for each in map(json.loads, args.done.read_text().splitlines())}
-    cells = [*drawn(args.cells), *ALONE]
+    cells = [*sorted(drawn(args.cells), key=lambda cell: cell[1].startswith("hangs")), *ALONE]  # minutes each: last
     begun = time.monotonic()
     server = Server()
     for number, cell in enumerate(cells):
