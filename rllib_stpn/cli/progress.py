@@ -83,6 +83,7 @@ class Progress(Callback):
         seconds: The least time between two lines, in the first 20 seconds; then it grows with the time that has passed.
         shown: The metrics of a line.
         differing: Path and name of the settings that differ between trials.
+        defaults: The algorithm's config, which has the settings that a trial does not have.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class Progress(Callback):
         seconds: float = 2.0,
         shown: ShownMetrics = REINFORCEMENT,
         differing: Mapping[Path, str] | None = None,
+        defaults: Any = None,
     ):
+        self._defaults = defaults
         self._differing = dict(differing or {})
         self._shown = shown
         headings = (shown.iteration, shown.counted, shown.rate, *(name for name, *_ in shown.measures), "elapsed")
@@ -149,7 +152,7 @@ class Progress(Callback):
         if self._before or not trials or waited < self._seconds:
             return
         running = [trial for trial in trials if trial.status == trial.RUNNING]
-        told = _set_up(running[0].config) if running else "a process for the trial"
+        told = _set_up(running[0].config, self._defaults) if running else "a process for the trial"
         if told != self._set_up:
             self._set_up = told
             print(f"setting up  {told}", flush=True)
@@ -212,15 +215,15 @@ class Progress(Callback):
                 tell([f"stop: {path} is not among the results, and cannot end the run until it is"])
 
 
-def _set_up(settings: Mapping[str, Any]) -> str:
+def _set_up(settings: Mapping[str, Any], defaults: Any) -> str:
     """What a trial does before its first result."""
     compiling = "kernels are compiled where this is their first run"
     if "task" in settings:
         return f"the data; {compiling}"
-    if "env" not in settings:  # a Python file's: the trial has only what differs
-        return f"environments and the first iteration; {compiling}"
-    runners = settings.get("num_env_runners") or 0
-    each = settings.get("num_envs_per_env_runner") or 1
+    runners, each = (
+        settings.get(name, getattr(defaults, name, otherwise))
+        for name, otherwise in (("num_env_runners", 0), ("num_envs_per_env_runner", 1))
+    )
     where = f" in {runners} env runner{'s' * (runners > 1)}" if runners else ""
     number = each * max(runners, 1)
     envs = f"{number:,} environment{'s' * (number > 1)}{where}"

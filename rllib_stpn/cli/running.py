@@ -15,7 +15,7 @@ from rllib_stpn.cli.terminal import tell, tell_where_kernels_are
 from rllib_stpn.cli.waiting import Waiting
 from rllib_stpn.errors import StorageError, UsageError
 from rllib_stpn.experiments import running
-from rllib_stpn.experiments.building import TRAINABLES
+from rllib_stpn.experiments.building import TRAINABLES, default_config
 from rllib_stpn.experiments.differences import names_in
 from rllib_stpn.experiments.experiment import Experiment
 from rllib_stpn.experiments.interruption import Interruption
@@ -74,7 +74,9 @@ def _run_one(experiment: Experiment, interruption: Interruption, verbosity: int)
         tell(["--resume: nothing there to go on with: it starts"])
     shown = _shown_metrics(experiment)
     try:
-        progress = Progress(experiment.num_trials, experiment.stop, shown=shown, differing=names_in(experiment))
+        defaults = default_config(experiment.algorithm, experiment.base)
+        differing = names_in(experiment)
+        progress = Progress(experiment.num_trials, experiment.stop, shown=shown, differing=differing, defaults=defaults)
         results = running.run(experiment, interruption, callbacks=[Waiting(), progress])
     except StorageError as error:
         print(f"rllib: error: {error}; {_how_to_go_on(experiment)}", file=sys.stderr)

@@ -140,14 +140,14 @@ def test_intervals_grow_with_the_time_that_has_passed(capsys, trial, monkeypatch
     [
         ({"env": "x", "num_env_runners": 0, "num_envs_per_env_runner": 512}, "512 environments and the first"),
         ({"env": "x", "num_env_runners": 2, "num_envs_per_env_runner": 4}, "8 environments in 2 env runners and the"),
-        ({"env": "x"}, "1 environment and the first iteration"),
+        ({"env": "x", "num_env_runners": 0}, "1 environment and the first iteration"),
         ({"task": "familiarity"}, "the data; kernels"),
-        ({"lr": 0.1}, "environments and the first iteration"),
+        ({"lr": 0.1}, "3 environments in 3 env runners and the first iteration"),  # by the algorithm's config
     ],
 )
 def test_what_is_set_up_is_told_once_before_the_first_result(capsys, config, told):
     trial = SimpleNamespace(trial_id="a", config=config, status="PENDING", RUNNING="RUNNING")
-    progress = Progress(seconds=0)
+    progress = Progress(seconds=0, defaults=SimpleNamespace(num_env_runners=3, num_envs_per_env_runner=1))
     progress.on_step_begin(0, [trial])
     trial.status = "RUNNING"
     for _ in range(3):
