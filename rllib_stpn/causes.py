@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rllib_stpn.errors import in_one_line, users_place
+from rllib_stpn.errors import WHY_PROCESSES_DIE, in_one_line, users_place
 
 _FRAME = re.compile(r'^ +File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _ERROR_LINE = re.compile(r"^(?:(?:\w+|<locals>)\.)*(?P<type>[A-Za-z_]\w*)(?:\([\w.]*\))?(?:: (?P<message>.*))?$")
@@ -29,7 +29,7 @@ _OWNERS = {
     "RolloutWorker": "an env runner's process",
 }
 #: Their messages are whole: they have the type of what was raised, and its place.
-WHOLE = ("UsageError", "RolloutError", "NonFiniteError", "NonFiniteObservationError", "ProcessDied", "StorageError")
+_WHOLE = ("UsageError", "RolloutError", "NonFiniteError", "NonFiniteObservationError", "ProcessDied", "StorageError")
 
 
 class Cause(NamedTuple):
@@ -46,7 +46,7 @@ class Cause(NamedTuple):
     place: str | None = None
 
     def __str__(self) -> str:
-        if self.kind in WHOLE:
+        if self.kind in _WHOLE:
             return self.message
         told = f"{self.kind}: {self.message}" if self.message else self.kind
         return f"{told} ({self.place})" if self.place else told
@@ -64,7 +64,7 @@ def root_error(traceback: str) -> Cause:
     """
     errors = list(_errors(traceback.strip().splitlines()))
     for cause, _ in reversed(errors):
-        if cause.kind in WHOLE:
+        if cause.kind in _WHOLE:
             return cause
     if died := list(_DIED.finditer(traceback)):
         where = f" on {died[-1]['ip']}" if died[-1]["ip"] else ""
@@ -72,7 +72,7 @@ def root_error(traceback: str) -> Cause:
         return Cause(
             "ProcessDied",
             f"{whose} ({died[-1]['name']}, pid {died[-1]['pid']}{where}) died without an error of its own: "
-            "most often it had used up the memory, and the system killed it (dmesg tells)",
+            + WHY_PROCESSES_DIE,
         )
     while len(errors) > 1 and not errors[-1][0].message and errors[-1][1]:
         errors.pop()

@@ -17,7 +17,8 @@ _FRAMEWORKS = tuple(
     for where in _INSTALLED
     for name in ("ray", "gymnasium", "torch", "numpy", "tree", "numba", "rllib_stpn")
 )
-PROCESS_DIED = "its process died: most often it had used up the memory, and the system killed it (dmesg tells)"
+WHY_PROCESSES_DIE = "most often it had used up the memory, and the system killed it (dmesg tells)"
+PROCESS_DIED = f"its process died: {WHY_PROCESSES_DIE}"
 _OURS = os.path.realpath(Path(__file__).parent) + os.sep
 
 
