@@ -12,7 +12,7 @@ from ray.tune.utils import flatten_dict
 from rllib_stpn.cli.terminal import live, tell
 from rllib_stpn.experiments.differences import Path, brief, values_of
 from rllib_stpn.experiments.results import SURVIVED, metric
-from rllib_stpn.rollouts.failure import left_by
+from rllib_stpn.rollouts.failure import left_by, restarts_told
 
 _HEADER_EVERY = 20
 _LOOKS_EVERY = 5.0  # seconds
@@ -159,10 +159,11 @@ class Progress(Callback):
         live(f"setting up  {duration(waited)}")
 
     def on_step_end(self, iteration: int, trials: Sequence, **info) -> None:
-        """Tells that the environment of a trial's own process hangs, for which the trial waits."""
+        """Tells what a trial waits for: an environment of its own process hangs, or an env runner had to begin anew."""
         if time.monotonic() - self._looked < _LOOKS_EVERY:
             return
         self._looked = time.monotonic()
+        tell(restarts_told())
         for trial in trials:
             actor = trial.temporary_state.ray_actor
             told = left_by(actor) if actor is not None else None

@@ -160,7 +160,7 @@ class _Trial(WholeCheckpoints, _Base):
             RayTaskError: The same, of the old API stack and of several agents, where nothing was sampled.
         """
         if self._died is not None:
-            raise survival.died_in_setup() from self._died
+            raise survival.died_in_setup(self._died) from self._died
         result = super().step()
         if not self.config.enable_env_runner_and_connector_v2:
             survival.tell(algorithm=self, result=result)

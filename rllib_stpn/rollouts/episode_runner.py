@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import gymnasium as gym
 import numpy as np
 import torch
 import tree
@@ -30,9 +31,11 @@ from rllib_stpn.rollouts.copies import OwnArrays
 from rllib_stpn.rollouts.failure import (
     Failure,
     as_error,
+    begin_again,
     is_actor,
     leave,
     name_of,
+    note_made,
     note_sample,
     raise_if_failed,
     rollout_error,
@@ -51,6 +54,8 @@ LARGEST_REWARD = 1e18
 AT_A_STEP = "at a step of its episode"
 _OTHER_SEEDS = 1_000_003
 """How far the seeds of environments that are made again are from those before."""
+_TO_BEGIN = 10
+"""How many times ``sample_timeout_s`` an env runner may take for an environment, or for the first step."""
 _FATAL = (UsageError, NonFiniteError)  # whatever the fault settings say
 
 logger = logging.getLogger("ray.rllib")
@@ -93,18 +98,26 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._samples = 0  # that it gave
         self._samples_now = False
         self._watchdog: Watchdog | None = None
+        self._num_made: int | None = None  # environments, while they are being made
         self._step_seconds: list[float] = []  # of the environments' steps, in this sample
         self._largest = 0.0, "no environment"  # absolute value in an observation, and whose
         self._rewards: np.ndarray | None = None  # the last ones
         raise_if_failed(kwargs.get("spaces"))  # what a remote runner's constructor raised
+        self.config, self.worker_index = config, kwargs.get("worker_index")  # which the watchdog asks for
+        watchdog = Watchdog(self)
         try:
+            if self._number:
+                begin_again(self._number)
             self._construct(config=config, **kwargs)
+            if self._number:
+                note_made()
         except Exception as error:
-            index = kwargs.get("worker_index") or 0
-            told = as_error(error, index)
-            if not index:
+            told = as_error(error, self._number)
+            if not self._number:
                 raise told from told.__cause__
             self._failure = Failure(told)
+        finally:
+            watchdog.stop()
 
     def _construct(self, *, config, **kwargs) -> None:
         """What the constructor does, for subclasses to add to."""
@@ -136,7 +149,11 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._close()
         if not self.config.env:
             raise UsageError("environment: none is given, allowed is one: config.environment('CartPole-v1')")
-        env, context = make_vector_env(self.config, self.worker_index or 0, self.num_workers or 0)
+        self._num_made = 0
+        try:
+            env, context = make_vector_env(self.config, self._number, self.num_workers or 0, self._one_is_made)
+        finally:
+            self._num_made = None
         self.env = self._presented(env)
         self.num_envs = self.env.num_envs
         self._times_made += 1
@@ -152,6 +169,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
                 "env_context": context,
             },
         )
+
+    def _one_is_made(self) -> None:
+        self._num_made = (self._num_made or 0) + 1
 
     def _close(self) -> None:
         """Closes the environments, where there are any; if that fails, nothing is lost by it."""
@@ -402,13 +422,19 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             self._step_seconds.clear()
 
     def patience(self) -> float:
-        """The seconds that a step may take; ten times as many before the first one, when simulators start."""
+        """The seconds that a step may take; ten times as many for what comes before the first one: simulators start."""
         config = self.config
         seconds = config.evaluation_sample_timeout_s if config.in_evaluation else config.sample_timeout_s
-        return (seconds or math.inf) * (1 if self._samples or self._step_seconds else 10)
+        return (seconds or math.inf) * (_TO_BEGIN if self._begins else 1)
+
+    @property
+    def _begins(self) -> bool:
+        return self._num_made is not None or not (self._samples or self._step_seconds)
 
     def progress(self) -> Any:
-        """What differs after any step of an environment; None while nobody asks for samples."""
+        """What differs after any environment was made, or a step taken; None while nobody waits for either."""
+        if self._num_made is not None:
+            return "made", self._num_made
         if not self._samples_now:
             return None
         envs = getattr(getattr(self.env, "unwrapped", None), "envs", ())
@@ -417,8 +443,15 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def hangs(self, seconds: float, place: str) -> None:
         """Ends the process of a remote runner, which RLlib would wait for, in the end for ever."""
+        limit = f"{_TO_BEGIN} times sample_timeout_s" if self._begins else "sample_timeout_s"
+        what = "step"
+        if self._num_made is not None:
+            what = "environment"
+            sync = gym.VectorizeMode(self.config.gym_env_vectorize_mode) is gym.VectorizeMode.SYNC
+            which = name_of(self._num_made if sync else None, self._number)
+            place = "; ".join(filter(None, (f"{which}, as it was made", place)))
         place = place or "in no environment"
-        told = f"env runner {self._number} has made no step for {seconds:g} s (sample_timeout_s; {place})"
+        told = f"env runner {self._number} has made no {what} for {seconds:g} s ({limit}; {place})"
         logger.warning(told)
         leave(told)  # for the command, where this is the process of a trial
         if not self._number or not is_actor():

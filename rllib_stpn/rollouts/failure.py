@@ -10,7 +10,11 @@ from __future__ import annotations
 import traceback
 from typing import Any, NoReturn
 
-from rllib_stpn.errors import RemoteTraceback, RolloutError, UsageError, in_words, place_of
+from rllib_stpn.errors import PROCESS_DIED, RemoteTraceback, RolloutError, UsageError, in_words, place_of
+
+_RESTARTS = "rllib_stpn/restarts/"
+_BEGUN = "/begun"
+_MOST_ENDS = 2  # of a runner that is being made; it would end for ever
 
 
 def name_of(index: int | None, worker_index: int) -> str:
@@ -91,11 +95,57 @@ def leave(text: str) -> None:
 
 
 def left_by(actor: Any) -> str | None:
-    """Why a remote runner ended, as it stored it with :func:`leave`; None where it stored nothing."""
-    from ray.experimental.internal_kv import _internal_kv_get
+    """Why a remote runner ended, as it stored it with :func:`leave`; None where it stored nothing.
 
-    text = _internal_kv_get(_key(actor._actor_id.hex()))
-    return text.decode() if text else None
+    Args:
+        actor: Its handle, or the hexadecimal text of its id.
+    """
+    return _stored(_key(actor if isinstance(actor, str) else actor._actor_id.hex()))
+
+
+def begin_again(worker_index: int) -> None:
+    """Called as a remote runner begins to be made; :func:`note_made` says that it came to the end.
+
+    Ray restarts an actor whose process ends meanwhile, up to ``max_num_env_runner_restarts`` times, a thousand by
+    default, and whoever made the actor waits for that, in silence. The first time a line is stored for
+    :func:`restarts_told`.
+
+    Raises:
+        RolloutError: It ended twice before.
+    """
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    if (actor := _actor_id()) is None:
+        return
+    key = _key(actor)
+    ended = int(_stored(key + _BEGUN) or 0)
+    why = _stored(key) or PROCESS_DIED
+    if ended >= _MOST_ENDS:
+        raise RolloutError(f"env runner {worker_index} ended {ended} times as it was made: {why}")
+    if ended:
+        told = f"env runner {worker_index} ended as it was made, and begins anew (restart_failed_env_runners): {why}"
+        _internal_kv_put(f"{_RESTARTS}{_job_of(actor)}/{actor}", told)
+    _internal_kv_put(key + _BEGUN, str(ended + 1))
+
+
+def note_made() -> None:
+    """Stores with Ray that this actor was made, see :func:`begin_again`."""
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    if (actor := _actor_id()) is not None:
+        _internal_kv_del(_key(actor) + _BEGUN)
+
+
+def restarts_told() -> list[str]:
+    """What this job's env runners told that ended as they were made, and began anew; each line once."""
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list
+
+    keys = _internal_kv_list(f"{_RESTARTS}{ray.get_runtime_context().get_job_id()}/")
+    told = [_stored(key) for key in keys]
+    for key in keys:
+        _internal_kv_del(key)
+    return [text for text in told if text]
 
 
 def note_sample() -> None:
@@ -129,6 +179,17 @@ def _actor_id() -> str | None:
 
 def _key(actor_id: str) -> str:
     return f"rllib_stpn/failure/{actor_id}"
+
+
+def _job_of(actor_id: str) -> str:
+    return actor_id[-8:]  # an id ends with its job's
+
+
+def _stored(key: str | bytes) -> str | None:
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    text = _internal_kv_get(key)
+    return text.decode() if text else None
 
 
 def raise_if_failed(value: Any) -> None:

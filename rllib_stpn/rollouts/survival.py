@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from ray.exceptions import RayActorError
 from ray.rllib.utils import force_list
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 
@@ -32,9 +33,10 @@ _GROUPS = {"env_runners": "env_runner_group", "evaluation/env_runners": "eval_en
 logger = logging.getLogger("ray.rllib")
 
 
-def died_in_setup() -> RolloutError:
-    """What a run ends with when a process was gone before it began."""
-    return RolloutError(f"an env runner or learner ended as it was made, before its first step: {PROCESS_DIED}")
+def died_in_setup(error: RayActorError) -> RolloutError:
+    """What a run ends with when a process was gone before it began; ``error`` is what Ray raised."""
+    told = left_by(error.actor_id) if error.actor_id else None
+    return RolloutError(told or f"an env runner or learner ended as it was made, before its first step: {PROCESS_DIED}")
 
 
 def telling_failures(config: Any) -> Any:

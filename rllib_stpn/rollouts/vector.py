@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -39,7 +40,9 @@ def context_of(config: Any, env_config: dict[str, Any], worker_index: int, index
     )
 
 
-def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[VectorEnv, EnvContext]:
+def make_vector_env(
+    config: Any, worker_index: int, num_workers: int, one_is_made: Callable[[], None] = lambda: None
+) -> tuple[VectorEnv, EnvContext]:
     """Makes the environments of ``config.env``, in gymnasium's own vector form or the environment's.
 
     They show the previous action and reward where the config asks for these (:func:`previous_inputs`).
@@ -48,6 +51,7 @@ def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[V
         config: RLlib's ``AlgorithmConfig``.
         worker_index: That of the env runner, 0 for the local one.
         num_workers: How many remote env runners there are.
+        one_is_made: Called after each environment that is made in this process.
 
     Returns:
         The vector environment, and the context of its first environment.
@@ -82,8 +86,14 @@ def make_vector_env(config: Any, worker_index: int, num_workers: int) -> tuple[V
             raise rollout_error(error, f"{name_of(index, worker_index)}, as it was made") from error
         return _Watched(env, worker_index, index)
 
-    kind = SyncVectorEnv if mode is gym.VectorizeMode.SYNC else AsyncVectorEnv
-    env = kind([functools.partial(one, index) for index in range(num_envs)])
+    def told(index: int) -> gym.Env:
+        env = one(index)
+        one_is_made()
+        return env
+
+    sync = mode is gym.VectorizeMode.SYNC  # else they are made in processes of their own
+    kind, make = (SyncVectorEnv, told) if sync else (AsyncVectorEnv, one)
+    env = kind([functools.partial(make, index) for index in range(num_envs)])
     return with_previous(env, previous_inputs(config)), context(index=0)
 
 

@@ -36,10 +36,19 @@ def test_a_trial_without_a_config_has_a_name():
     assert repr(trainable.__new__(trainable)) == "PPO"
 
 
-@pytest.mark.parametrize("run", ["A2C", pytest.param("PPO", marks=pytest.mark.slow)])
-def test_an_env_runner_that_dies_as_it_is_made_ends_the_run_with_a_line(run, tmp_path):
+@pytest.mark.parametrize(
+    "run, what, told",
+    [
+        ("A2C", "exits", "ended as it was made, before its first step: its process died"),
+        pytest.param("PPO", "exits", "ended as it was made, before", marks=pytest.mark.slow),
+        pytest.param(
+            "PPO", "hangs", "env runner 1 has made no environment for 10 s .*faulty_env", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_an_env_runner_that_dies_as_it_is_made_ends_the_run_with_a_line(run, what, told, tmp_path):
     """Raised in its constructor, Ray would keep the error, and the run would wait for ever."""
-    faulty = {"fault": "exits@constructor", "worker": 1, "times": 1, "ledger": str(tmp_path)}
+    faulty = {"fault": f"{what}@constructor", "worker": 1, "times": 1, "ledger": str(tmp_path)}
     settings = {
         "env": FaultyEnv,
         "env_config": faulty,
@@ -47,10 +56,11 @@ def test_an_env_runner_that_dies_as_it_is_made_ends_the_run_with_a_line(run, tmp
         "num_envs_per_env_runner": 2,
         "train_batch_size": 80,
         "restart_failed_env_runners": False,
+        "sample_timeout_s": 1 if what == "hangs" else 60,
         "model": {"fcnet_hiddens": [4]},
     }
     trial = trial_class(run)(settings | ({"minibatch_size": 40} if run == "PPO" else {}))
-    with pytest.raises(RolloutError, match="ended as it was made, before its first step: its process died"):
+    with pytest.raises(RolloutError, match=told):
         trial.train()
     trial.stop()
 

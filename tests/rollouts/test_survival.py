@@ -15,6 +15,7 @@ from rllib_stpn.errors import RolloutError
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import EpisodeEnvRunner, telling_failures, use_batched_rollouts
 from rllib_stpn.rollouts.episode_runner import EPISODES_DROPPED, STEPS_DROPPED
+from rllib_stpn.rollouts.failure import restarts_told
 from rllib_stpn.rollouts.survival import SURVIVED, renew, tell, tell_why
 from tests.rollouts.faulty_env import make_faulty
 
@@ -128,6 +129,58 @@ def test_an_environment_that_hangs_is_said_while_it_does(kind, caplog, tmp_path)
     runner.stop()
     place = r"environment 1 of env runner 0, at step 2 of its episode; \S+faulty_env\.py:\d+"
     assert re.search(rf"env runner 0 has made no step for 0\.2 s \(sample_timeout_s; {place}\)", caplog.text)
+
+
+@pytest.mark.parametrize("mode, which", [("sync", "environment 1"), ("vector_entry_point", "an environment")])
+def test_an_environment_that_hangs_as_it_is_made_is_said_while_it_does(mode, which, caplog):
+    logging.getLogger("ray.rllib").propagate = True
+    config = make_config(runners=0, seconds=0.02, fault="hangs@constructor")
+    config.environment(env_config={**config.env_config, "seconds": 1.5})
+    config.env_runners(gym_env_vectorize_mode=mode)
+    with caplog.at_level(logging.WARNING, logger="ray.rllib"):
+        config.env_runner_cls(config=config, worker_index=0).stop()
+    place = rf"{which} of env runner 0, as it was made; \S+faulty_env\.py:\d+"
+    assert re.search(
+        rf"env runner 0 has made no environment for 0\.2 s \(10 times sample_timeout_s; {place}\)", caplog.text
+    )
+
+
+def test_each_environment_that_is_made_is_progress():
+    seen = []
+
+    class Runner(EpisodeEnvRunner):
+        def _one_is_made(self):
+            before = self.progress()
+            super()._one_is_made()
+            seen.append((before, self.progress(), self.patience()))
+
+    config = make_config("episodes", runners=0, seconds=3.0)
+    runner = Runner(config=config, worker_index=0)
+    assert seen == [(("made", i), ("made", i + 1), 30.0) for i in range(2)]
+    assert runner.progress() is None
+    runner.stop()
+
+
+def test_an_env_runner_that_ends_again_and_again_as_it_is_made_ends_the_run():
+    restarts_told()  # those of other tests
+    with pytest.raises(RolloutError, match="env runner 1 ended 2 times as it was made: its process died"):
+        make_config(runners=1, fault="exits@constructor", worker=1).build_algo()
+    (told,) = restarts_told()
+    assert re.match(
+        r"env runner 1 ended as it was made, and begins anew \(restart_failed_env_runners\): its proc", told
+    )
+    assert not restarts_told()
+
+
+@pytest.mark.slow
+def test_an_env_runner_that_hangs_as_it_is_made_is_restarted_once(build, tmp_path):
+    restarts_told()
+    build(make_config(runners=1, seconds=1.0, fault="hangs@constructor", worker=1, times=1, ledger=str(tmp_path)))
+    (told,) = restarts_told()
+    assert re.search(r"begins anew .*: env runner 1 has made no environment for 10 s .*faulty_env\.py:\d+\)", told)
+    again = make_config(runners=1, seconds=1.0, fault="hangs@constructor", worker=1)
+    with pytest.raises(RolloutError, match="env runner 1 ended 2 times as it was made: env runner 1 has made no env"):
+        again.build_algo()
 
 
 @pytest.mark.parametrize("kind", ["batched", pytest.param("episodes", marks=pytest.mark.slow)])
