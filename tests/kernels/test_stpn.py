@@ -257,6 +257,21 @@ def test_fused_inference_equals_training(rule):
     assert torch.equal(energy, training["energy"])
 
 
+@pytest.mark.parametrize("trace_bytes", [0, 2**30], ids=["segments", "whole"])
+@pytest.mark.parametrize("resets", [False, True], ids=["no_resets", "resets"])
+@pytest.mark.parametrize(("B", "T"), [(1, 1), (4, 2), (3, 9), (2, 10)])
+@pytest.mark.parametrize("rule", RULES)
+def test_two_steps_back_in_one_pass_match_the_reference(rule, B, T, resets, trace_bytes, monkeypatch):
+    from rllib_stpn.kernels.stpn.columns import autograd
+
+    monkeypatch.setattr(autograd, "SAMPLE_BYTES", 0)  # as if the layer were large
+    monkeypatch.setattr(autograd, "TRACE_BYTES", trace_bytes)
+    is_first = some_resets(B, T) if resets else None
+    # Previous outputs begin in the middle of a vector.
+    tensors = drawn(B, T, 21, 18, rule=rule, is_first=is_first, start=True, plasticity=0.05)
+    assert_near_exact(tensors, is_first=is_first, **rule)
+
+
 @pytest.mark.parametrize("energy", [False, True], ids=["no_energy", "energy"])
 @pytest.mark.parametrize("rule", RULES)
 def test_a_single_step_is_the_same_by_a_few_rows_at_a_time(rule, energy, monkeypatch):

@@ -12,6 +12,7 @@ from rllib_stpn.kernels.memory import Lease, flat, uninitialised, workspace
 from rllib_stpn.kernels.simd.vector import LANES
 from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn.columns import backward, forward
+from rllib_stpn.kernels.stpn.columns.two_steps import SUMS
 from rllib_stpn.kernels.stpn.normalizations import POST
 from rllib_stpn.kernels.threads import run_slices, slices
 
@@ -24,8 +25,9 @@ WEIGHT_BYTES = 2**19
 FORWARD_BLOCK, FORWARD_TILE = 4, 512
 BACKWARD_BLOCK = 2
 
-# Bytes of one sample's E beyond which backward takes samples one by one, or the second-level cache overflows.
-SAMPLE_BYTES = 256 * 2**10
+# Bytes of one sample's E beyond which backward takes two steps in one pass: the weights and their gradients, which each
+# pass reads, come from the third-level cache then.
+SAMPLE_BYTES = 192 * 2**10
 
 # Bytes of E over a whole sequence up to which backward keeps all of it; beyond, it goes in segments.
 TRACE_BYTES = 4 * 2**20
@@ -70,8 +72,9 @@ class ColumnsSTPN(torch.autograd.Function):
         results = flat(dx, dh0, dF0)
         parts = slices(batch, 3 * batch * steps * hidden_size * D, THREAD_WORK)
         room = hidden_size * width + _STAGGER
-        block = BACKWARD_BLOCK if 4 * room <= SAMPLE_BYTES else 1
-        length = steps if 4 * steps * block * room <= TRACE_BYTES else max(1, round(math.sqrt(steps)))
+        block, two = BACKWARD_BLOCK, int(4 * room > SAMPLE_BYTES)
+        whole = 4 * steps * block * room <= (1 + two) * TRACE_BYTES
+        length = steps if whole else _segment(steps, 1 + two)
         segments = -(-steps // length)
         sums = []
 
@@ -81,19 +84,19 @@ class ColumnsSTPN(torch.autograd.Function):
                 3 * hidden_size * width,
                 rows,
                 (length + 1) * block * width,
-                4 * length * block * rows,
-                (length + 1) * block * room,
+                9 * length * block * rows,
+                (-(-length // (1 + two)) + 1) * block * room,
                 segments * block * room,
                 block * room,
-                block * width,
-                block * 2 * rows * LANES,
-                6 * block * rows,
+                (3 if two else 1) * block * width,
+                block * SUMS * rows * LANES,
+                2 * block * rows,
             )
             for array in (gradients, db, u, values):
                 array.fill(0)
             sums.append((gradients, db))
             sizes = (begin, end, steps, input_size, hidden_size, int(input_size != D))
-            options = (ctx.rule, block, length, room, ctx.bound)
+            options = (ctx.rule, block, length, room, two, ctx.bound)
             return functools.partial(
                 backward.run,
                 *arrays,
@@ -175,6 +178,11 @@ def _lay_out(weight, weight_lambda, weight_gamma, bias, rule):
     weights = torch.stack([m.view(hidden_size, -1, LANES) for m in matrices], dim=2)
     squares = _padded(matrices[0].square().sum(1), rows) if rule == POST else weights.new_empty(0)
     return weights, _padded(bias, rows), squares
+
+
+def _segment(steps: int, every: int) -> int:
+    """The length with which the fewest E are kept: one a segment, and in one of them one for ``every`` steps."""
+    return every * max(1, round(math.sqrt(steps / every)))
 
 
 def _round_up(n: int) -> int:
