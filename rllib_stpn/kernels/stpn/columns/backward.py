@@ -319,15 +319,15 @@ def run(
                         b = start + s
                         copy(row_values, dh_at + s * rows, dout, (b * steps + t) * H, H)
                         from_start = t == 0 or first[b * (steps + 1) + t] != 0
-                        part = (
+                        of_step = (
                             saved, (b * steps + t) * kinds * rows, values, ((t - begin) * block + s) * rows, step, kind,
                             row_values, carry_at + s * rows, dh_at + s * rows, sums, s * SUMS * stride, db, rows, rule,
                             from_start,
                         )  # fmt: skip
                         if later:
-                            solve_step(*part)
+                            solve_step(*of_step)
                         else:
-                            solve_earlier(*part)
+                            solve_earlier(*of_step)
                         if recurrent:
                             at = (2 * block + s) * width
                             clear(du, at, width)
