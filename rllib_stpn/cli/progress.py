@@ -12,7 +12,7 @@ from ray.tune.utils import flatten_dict
 from rllib_stpn.cli.terminal import live, tell
 from rllib_stpn.experiments.differences import Path, brief, values_of
 from rllib_stpn.experiments.results import SURVIVED, metric
-from rllib_stpn.rollouts.failure import left_by, restarts_told
+from rllib_stpn.rollouts.failure import left_by, told_in_job
 
 _HEADER_EVERY = 20
 _LOOKS_EVERY = 5.0  # seconds
@@ -163,13 +163,17 @@ class Progress(Callback):
         if time.monotonic() - self._looked < _LOOKS_EVERY:
             return
         self._looked = time.monotonic()
-        tell(restarts_told())
+        tell(told_in_job())
         for trial in trials:
             actor = trial.temporary_state.ray_actor
             told = left_by(actor) if actor is not None else None
             if told and told != self._hangs.get(trial.trial_id):
                 tell([told])
             self._hangs[trial.trial_id] = told
+
+    def on_experiment_end(self, trials: Sequence, **info) -> None:
+        """Tells what has not been told since the last look."""
+        tell(told_in_job())
 
     def on_trial_complete(self, iteration: int, trials: Sequence, trial, **info) -> None:
         """Prints the last result, if it was held back."""

@@ -21,6 +21,9 @@ _ENVIRONMENT = {
     # Memory of large tensors, which come and go each iteration, stays with the process: fresh pages cost time.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**40),
+    # torch's threads sleep while they wait for each other: where a CPU has other work, too, those that spin take the
+    # time of those they wait for.
+    "OMP_WAIT_POLICY": "PASSIVE",
     # What is kept of each call for a dashboard, which grows for as long as a run lasts.
     "RAY_task_events_report_interval_ms": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray 2.60 warns where it is not set.

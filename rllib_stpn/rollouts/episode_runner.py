@@ -61,7 +61,7 @@ _FATAL = (UsageError, NonFiniteError)  # whatever the fault settings say
 logger = logging.getLogger("ray.rllib")
 
 
-class _MadeAnew(Exception):
+class MadeAnew(Exception):
     """The environments failed and were made again: the sample begins anew."""
 
 
@@ -226,7 +226,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         """Makes the environments again, where the fault settings say so.
 
         Raises:
-            _MadeAnew: They were made again.
+            MadeAnew: They were made again.
             RolloutError: They were not.
         """
         if isinstance(error, _FATAL):
@@ -249,7 +249,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         else:
             self._survive(f"{told}: environments made anew (restart_failed_sub_environments)")
         self.make_env()
-        raise _MadeAnew
+        raise MadeAnew
 
     @property
     def _number(self) -> int:
@@ -397,7 +397,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
                 self._sampled = 0, 0
                 samples = super().sample(**arguments)
                 self._log_steps()
-            except _MadeAnew:
+            except MadeAnew:
                 continue
             except Exception as error:
                 told = as_error(error, self._number)

@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 from rllib_stpn.errors import PROCESS_DIED, RemoteTraceback, RolloutError, UsageError, in_words, place_of
 
-_RESTARTS = "rllib_stpn/restarts/"
 _BEGUN = "/begun"
 _MOST_ENDS = 2  # of a runner that is being made; it would end for ever
 
@@ -107,8 +106,8 @@ def begin_again(worker_index: int) -> None:
     """Called as a remote runner begins to be made; :func:`note_made` says that it came to the end.
 
     Ray restarts an actor whose process ends meanwhile, up to ``max_num_env_runner_restarts`` times, a thousand by
-    default, and whoever made the actor waits for that, in silence. The first time a line is stored for
-    :func:`restarts_told`.
+    default, and whoever made the actor waits for that, in silence. The first time a line is stored that
+    :func:`told_by_restarted` and :func:`told_in_job` give.
 
     Raises:
         RolloutError: It ended twice before.
@@ -124,7 +123,7 @@ def begin_again(worker_index: int) -> None:
         raise RolloutError(f"env runner {worker_index} ended {ended} times as it was made: {why}")
     if ended:
         told = f"env runner {worker_index} ended as it was made, and begins anew (restart_failed_env_runners): {why}"
-        _internal_kv_put(f"{_RESTARTS}{_job_of(actor)}/{actor}", told)
+        _internal_kv_put(_restart_of(actor), told)
     _internal_kv_put(key + _BEGUN, str(ended + 1))
 
 
@@ -136,16 +135,18 @@ def note_made() -> None:
         _internal_kv_del(_key(actor) + _BEGUN)
 
 
-def restarts_told() -> list[str]:
+def told_in_job() -> list[str]:
     """What this job's env runners told that ended as they were made, and began anew; each line once."""
     import ray
-    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list
+    from ray.experimental.internal_kv import _internal_kv_list
 
-    keys = _internal_kv_list(f"{_RESTARTS}{ray.get_runtime_context().get_job_id()}/")
-    told = [_stored(key) for key in keys]
-    for key in keys:
-        _internal_kv_del(key)
-    return [text for text in told if text]
+    keys = _internal_kv_list(_restarts_in(ray.get_runtime_context().get_job_id()))
+    return [told for key in keys for told in _take(key)]
+
+
+def told_by_restarted(actor: Any) -> list[str]:
+    """The same of one remote runner."""
+    return _take(_restart_of(actor._actor_id.hex()))
 
 
 def note_sample() -> None:
@@ -181,8 +182,21 @@ def _key(actor_id: str) -> str:
     return f"rllib_stpn/failure/{actor_id}"
 
 
-def _job_of(actor_id: str) -> str:
-    return actor_id[-8:]  # an id ends with its job's
+def _restart_of(actor_id: str) -> str:
+    return _restarts_in(actor_id[-8:]) + actor_id  # an id ends with its job's
+
+
+def _restarts_in(job_id: str) -> str:
+    return f"rllib_stpn/restarts/{job_id}/"
+
+
+def _take(key: str | bytes) -> list[str]:
+    from ray.experimental.internal_kv import _internal_kv_del
+
+    if (told := _stored(key)) is None:
+        return []
+    _internal_kv_del(key)
+    return [told]
 
 
 def _stored(key: str | bytes) -> str | None:

@@ -10,16 +10,18 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.utils import EzPickle
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import VectorEnv, VectorWrapper
 from ray import cloudpickle
 
 from rllib_stpn.rollouts.episode_objects import KeepsEpisodes
+from rllib_stpn.rollouts.episode_runner import MadeAnew
+from rllib_stpn.rollouts.failure import as_error
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class GoesOn(KeepsEpisodes):
     _finished: deque[tuple[int, float, float]]
     _generators: dict[str, Any] | None = None
     """Of a checkpoint, until the next sample: what is set up before then draws from the process's."""
+    _restored = False
+    """Whether the environments are those of a checkpoint, and have not made a step since."""
 
     def get_state(self, components=None, *, not_components=None, **kwargs) -> dict[str, Any]:
         """RLlib's state and, of a local runner that trains, where its rollout stands (``"rollout"``)."""
@@ -68,15 +72,35 @@ class GoesOn(KeepsEpisodes):
         under_way = rollout["under_way"] or {}
         environments = restored_environments(under_way.pop("environments"), self.env) if under_way else None
         if environments is None:
-            self._needs_initial_reset = True
-            if self._seed is not None:
-                self._seed = (self._seed + self.num_env_steps_sampled_lifetime) % 2**31
+            self._begin_other_episodes()
             return
         self.env = environments
+        self._restored = True
         self._needs_initial_reset = False
         for name, value in under_way.items():
             setattr(self, name, value)
         self._started = np.full(self.num_envs, time.perf_counter())
+
+    def _begin_other_episodes(self) -> None:
+        """Has the next sample begin with new episodes, other ones than at the run's start."""
+        self._needs_initial_reset = True
+        if self._seed is not None:
+            self._seed = (self._seed + self.num_env_steps_sampled_lifetime) % 2**31
+
+    def _try_env_step(self, actions: Any) -> Any:
+        results = super()._try_env_step(actions)
+        self._restored = False
+        return results
+
+    def _environment_failed(self, error: Exception, when: str) -> NoReturn:
+        """Begins new episodes where the checkpoint's environments cannot make a step: their state was not all there."""
+        if not self._restored:
+            super()._environment_failed(error, when)
+        self._restored = False
+        self._survive(f"the environments of the checkpoint cannot go on ({as_error(error, 0)}): new episodes begin")
+        self.make_env()
+        self._begin_other_episodes()
+        raise MadeAnew
 
     def _trains_locally(self) -> bool:
         return not self.worker_index and not self.config.in_evaluation and self.env is not None
@@ -115,16 +139,16 @@ def saved_environments(env: VectorEnv) -> bytes | None:
     """The environments as they stand, or None where that cannot be kept.
 
     An environment with a pair of methods ``get_state()`` and ``set_state(state)`` says itself what there is to keep.
-    Others are pickled, which fails for most simulators that are not Python: None. gymnasium's ``EzPickle``, too, would
-    only make the environment anew.
+    Others are pickled, which fails for most simulators that are not Python: None. gymnasium's ``EzPickle``, or a
+    ``__reduce__`` of the environment's own, would only make it anew: None, too.
     """
-    parts = [part for each in getattr(env.unwrapped, "envs", ()) for part in _layers(each)]
-    if any(isinstance(part, EzPickle) and not _has_pair(part) for part in parts):
+    single = getattr(env.unwrapped, "envs", ())
+    parts = [*_layers(env), *(part for each in single for part in _layers(each))]
+    if any(_is_made_anew(part) for part in parts):
         return None
-    single = list(_single(env))
     file = _Bounded()
     try:
-        _Pickler(file, env, single).dump(env)
+        _Pickler(file, env, list(_single(env))).dump(env)
     except Exception as error:  # Whatever an environment's parts raise.
         logger.info("checkpoints are without the state of the environments (%s): %s", type(error).__name__, error)
         return None
@@ -151,12 +175,19 @@ def _single(env: VectorEnv) -> Iterator[gym.Env]:
         yield each.unwrapped
 
 
-def _layers(env: gym.Env) -> Iterator[gym.Env]:
+def _layers(env: Any) -> Iterator[Any]:
     """An environment with its wrappers, from the outermost."""
     yield env
-    while isinstance(env, gym.Wrapper):
+    while isinstance(env, gym.Wrapper | VectorWrapper):
         env = env.env
         yield env
+
+
+def _is_made_anew(env: Any) -> bool:
+    """Whether a pickle of it, without its wrappers, has what it is made of and not how it stands."""
+    kind = type(env)
+    reduces = kind.__reduce__ is not object.__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__
+    return (reduces or isinstance(env, EzPickle)) and not _has_pair(env)
 
 
 def _has_pair(env: Any) -> bool:

@@ -22,7 +22,7 @@ from rllib_stpn.errors import PROCESS_DIED, RolloutError
 from rllib_stpn.learners import remote
 from rllib_stpn.rollouts.episode_runner import EPISODES_DROPPED, STEPS_DROPPED, EpisodeEnvRunner
 from rllib_stpn.rollouts.episode_runner import SURVIVED as NUM_SURVIVED
-from rllib_stpn.rollouts.failure import left_by, sampled_before
+from rllib_stpn.rollouts.failure import left_by, sampled_before, told_by_restarted
 
 SURVIVED = "survived"
 """Where a result has what was survived since the one before, a line each."""
@@ -67,6 +67,7 @@ class _Told:
 
     def __init__(self) -> None:
         self.sampled = 0
+        self.begun = False
         self.down: set[int] = set()
         self.renewed: list[tuple[int, str]] = []
         self.ends: Counter[int] = Counter()  # of each env runner, without a sample in between
@@ -109,8 +110,8 @@ def tell(*, algorithm: Any, result: dict[str, Any], **_: Any) -> None:
     told = _told_by(algorithm)
     raise_if_none_is_left(algorithm)
     remote.raise_if_one_died(algorithm)
-    lines = [*_renewed(told, algorithm), *_lost(told, algorithm), *_timed_out(told, algorithm)]
-    lines += _survived(told, algorithm, result)
+    lines = [*_made_again(told, algorithm), *_renewed(told, algorithm), *_lost(told, algorithm)]
+    lines += [*_timed_out(told, algorithm), *_survived(told, algorithm, result)]
     if lines:
         result[SURVIVED] = lines
         for line in lines if algorithm.config.num_env_runners else ():  # a local one has logged them
@@ -199,6 +200,16 @@ def _down(algorithm: Any) -> dict[int, str | None]:
         return {}
     manager = algorithm.env_runner_group._worker_manager
     return {i: left_by(actor) for i, actor in manager.actors().items() if not manager.is_actor_healthy(i)}
+
+
+def _made_again(told: _Told, algorithm: Any) -> Iterator[str]:
+    """Env runners that ended as they were made, at first or when they were restarted."""
+    if algorithm.env_runner_group is None:
+        return
+    actors = algorithm.env_runner_group._worker_manager.actors()
+    for index in [index for index, _ in told.renewed] if told.begun else actors:
+        yield from told_by_restarted(actors[index])
+    told.begun = True
 
 
 def _renewed(told: _Told, algorithm: Any) -> Iterator[str]:

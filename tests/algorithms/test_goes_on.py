@@ -53,6 +53,25 @@ class Forgetful(Lasting):
     get_state = set_state = None
 
 
+class Anew(Forgetful):
+    """A pickle makes it anew."""
+
+    def __reduce__(self):
+        return type(self), ()
+
+
+class Dropping(Forgetful):
+    """Its pickle is without its simulator."""
+
+    def __getstate__(self):
+        return {**self.__dict__, "simulator": None}
+
+    def step(self, action):
+        if self.simulator is None:
+            raise ConnectionError("no simulator")
+        return super().step(action)
+
+
 class Watching(RLlibCallback):
     """Brings RLlib's episode objects."""
 
@@ -143,8 +162,18 @@ def test_so_it_is_with_any_environment_that_tells_where_it_stands(options, tmp_p
     assert_same(found, expected)
 
 
-def test_environments_that_do_not_tell_begin_other_episodes_and_the_counts_go_on(tmp_path):
-    expected, found = unbroken_and_restored(config_of("PPO", "lstm", env=Forgetful, mode="sync"), tmp_path)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"env": Forgetful, "mode": "sync"},
+        {"env": Anew, "mode": "sync"},
+        {"env": Dropping, "mode": "sync"},
+        {"env": "stpn_envs:stpn/Atari-v0"},
+    ],
+    ids=["no pickle", "pickle that makes it anew", "pickle that cannot go on", "Atari"],
+)
+def test_environments_that_do_not_tell_begin_other_episodes_and_the_counts_go_on(options, tmp_path):
+    expected, found = unbroken_and_restored(config_of("PPO", "lstm", **options), tmp_path)
     counts = ["num_env_steps_sampled_lifetime", "lr", "curr_entropy_coeff"]
     for a, b in zip(found[0], expected[0], strict=True):
         assert {name: a[name] for name in counts} == {name: b[name] for name in counts}
@@ -171,7 +200,26 @@ def test_a_simulator_that_would_only_be_made_anew_is_not_kept():
     env.reset(seed=0)
     assert saved_environments(env) is None
     env.close()
+    for mode in ("sync", "vector_entry_point"):
+        env = gym.make_vec("stpn_envs:stpn/Pong-v0", num_envs=1, vectorization_mode=mode)
+        env.reset(seed=0)
+        assert saved_environments(env) is None
+        env.close()
     assert saved_environments(maze()) is not None
+
+
+def test_environments_of_a_checkpoint_that_cannot_go_on_are_told(tmp_path):
+    config = config_of("PPO", "lstm", env=Dropping, mode="sync")
+    algorithm = config.build_algo()
+    algorithm.train()
+    algorithm.save_to_path(tmp_path)
+    algorithm.stop()
+    algorithm = Algorithm.from_checkpoint(tmp_path)
+    (told,) = algorithm.train()["survived"]
+    assert told.startswith("the environments of the checkpoint cannot go on (ConnectionError: no simulator (environment")
+    assert "new episodes begin; dropped: 0 steps, 4 episodes" in told
+    assert "survived" not in algorithm.train()
+    algorithm.stop()
 
 
 def test_environments_too_large_for_a_checkpoint_are_not_kept(monkeypatch):

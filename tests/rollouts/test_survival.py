@@ -15,7 +15,7 @@ from rllib_stpn.errors import RolloutError
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import EpisodeEnvRunner, telling_failures, use_batched_rollouts
 from rllib_stpn.rollouts.episode_runner import EPISODES_DROPPED, STEPS_DROPPED
-from rllib_stpn.rollouts.failure import restarts_told
+from rllib_stpn.rollouts.failure import told_in_job
 from rllib_stpn.rollouts.survival import SURVIVED, renew, tell, tell_why
 from tests.rollouts.faulty_env import make_faulty
 
@@ -162,21 +162,21 @@ def test_each_environment_that_is_made_is_progress():
 
 
 def test_an_env_runner_that_ends_again_and_again_as_it_is_made_ends_the_run():
-    restarts_told()  # those of other tests
+    told_in_job()  # those of other tests
     with pytest.raises(RolloutError, match="env runner 1 ended 2 times as it was made: its process died"):
         make_config(runners=1, fault="exits@constructor", worker=1).build_algo()
-    (told,) = restarts_told()
+    (told,) = told_in_job()
     assert re.match(
         r"env runner 1 ended as it was made, and begins anew \(restart_failed_env_runners\): its proc", told
     )
-    assert not restarts_told()
+    assert not told_in_job()
 
 
 @pytest.mark.slow
 def test_an_env_runner_that_hangs_as_it_is_made_is_restarted_once(build, tmp_path):
-    restarts_told()
-    build(make_config(runners=1, seconds=1.0, fault="hangs@constructor", worker=1, times=1, ledger=str(tmp_path)))
-    (told,) = restarts_told()
+    told_in_job()
+    config = make_config(runners=1, seconds=1.0, fault="hangs@constructor", worker=1, times=1, ledger=str(tmp_path))
+    (told,) = build(config).train()[SURVIVED]
     assert re.search(r"begins anew .*: env runner 1 has made no environment for 10 s .*faulty_env\.py:\d+\)", told)
     again = make_config(runners=1, seconds=1.0, fault="hangs@constructor", worker=1)
     with pytest.raises(RolloutError, match="env runner 1 ended 2 times as it was made: env runner 1 has made no env"):
