@@ -216,7 +216,7 @@ def test_environments_of_a_checkpoint_that_cannot_go_on_are_told(tmp_path):
     algorithm.stop()
     algorithm = Algorithm.from_checkpoint(tmp_path)
     (told,) = algorithm.train()["survived"]
-    assert told.startswith("the environments of the checkpoint cannot go on (ConnectionError: no simulator (environment")
+    assert told.startswith("the environments of the checkpoint cannot go on (ConnectionError: no simulator (")
     assert "new episodes begin; dropped: 0 steps, 4 episodes" in told
     assert "survived" not in algorithm.train()
     algorithm.stop()
