@@ -230,7 +230,7 @@ def test_an_environment_that_hangs_in_the_trials_own_process_is_said_meanwhile(c
     arguments = ["train", "--run", "PPO", "--env", "Hangs", "--storage-path", str(tmp_path)]
     assert main([*arguments, "--stop", '{"training_iteration": 1}', "--config", json.dumps(config)]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: env runner 0 has made no")]
-    assert any("(sample_timeout_s; environment 0 of env runner 0, at step 1 of its episode" in note for note in notes)
+    assert any("(10 times sample_timeout_s; environment 0 of env runner 0, at step 1 of its" in note for note in notes)
 
 
 @pytest.mark.slow
