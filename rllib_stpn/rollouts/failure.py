@@ -118,10 +118,10 @@ def begin_again(worker_index: int) -> None:
         return
     key = _key(actor)
     ended = int(_stored(key + _BEGUN) or 0)
-    why = _stored(key) or PROCESS_DIED
-    if ended >= _MOST_ENDS:
-        raise RolloutError(f"env runner {worker_index} ended {ended} times as it was made: {why}")
     if ended:
+        why = _stored(key) or PROCESS_DIED
+        if ended >= _MOST_ENDS:
+            raise RolloutError(f"env runner {worker_index} ended {ended} times as it was made: {why}")
         told = f"env runner {worker_index} ended as it was made, and begins anew (restart_failed_env_runners): {why}"
         _internal_kv_put(_restart_of(actor), told)
     _internal_kv_put(key + _BEGUN, str(ended + 1))

@@ -12,7 +12,7 @@ from rllib_stpn.kernels.memory import Lease, flat, uninitialised, workspace
 from rllib_stpn.kernels.simd.vector import LANES
 from rllib_stpn.kernels.states import overwriting
 from rllib_stpn.kernels.stpn.columns import backward, forward
-from rllib_stpn.kernels.stpn.columns.two_steps import SUMS
+from rllib_stpn.kernels.stpn.columns.step_back import SUMS
 from rllib_stpn.kernels.stpn.normalizations import POST
 from rllib_stpn.kernels.threads import run_slices, slices
 

@@ -4,21 +4,22 @@ import numpy as np
 
 from rllib_stpn.kernels.simd.compiling import compiled, compiled_part, inline
 from rllib_stpn.kernels.simd.copying import clear, copy, load_up_to
-from rllib_stpn.kernels.simd.functions import bounded
-from rllib_stpn.kernels.simd.vector import LANES, broadcast, load, splat, store, where_inside
+from rllib_stpn.kernels.simd.vector import LANES, load, splat, store, where_inside
 from rllib_stpn.kernels.stpn.columns.step_back import (
     OF_H,
     OF_H_ON,
     OF_K,
     OF_K_ON,
     OF_LIMIT,
+    SUMS,
     back,
+    on_scalars,
+    replay,
     row_scalars,
     solve_earlier,
     solve_step,
 )
 from rllib_stpn.kernels.stpn.columns.two_steps import (
-    SUMS,
     both_of_one,
     both_of_one_post,
     both_of_two,
@@ -35,7 +36,7 @@ from rllib_stpn.kernels.stpn.normalizations import NORM_OFFSET, POST
 
 def _replay(every):
     @compiled_part
-    def replay(
+    def replay_rows(
         weights, E, at, u, now, u_stride, values, values_at, values_stride, kind,
         trace, to, trace_stride, last, last_at, rows, n, count, bound,
     ):  # fmt: skip
@@ -54,13 +55,13 @@ def _replay(every):
                         to_t = to + t // every * trace_stride + row
                         store(trace, to_t, e)
                         store(trace, to_t + more, e_more)
-                    k, h = broadcast(values, at_t + i), broadcast(values, at_t + kind + i)
-                    e = bounded(lam * k * e + gam * h * load(u, now_t), bound)
-                    e_more = bounded(lam_more * k * e_more + gam_more * h * load(u, now_t + more), bound)
+                    on = on_scalars(values, at_t + i, kind)
+                    e = replay(lam, gam, e, load(u, now_t), on, bound)
+                    e_more = replay(lam_more, gam_more, e_more, load(u, now_t + more), on, bound)
                 store(last, last_at + row, e)
                 store(last, last_at + row + more, e_more)
 
-    return replay
+    return replay_rows
 
 
 _replay_last, _replay_all, _replay_twos = _replay(0), _replay(1), _replay(2)
@@ -234,7 +235,7 @@ def run(
             number = (end - begin + every - 1) // every
             for s in range(count):
                 source = (weights, checkpoints, (segment * block + s) * room, u, (block + s) * width, block * width)
-                known = (values, OF_K_ON * kind + s * rows, step, kind)
+                known = (values, s * rows, step, kind)
                 kept = (trace, s * room, block * room, trace, (number * block + s) * room)
                 if not keep:
                     last = (checkpoints, ((segment + 1) * block + s) * room)

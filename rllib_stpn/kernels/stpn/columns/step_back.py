@@ -8,6 +8,9 @@ from rllib_stpn.kernels.stpn.normalizations import POST, PRE
 OF_K, OF_H, OF_Q, OF_DS, OF_NU, OF_V, OF_LIMIT, OF_K_ON, OF_H_ON = range(9)
 """Where the numbers of a row and step are: k, h, q, ds, ν, v, the bound of E within which gradients pass, and the k and
 h that the next step starts from, zero before a reset."""
+SUMS = 10
+"""Sums of each row: A and C of a step. Where two steps go in one pass: of the later one, then of the earlier one
+for each term of ``two_steps.py``: dP', u, W, E."""
 
 
 @inline

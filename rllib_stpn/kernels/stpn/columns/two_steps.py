@@ -12,11 +12,8 @@ chunk.
 
 from rllib_stpn.kernels.simd.compiling import compiled_part, inline
 from rllib_stpn.kernels.simd.vector import LANES, broadcast, load, splat, store, where_inside
-from rllib_stpn.kernels.stpn.columns.step_back import OF_K, OF_LIMIT, back, on_scalars, replay, row_scalars
+from rllib_stpn.kernels.stpn.columns.step_back import OF_K, OF_LIMIT, SUMS, back, on_scalars, replay, row_scalars
 from rllib_stpn.kernels.stpn.columns.weights import load_weights
-
-SUMS = 10
-"""Sums of each row: A and C of a chunk's later step, then A and C of its earlier step for each term: dP', u, W, E."""
 
 
 @inline
