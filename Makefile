@@ -44,8 +44,6 @@ lint: $(TOOLS)
 
 # What takes hours and times nothing.
 NO_TIMINGS := benchmarks/fault_matrix.py benchmarks/what_works.py
-bench: export MALLOC_MMAP_MAX_ := 0
-bench: export MALLOC_TRIM_THRESHOLD_ := 1099511627776
 bench: $(TOOLS)
 	@set -e; for script in $(filter-out $(NO_TIMINGS),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(VENV)/bin/python $$script $(ARGS); done
 

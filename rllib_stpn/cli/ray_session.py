@@ -18,9 +18,6 @@ from rllib_stpn.experiments.resources import Cluster
 _ENVIRONMENT = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Signals are ours, see `signals`.
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Memory of large tensors, which come and go each iteration, stays with the process: fresh pages cost time.
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**40),
     # torch's threads sleep while they wait for each other: where a CPU has other work, too, those that spin take the
     # time of those they wait for.
     "OMP_WAIT_POLICY": "PASSIVE",

@@ -13,6 +13,8 @@ from rllib_stpn.cpus import allowed_by_quota
 _local = threading.local()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
+_SUBNORMAL = 1e-310
+
 
 if hasattr(os, "register_at_fork"):
     # GNU's OpenMP, with which torch shares out its work, has no threads in a forked child and waits for them for ever.
@@ -64,16 +66,39 @@ def slices(parts: int, work: int, least: int) -> list[tuple[int, int, int]]:
     return list(zip(range(count), edges[:-1], edges[1:], strict=True))
 
 
+@contextlib.contextmanager
+def subnormals_are_zero() -> Iterator[None]:
+    """Within, the current thread takes floats below the smallest normal one, 1.2e-38, for zero.
+
+    A trace that decays passes through these numbers, and so do its gradients. A processor takes many times as long over
+    them: forward and backward of an STPN of Pong's size up to seven times (benchmarks/subnormals.py).
+    """
+    was_so = _SUBNORMAL * 1.0 == 0.0  # torch has no question for it
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(was_so)
+
+
 def run_slices(tasks) -> None:
-    """Runs the callables at once, the first in the calling thread, and waits for all of them."""
+    """Runs the callables at once, the first in the calling thread, and waits for all of them.
+
+    Each of them takes subnormal numbers for zero.
+    """
     if len(tasks) == 1:
-        tasks[0]()
+        _run(tasks[0])
         return
     # A forked child inherits the pool object without its threads, hence the process id in the key.
     key = (os.getpid(), len(tasks) - 1)
     if key not in _pools:
         _pools[key] = ThreadPoolExecutor(len(tasks) - 1, thread_name_prefix="rllib-stpn-kernel")
-    futures = [_pools[key].submit(task) for task in tasks[1:]]
-    tasks[0]()
+    futures = [_pools[key].submit(_run, task) for task in tasks[1:]]
+    _run(tasks[0])
     for future in futures:
         future.result()
+
+
+def _run(task) -> None:
+    with subnormals_are_zero():
+        task()

@@ -23,6 +23,11 @@ from rllib_stpn.models.flat_box import Image
 IS_FIRST = "is_first"
 """Column of the train batch: ``[B, T]`` bool, True where an episode begins."""
 
+# Bytes of floats that convolutions take at once on a CPU. Backward's gradients of so many find room in memory that malloc
+# has used before. Those of all 3,200 frames of a fragment of Pong are memory that the system has to clear each time:
+# backward took 126 ms, and 92 ms in pieces (benchmarks/convolutions.py).
+_CONVOLVED_AT_ONCE = 16 * 2**20
+
 
 @dataclasses.dataclass
 class _LayerEncoderFields:
@@ -126,12 +131,14 @@ class LayerEncoder(TorchModel, Encoder):
         assert space is not None and space.shape is not None
         self._observation_rank = len(space.shape)
         self._is_image = space.dtype == np.uint8
+        self._at_once = 0
         if config.tokenizer_config is None:
             self.tokenizer = None
             input_size = int(np.prod(space.shape))
         else:
             self.tokenizer = _rectifying_in_place(config.tokenizer_config.build(framework="torch"))
             (input_size,) = config.tokenizer_config.output_dims
+            self._at_once = observations_at_once(self.tokenizer, space.shape)
         self.layer = make_layer(config.layer_name, input_size=input_size, **config.layer_options)
 
     def get_initial_state(self) -> dict[str, torch.Tensor]:
@@ -146,10 +153,12 @@ class LayerEncoder(TorchModel, Encoder):
             if spans.min() < observations.shape[1]:
                 return self._forward_padded(inputs, spans)
         lead = observations.shape[: observations.dim() - self._observation_rank]  # [B] or [B, T]
-        tokens = observations.reshape(-1, *observations.shape[len(lead) :]).float()  # [B*T, ...]
-        if self._is_image:
-            tokens = tokens.sub_(128.0).div_(128.0) if observations.dtype == torch.uint8 else (tokens - 128) / 128
-        tokens = tokens.flatten(1) if self.tokenizer is None else self.tokenizer({Columns.OBS: tokens})[ENCODER_OUT]
+        flat = observations.reshape(-1, *observations.shape[len(lead) :])  # [B*T, ...]
+        at_once = len(flat) if torch.compiler.is_compiling() else self._at_once
+        if 0 < at_once < len(flat) and flat.is_cpu:
+            tokens = torch.cat([self._tokens(part) for part in flat.split(at_once)])
+        else:
+            tokens = self._tokens(flat)
         tokens = tokens.reshape(*lead, -1)
         if not self.layer.state_shapes():
             outputs, _ = self.layer(tokens if len(lead) == 2 else tokens[:, None], None)
@@ -157,6 +166,13 @@ class LayerEncoder(TorchModel, Encoder):
         with overwriting_states(overwrite_state):
             outputs, state = self.layer(tokens, self._state(inputs), is_first=inputs.get(IS_FIRST))
         return {ENCODER_OUT: outputs, Columns.STATE_OUT: state}
+
+    def _tokens(self, observations: torch.Tensor) -> torch.Tensor:
+        """Observations ``[N, ...]`` as the layer reads them, ``[N, tokens]``."""
+        tokens = observations.float()
+        if self._is_image:
+            tokens = tokens.sub_(128.0).div_(128.0) if observations.dtype == torch.uint8 else (tokens - 128) / 128
+        return tokens.flatten(1) if self.tokenizer is None else self.tokenizer({Columns.OBS: tokens})[ENCODER_OUT]
 
     def _state(self, inputs: dict) -> dict[str, torch.Tensor]:
         if Columns.STATE_IN not in inputs:
@@ -186,6 +202,15 @@ class LayerEncoder(TorchModel, Encoder):
 def encoders(module: nn.Module) -> dict[str, LayerEncoder]:
     """Returns a module's layer encoders by their dotted names, e.g. ``{"encoder.encoder": ...}``."""
     return {name: part for name, part in module.named_modules() if isinstance(part, LayerEncoder)}
+
+
+def observations_at_once(tokenizer: nn.Module, shape: tuple[int, ...]) -> int:
+    """How many observations of a shape convolutions take at once on a CPU; 0: all, as where there are none."""
+    parts = list(tokenizer.modules())
+    of_the_batch = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts)  # its mean and variance
+    if of_the_batch or not any(isinstance(part, nn.Conv2d) for part in parts):
+        return 0
+    return max(1, _CONVOLVED_AT_ONCE // (4 * int(np.prod(shape))))
 
 
 def _rectifying_in_place(model: nn.Module) -> nn.Module:

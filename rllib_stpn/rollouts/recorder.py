@@ -57,6 +57,8 @@ class Recorder:
         """The states, ``[B, sequences, ...]``; None where none was kept."""
         if not self._states:
             return None
+        if len(self._states) == 1:
+            return tree.map_structure(lambda leaf: leaf[:, None], self._states[0])
         return tree.map_structure(lambda *leaves: np.stack(leaves, axis=1), *self._states)
 
     def _allocate(self, value: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ from ray.rllib.core.columns import Columns
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LAYERS
 from rllib_stpn.models import encoders, recurrent_spec, spec_from_model_dict
+from rllib_stpn.models.encoder import observations_at_once
 
 VECTOR = gym.spaces.Box(-1, 1, (5,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (84, 84, 1), np.uint8)
@@ -84,6 +85,32 @@ def test_pixels_are_scaled_around_zero():
     module.forward_inference({Columns.OBS: image})
     assert (seen[0].min(), seen[0][0, 0, 0, 0], seen[0].max()) == (-1.0, 0.0, 127 / 128)
     assert image[0, 1, 0, 0] == 255
+
+
+@pytest.mark.parametrize("layer", ["mlp", "lstm"])
+def test_images_go_through_the_convolutions_in_pieces(layer):
+    module = build(layer, IMAGE, conv_filters=PONG_FILTERS)
+    (encoder,) = encoders(module).values()
+    batch = batch_for(module, IMAGE)  # of 12 frames
+    found, sizes = {}, []
+    encoder.tokenizer.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0][Columns.OBS])))
+    for at_once in (encoder._at_once, 5):
+        encoder._at_once = at_once
+        module.zero_grad()
+        outputs = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS]
+        outputs.square().sum().backward()
+        found[at_once] = outputs.detach(), *[p.grad.clone() for p in encoder.parameters()]
+    assert sizes == [12, 5, 5, 2]
+    for whole, pieces in zip(*found.values(), strict=True):
+        torch.testing.assert_close(whole, pieces)
+
+
+def test_only_convolutions_without_statistics_of_the_batch_take_pieces():
+    convolution = torch.nn.Conv2d(1, 2, 3)
+    large, small = (observations_at_once(torch.nn.Sequential(convolution), (side, side, 1)) for side in (84, 42))
+    assert small > large > 0
+    assert observations_at_once(torch.nn.Sequential(convolution, torch.nn.BatchNorm2d(2)), (84, 84, 1)) == 0
+    assert observations_at_once(torch.nn.Linear(3, 3), (3,)) == 0
 
 
 @pytest.mark.parametrize("layer", sorted(LAYERS))

@@ -67,7 +67,8 @@ class ColumnsSTPN(torch.autograd.Function):
         width, rows, D = vectors * LANES, _round_up(hidden_size), ctx.D
         dout = torch.zeros_like(out) if dout is None else dout
         dF = inputs.new_empty(0) if dF is None else dF
-        dx, dh0, dF0 = (uninitialised(*t.shape) for t in (inputs, h0, F0))
+        asked = ctx.needs_input_grad[2]  # not where a fragment begins with a recorded state, the size of all traces
+        dx, dh0, dF0 = (uninitialised(*t.shape) for t in (inputs, h0, F0 if asked else F0[:0]))
         arrays = flat(out, saved, dout, dF, inputs, first, h0, F0)
         results = flat(dx, dh0, dF0)
         parts = slices(batch, 3 * batch * steps * hidden_size * D, THREAD_WORK)
@@ -120,7 +121,7 @@ class ColumnsSTPN(torch.autograd.Function):
         return (
             dx,
             dh0 if h0.numel() else None,
-            dF0 if F0.numel() else None,
+            dF0 if dF0.numel() else None,
             dW,
             db[:hidden_size].clone(),
             dL.sum_to_size(ctx.plastic_shapes[0]),
