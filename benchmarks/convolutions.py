@@ -78,9 +78,8 @@ def main():
         if arguments.json:
             print(json.dumps({"way": name, "threads": num_threads(), **middle}))
         else:
-            print(
-                f"{name:12} forward {middle['forward_ms']:4} ms   backward {middle['backward_ms']:4} ms   {middle['mib']:4} MiB"
-            )
+            times = f"forward {middle['forward_ms']:4} ms   backward {middle['backward_ms']:4} ms"
+            print(f"{name:12} {times}   {middle['mib']:4} MiB")
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ class LeanLearner(KeepsWhatItAdapts, RefusesNonFiniteGradients, TorchLearner):
     def _backward(self, batch: dict[str, Any], last: bool) -> tuple[dict, dict]:
         """Adds the gradients of a minibatch to those of the parameters; returns outputs and losses by module."""
         fwd_out = self._forward(batch)
-        for outputs in fwd_out.values():  # no loss reads it, and backward needs the memory: 43 MB for 64 samples on Pong
+        for outputs in fwd_out.values():  # no loss reads it, and backward needs the memory: 43 MB on Pong
             outputs.pop(Columns.STATE_OUT, None)
         losses = {}
         for module_id, outputs in fwd_out.items():

@@ -23,9 +23,9 @@ from rllib_stpn.models.flat_box import Image
 IS_FIRST = "is_first"
 """Column of the train batch: ``[B, T]`` bool, True where an episode begins."""
 
-# Bytes of floats that convolutions take at once on a CPU. Backward's gradients of so many find room in memory that malloc
-# has used before. Those of all 3,200 frames of a fragment of Pong are memory that the system has to clear each time:
-# backward took 126 ms, and 92 ms in pieces (benchmarks/convolutions.py).
+# Bytes of floats that convolutions take at once on a CPU. Backward's gradients of so many find room in memory that
+# malloc has used before. Those of all 3,200 frames of a fragment of Pong are memory that the system has to clear each
+# time: backward took 126 ms, and 92 ms in pieces (benchmarks/convolutions.py).
 _CONVOLVED_AT_ONCE = 16 * 2**20
 
 

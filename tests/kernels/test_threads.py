@@ -40,7 +40,7 @@ def test_every_layer_goes_on_in_a_forked_process():
     assert done.returncode == 0, done.stderr
 
 
-# --- subnormal numbers --------------------------------------------------------------------------------------------------
+# --- subnormal numbers ------------------------------------------------------------------------------------------------
 
 SMALLEST_NORMAL = torch.finfo(torch.float32).tiny
 
