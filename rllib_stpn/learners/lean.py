@@ -29,6 +29,7 @@ from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator, MiniBatchDu
 from rllib_stpn import checks
 from rllib_stpn.kernels import torch_on_threads
 from rllib_stpn.kernels.memory import memory_left_unfilled
+from rllib_stpn.kernels.threads import subnormals_are_zero
 from rllib_stpn.learners.adapted import KeepsWhatItAdapts
 from rllib_stpn.learners.finite import RefusesNonFiniteGradients
 from rllib_stpn.learners.minibatches import Minibatches
@@ -119,7 +120,8 @@ class LeanLearner(KeepsWhatItAdapts, RefusesNonFiniteGradients, TorchLearner):
                 module.train()
         if not isinstance(batch, Minibatches):
             return self._gradient_step(batch, last=True)
-        with torch_on_threads(self._threads(batch.minibatch_steps)), memory_left_unfilled():
+        threads = torch_on_threads(self._threads(batch.minibatch_steps))
+        with threads, memory_left_unfilled(), subnormals_are_zero():  # Adam's moments decay, too
             for minibatch, last in batch.cut():
                 result = self._gradient_step(minibatch, last)
         return result
