@@ -54,7 +54,7 @@ ROWS = (
         rival="inverted_pendulum_lstm",
         control="inverted_pendulum_mlp",
     ),
-    Row("Pong from single frames, PPO, 1.9M steps", "pong", stpn="pong_stpn_ppo", rival="pong_lstm_ppo"),
+    Row("Pong from single frames, PPO, 4M steps", "pong", stpn="pong_stpn_ppo", rival="pong_lstm_ppo"),
 )
 
 
