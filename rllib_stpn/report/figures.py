@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rllib_stpn.report.groups import ENERGY, SECONDS, STEPS, Group, Section
 from rllib_stpn.report.numbers import count, interquartile_mean_alone
@@ -82,13 +82,22 @@ def energy_against_performance(section: Section) -> Figure | None:
         axes.plot(*point, look.marker, color=look.colour, markersize=8, label=label)
     axes.margins(0.15)
     if _spans_decades(energies):
-        axes.set_xscale("log")
+        _log_scale(axes, energies)
     else:
         axes.set_xlim(left=0)
     axes.set_xlabel(_energy_label(section))
     axes.set_ylabel(f"final {section.name_of_metric}")
     _legend(figure)
     return figure
+
+
+def _log_scale(axes: Axes, values: Sequence[np.ndarray]) -> None:
+    """Ticks at 1, 2 and 5 times the powers of ten, at these alone where the values span three decades."""
+    known = np.concatenate(values)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if np.nanmax(known) < 1e3 * np.nanmin(known) else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -170,7 +179,7 @@ def _bars(section: Section, values: Sequence[np.ndarray], label: str, log: bool)
     figure = _figure(7, 1.3 + 0.5 * len(shown))
     axes = figure.subplots()
     if log:
-        axes.set_xscale("log")
+        _log_scale(axes, values)
         axes.grid(axis="x", alpha=0.5)
     for place, (_, look, each) in enumerate(shown):
         middle = interquartile_mean(each)

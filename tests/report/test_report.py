@@ -311,6 +311,19 @@ def test_energy_has_a_log_axis_where_it_spans_decades(runs):
     assert figures.energy(section(runs, mlp=0.0, stpn=400.0)).axes[0].get_xscale() == "linear"  # 0 has no logarithm
 
 
+@pytest.mark.parametrize("times", [11, 15, 90, 900, 1e5, 1e9])
+def test_labels_of_a_log_axis_stand_apart(runs, times):
+    drawn = section(runs, mlp=300.0, stpn=300.0 * times)
+    for figure in (figures.energy(drawn), figures.energy_against_performance(drawn)):
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        labels = [tick.label1 for tick in (*axes.xaxis.get_major_ticks(), *axes.xaxis.get_minor_ticks())]
+        boxes = sorted((label.get_window_extent() for label in labels if label.get_text()), key=lambda box: box.x0)
+        inside = [box for box in boxes if axes.bbox.x0 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1]
+        assert len(inside) >= 2
+        assert all(one.x1 < other.x0 for one, other in zip(inside, inside[1:], strict=False))
+
+
 def test_bands_of_a_curve_end_where_the_seeds_do(runs):
     drawn = section(runs)
     for group in drawn.groups:
