@@ -246,6 +246,12 @@ STUDIES = {
         config={"callbacks": "energy"},
         report=("--threshold", "18"),
     ),
+    "pong_a2c": Study(
+        ("pong_stpn",),
+        seeds=(0,),
+        stop={"num_env_steps_sampled_lifetime": 100_000_000},
+        report=("--threshold", "18"),
+    ),
     "trials": Study(
         tuple(f"trials_bandit_{layer}" for layer in ("stpn", "lstm", "mlp")),
         seeds=(0, 1, 2),
