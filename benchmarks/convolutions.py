@@ -5,11 +5,12 @@
 
 Forward and backward of the convolutions of tuned_examples/pong_stpn.yaml over 3,200 frames. Times are medians of runs
 in turn. Each way runs in a process of its own, since what malloc keeps from one would serve the other; memory is how
-far the largest resident size is above that before the first run. Linux only.
+far the largest resident size rises from before the first run.
 """
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,9 +29,9 @@ FRAMES, ROUNDS = 3200, 3
 PIECES = {"all at once": 0, "pieces": None, "128 frames": 128}  # frames in one; None: as the encoder chooses
 
 
-def resident_mib(which: str) -> int:
-    with open("/proc/self/status", encoding="utf-8") as status:
-        return next(int(line.split()[1]) // 1024 for line in status if line.startswith(which))
+def peak_mib() -> float:
+    """The largest resident size so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure(at_once: int | None) -> dict:
@@ -49,7 +50,7 @@ def measure(at_once: int | None) -> dict:
     if at_once is not None:
         encoder._at_once = at_once
     observations = torch.randint(0, 256, (FRAMES, 84, 84, 1), dtype=torch.uint8)
-    before, times = resident_mib("VmRSS"), []
+    before, times = peak_mib(), []
     for _ in range(8):
         begun = time.perf_counter()
         outputs = encoder({Columns.OBS: observations})["encoder_out"]
@@ -57,7 +58,7 @@ def measure(at_once: int | None) -> dict:
         outputs.sum().backward()
         times.append((middle - begun, time.perf_counter() - middle))
     forward, backward = (1e3 * statistics.median(each) for each in zip(*times[2:], strict=True))
-    return {"forward_ms": forward, "backward_ms": backward, "mib": resident_mib("VmHWM") - before}
+    return {"forward_ms": forward, "backward_ms": backward, "mib": peak_mib() - before}
 
 
 def main():

@@ -13,7 +13,7 @@ from rllib_stpn.cpus import allowed_by_quota
 _local = threading.local()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
-_SUBNORMAL = 1e-310
+_SUBNORMAL = 1e-310  # the smallest normal double is 2.2e-308
 
 
 if hasattr(os, "register_at_fork"):

@@ -93,7 +93,7 @@ class LeanLearner(KeepsWhatItAdapts, RefusesNonFiniteGradients, TorchLearner):
             module_id: The module.
             config: Its settings.
             batch: Its minibatch: columns ``[steps, ...]`` or ``[sequences, L, ...]``.
-            fwd_out: What ``forward_train`` made of it.
+            fwd_out: What ``forward_train`` made of it, but for the state after the last step.
             measure: Whether metrics are asked for.
 
         Returns:
@@ -189,7 +189,7 @@ class LeanLearner(KeepsWhatItAdapts, RefusesNonFiniteGradients, TorchLearner):
     def _backward(self, batch: dict[str, Any], last: bool) -> tuple[dict, dict]:
         """Adds the gradients of a minibatch to those of the parameters; returns outputs and losses by module."""
         fwd_out = self._forward(batch)
-        for outputs in fwd_out.values():  # no loss reads it, and backward needs the memory: 43 MB on Pong
+        for outputs in fwd_out.values():  # No loss reads it, and backward needs the memory: 43 MB on Pong.
             outputs.pop(Columns.STATE_OUT, None)
         losses = {}
         for module_id, outputs in fwd_out.items():

@@ -154,8 +154,8 @@ class LayerEncoder(TorchModel, Encoder):
                 return self._forward_padded(inputs, spans)
         lead = observations.shape[: observations.dim() - self._observation_rank]  # [B] or [B, T]
         flat = observations.reshape(-1, *observations.shape[len(lead) :])  # [B*T, ...]
-        at_once = len(flat) if torch.compiler.is_compiling() else self._at_once
-        if 0 < at_once < len(flat) and flat.is_cpu:
+        at_once = self._at_once if flat.is_cpu and not torch.compiler.is_compiling() else 0
+        if 0 < at_once < len(flat):
             tokens = torch.cat([self._tokens(part) for part in flat.split(at_once)])
         else:
             tokens = self._tokens(flat)

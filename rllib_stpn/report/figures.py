@@ -92,7 +92,7 @@ def energy_against_performance(section: Section) -> Figure | None:
 
 
 def _log_scale(axes: Axes, values: Sequence[np.ndarray]) -> None:
-    """Ticks at 1, 2 and 5 times the powers of ten, at these alone where the values span three decades."""
+    """Ticks at 1, 2 and 5 times the powers of ten; at the powers alone where the values span three decades."""
     known = np.concatenate(values)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if np.nanmax(known) < 1e3 * np.nanmin(known) else (1,)))

@@ -67,7 +67,7 @@ class ColumnsSTPN(torch.autograd.Function):
         width, rows, D = vectors * LANES, _round_up(hidden_size), ctx.D
         dout = torch.zeros_like(out) if dout is None else dout
         dF = inputs.new_empty(0) if dF is None else dF
-        asked = ctx.needs_input_grad[2]  # not where a fragment begins with a recorded state, the size of all traces
+        asked = ctx.needs_input_grad[2]  # A state that was recorded needs none, and it would be as large as all traces.
         dx, dh0, dF0 = (uninitialised(*t.shape) for t in (inputs, h0, F0 if asked else F0[:0]))
         arrays = flat(out, saved, dout, dF, inputs, first, h0, F0)
         results = flat(dx, dh0, dF0)
