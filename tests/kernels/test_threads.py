@@ -71,9 +71,12 @@ def test_a_trace_that_has_decayed_becomes_zero(name, batch, hidden_size, count, 
             with overwriting_states(overwrite):
                 after = layer(inputs[:, :1], state)[1]
             assert not any(_has_subnormals(leaf) for leaf in after.values())
+    inputs.requires_grad_()
     outputs, after = layer(inputs, state)
     (1e-36 * outputs.sum()).backward()
     assert not any(_has_subnormals(leaf.detach()) for leaf in after.values())
+    if name == "stpn":  # the others' gradients go through matrix products of torch's
+        assert not any(_has_subnormals(each.grad) for each in (inputs, *layer.parameters()))
 
 
 @can_flush
