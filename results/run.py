@@ -15,6 +15,7 @@ import json
 import math
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -292,17 +293,23 @@ STUDIES = {
 def train(
     file: str, experiment: str, stop: dict[str, Any], config: dict[str, Any], storage: Path, options: Sequence[str]
 ) -> None:
-    """Runs what is left of the trainings of one file."""
+    """Runs what is left of the trainings of one file, to its end: it gets a Ctrl-C too, and a SIGTERM is passed on."""
     name = () if experiment == file else ("--experiment-name", experiment)
-    subprocess.run(
-        [
-            *(RLLIB, "train", "-f", f"tuned_examples/{file}.yaml", *name, "--storage-path", storage.absolute()),
-            *("--resume", "--stop", json.dumps(stop), "--config", json.dumps(config), "--checkpoint-freq", "20"),
-            *("--keep-checkpoints-num", "1", *options),
-        ],
-        check=True,
-        cwd=ROOT,  # so that the command is kept as others would type it
-    )
+    command = [
+        *(RLLIB, "train", "-f", f"tuned_examples/{file}.yaml", *name, "--storage-path", storage.absolute()),
+        *("--resume", "--stop", json.dumps(stop), "--config", json.dumps(config), "--checkpoint-freq", "20"),
+        *("--keep-checkpoints-num", "1", *options),
+    ]
+    handlers = {signal.SIGINT: lambda *_: None, signal.SIGTERM: lambda *_: process.terminate()}
+    with subprocess.Popen(command, cwd=ROOT) as process:  # there, so that the command is kept as others would type it
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            status = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if status:
+        raise subprocess.CalledProcessError(status, command)
 
 
 def keep(experiment: Path, target: Path) -> None:
@@ -357,7 +364,13 @@ def main() -> None:
     parser.add_argument("--so-far", action="store_true", help="train nothing, keep and report what there is")
     args, options = parser.parse_known_args()
     out = Path(__file__).parent / args.study
-    STUDIES[args.study].run(args.storage_path, out / "runs", args.so_far, options)
+    try:
+        STUDIES[args.study].run(args.storage_path, out / "runs", args.so_far, options)
+    except subprocess.CalledProcessError as error:
+        print(
+            f"{args.study} is not finished: a training ended with status {error.returncode}. The same command goes on."
+        )
+        sys.exit(error.returncode)
     report(args.study, out)
 
 

@@ -1,7 +1,12 @@
 """What is committed under ``results``."""
 
 import json
+import os
+import re
 import runpy
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,3 +132,29 @@ def test_a_training_is_finished_at_its_last_step_its_best_return_or_an_error(tmp
     assert study.is_finished(path)
     path.unlink()
     assert not study.is_finished(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "kill", "code"),
+    [
+        pytest.param(signal.SIGTERM, os.kill, 143, id="of a scheduler, to the study alone"),
+        pytest.param(signal.SIGINT, os.killpg, 130, id="of a terminal, to all", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_study_saves_its_training_and_says_how_to_go_on(tmp_path, number, kill, code):
+    with subprocess.Popen(
+        [sys.executable, RESULTS / "run.py", "associative_retrieval", "--storage-path", tmp_path],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    ) as study:  # fmt: skip
+        lines = []
+        for line in study.stdout:
+            lines.append(line)
+            if "seq/s" in line:  # above the first epoch
+                kill(study.pid, number)
+    told = "".join(lines)
+    assert study.returncode == code, told
+    assert "Traceback" not in told
+    assert f"{number.name}: stopping after this iteration, with a checkpoint" in told
+    assert lines[-1].endswith(f"ended with status {code}. The same command goes on.\n")
+    assert len(list(tmp_path.glob("art_stpn/*/checkpoint_*"))) == 1
+    assert re.search(r"^rank +seeds +val accuracy +sequences +trials\n +1 +3 ", told, re.MULTILINE)  # of one kind

@@ -27,6 +27,7 @@ class StoppingScheduler(TrialScheduler):
     Attributes:
         reasons: Trial id -> why the trial ended.
         given_up: Ids of the trials that the scheduler ended.
+        settings: Trial id -> the settings that it began with, which Tune tells with a first result only.
         has_trials: Whether it has been given any; before a run begins, only a resumed one's have been.
     """
 
@@ -43,6 +44,7 @@ class StoppingScheduler(TrialScheduler):
         self._interruption = interruption
         self.reasons: dict[str, str] = {}
         self.given_up = set(given_up)
+        self.settings: dict[str, Mapping[str, Any]] = {}
         self.has_trials = False
 
     @property
@@ -72,6 +74,7 @@ class StoppingScheduler(TrialScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Leaves out a trial of a resumed run that has nothing left to do: the scheduler never sees it."""
         self.has_trials = True
+        self.settings[trial.trial_id] = trial.config
         if self._is_finished(trial.trial_id, trial.run_metadata.last_result):
             trial.set_status(trial.TERMINATED)
         else:

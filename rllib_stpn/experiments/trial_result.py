@@ -1,10 +1,7 @@
 """How a trial ended, for the caller of a run."""
 
-import contextlib
 import dataclasses
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rllib_stpn.causes import Cause, root_error
@@ -22,7 +19,7 @@ class TrialResult:
     """How a trial ended.
 
     Attributes:
-        settings: Its settings; empty where it failed before Tune had written them.
+        settings: Its settings.
         metrics: Its last result, nested as RLlib makes it; empty where there was none.
         path: Its directory, or URI.
         checkpoint: Its last checkpoint's directory, or URI; None without one.
@@ -63,7 +60,7 @@ def trial_result(
     last = result.checkpoint.path if result.checkpoint else None
     best, best_score = _best(result, score) if score is not None else (None, None)
     return TrialResult(
-        settings=_settings(result),
+        settings=result.config or scheduler.settings.get(trial_id, {}),
         metrics=metrics,
         path=result.path,
         checkpoint=last,
@@ -99,12 +96,3 @@ def _best(result: Any, score: str) -> tuple[str | None, float | None]:
         if value is not None:
             return checkpoint.path, value
     return None, None
-
-
-def _settings(result: Any) -> dict[str, Any]:
-    """A trial's settings, also where it failed before its first result."""
-    if result.config:
-        return result.config
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads((Path(result.path) / "params.json").read_text())
-    return {}

@@ -38,6 +38,7 @@ def test_an_interruption_ends_what_runs_and_what_waits_and_a_resumed_run_does_bo
     ended = run(small, interruption, [InterruptAtFirstResult(interruption)])
     assert sorted(each.metrics.get("training_iteration", 0) for each in ended) == [0, 2]
     assert {each.stopped for each in ended} == {"SIGINT"}
+    assert {each.settings["train_batch_size"] for each in ended} == {64}  # also where nothing was trained
     ended = run(small.replaced((), resume=True))
     assert [each.metrics["training_iteration"] for each in ended] == [3, 3]
     assert {each.stopped for each in ended} == {"training_iteration 3 reached 3"}
