@@ -166,6 +166,18 @@ def test_gradients_pass_through_a_handed_over_state(layer, inputs):
     assert_same(gradients(layer(inputs[:, 3:], middle)[0].exp().sum()), expected, 1e-5)
 
 
+def test_the_state_takes_part_in_no_gradient_that_it_does_not_ask_for(layer, inputs):
+    """As a state that was recorded, and one that was learned: all other gradients are the same."""
+    found = []
+    for asks in (False, True):
+        state = {key: value.requires_grad_(asks) for key, value in some_state(layer).items()}
+        outputs, _ = layer(inputs, state)
+        others = [*layer.parameters(), *(state.values() if asks else ())]
+        gradients = torch.autograd.grad(outputs.square().sum(), others, allow_unused=True, materialize_grads=True)
+        found.append(gradients[: len(list(layer.parameters()))])
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("first", [0, 1, 4, 6])
 def test_is_first_equals_separate_sequences(layer, inputs, first):
     state = some_state(layer)

@@ -94,7 +94,11 @@ class PlasticFunction(torch.autograd.Function):
         groups = -(-batch // LANES)
         dout = torch.zeros(batch, steps, H) if dout is None else dout
         ddrive = workspace(-1, batch * steps * H)
-        dh, dA0, dE0 = (None if t is None else torch.empty(t.shape) for t in (h, A, E))
+        # A state that was recorded needs none.
+        dh, dA0, dE0 = (
+            torch.empty(t.shape) if asked else None
+            for t, asked in zip((h, A, E), ctx.needs_input_grad[1:4], strict=True)
+        )
         # The A that gradients reach: those used by the steps and, where a gradient comes from there, the last one.
         passes = steps + 1 if rule != "fast_weights" and (dA is not None or dE is not None) else steps
         kept = backward_vectors(rule, H, passes, passes) * LANES * 4

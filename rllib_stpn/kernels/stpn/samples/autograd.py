@@ -57,7 +57,9 @@ class SamplesSTPN(torch.autograd.Function):
         area = hidden_size * D
         dout = x.new_zeros(batch, steps, hidden_size) if dout is None else dout
         dF = x.new_empty(0) if dF is None else dF
-        dx, dh0, dF0 = (torch.empty(t.shape) for t in (x, h0, F0))  # contiguous, whatever the layout of these
+        asked = ctx.needs_input_grad[2]  # A state that was recorded needs none.
+        # Contiguous, whatever the layout of these.
+        dx, dh0, dF0 = (torch.empty(t.shape) for t in (x, h0, F0 if asked else F0[:0]))
         arrays = [*ctx.arrays, *flat(dout, dF, dx, dh0, dF0)]
         sums = []
 
@@ -76,7 +78,7 @@ class SamplesSTPN(torch.autograd.Function):
         return (
             dx,
             dh0 if h0.numel() else None,
-            dF0 if F0.numel() else None,
+            dF0 if dF0.numel() else None,
             dW,
             gradients[3 * area :],
             dL.sum_to_size(ctx.plastic_shapes[0]),
