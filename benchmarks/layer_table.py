@@ -160,7 +160,8 @@ def document() -> str:
         overview(),
         "## Algorithms",
         "Where `pytest -m slow tests/algorithms/test_stock.py tests/models/test_model_v2.py` trains them. RLlib has no "
-        "A2C on the\nold API stack. Several agents, each with a layer of its own, need RLlib's own env runners.",
+        "A2C on the\nold API stack. Several agents, each with a layer of its own, need RLlib's own env runners. "
+        "DQN, BC and MARWIL:\n[your_config.md](your_config.md).",
         trained(),
         "## Options of every layer",
         options_table(layer_options_of_all()),

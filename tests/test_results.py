@@ -142,8 +142,9 @@ def test_a_training_is_finished_at_its_last_step_its_best_return_or_an_error(tmp
     ],
 )
 def test_an_interrupted_study_saves_its_training_and_says_how_to_go_on(tmp_path, number, kill, code):
+    command = [sys.executable, RESULTS / "run.py", "associative_retrieval", "--storage-path", tmp_path]
     with subprocess.Popen(
-        [sys.executable, RESULTS / "run.py", "associative_retrieval", "--storage-path", tmp_path],
+        [*command, "--ray-num-cpus", "1"],  # one training after the other
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     ) as study:  # fmt: skip
         lines = []
