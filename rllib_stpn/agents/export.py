@@ -30,13 +30,18 @@ class PolicyStep(torch.nn.Module):
         agent: As :func:`rllib_stpn.load` returns it, with a module of this package.
 
     Raises:
-        UsageError: A module of RLlib's own.
+        UsageError: A module of RLlib's own, or one whose class overrides how it acts.
     """
 
     def __init__(self, agent: Agent) -> None:
         super().__init__()
         if not isinstance(agent.module, MemoryRLModule):
             raise UsageError(f"export: got {type(agent.module).__name__}, allowed are modules of this package")
+        if own := agent.module.overridden("forward_inference", "_forward_inference", "_forward"):
+            raise UsageError(
+                f"export: got {type(agent.module).__name__} with its own {own}, which would be left out; allowed are "
+                "modules that act as MemoryRLModule does"
+            )
         self._encoder, self._pi = agent.module.encoder, agent.module.pi
         self._start = agent.initial_state(1)
         self._space = agent.module.observation_space

@@ -21,6 +21,11 @@ class MemoryRLModule(DefaultAPPOTorchRLModule):
     def __init__(self, *args: Any, catalog_class: type[ActorCriticCatalog] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, catalog_class=catalog_class or ActorCriticCatalog, **kwargs)
 
+    @classmethod
+    def overridden(cls, *names: str) -> str | None:
+        """The first of these methods of which a subclass has its own form; None where all are those of here."""
+        return next((name for name in names if getattr(cls, name) is not getattr(MemoryRLModule, name)), None)
+
     def get_non_inference_attributes(self) -> list[str]:
         """APPO's target networks, where it made them; not the value function, which env runners get, too.
 

@@ -35,7 +35,7 @@ from rllib_stpn.errors import NonFiniteError, UsageError
 from rllib_stpn.kernels import torch_on_one_thread
 from rllib_stpn.kernels.laid_out import weights_unchanged
 from rllib_stpn.kernels.memory import memory_left_unfilled
-from rllib_stpn.models import encoders
+from rllib_stpn.models import MemoryRLModule, encoders
 from rllib_stpn.rollouts.acting import action_distribution, forward_one_step, to_arrays
 from rllib_stpn.rollouts.advantages import generalized_advantages
 from rllib_stpn.rollouts.connectors import action_transforms, observation_transforms
@@ -46,8 +46,14 @@ from rllib_stpn.rollouts.fragment import Fragment, check_learners
 from rllib_stpn.rollouts.recorder import Recorder
 from rllib_stpn.rollouts.standing import GoesOn
 from rllib_stpn.rollouts.values import batch_misfit, misfit
+from rllib_stpn.rollouts.vector import autoreset_of
 
 _RECORDED_OUTPUTS = (Columns.ACTION_LOGP, Columns.ACTION_DIST_INPUTS, Columns.VF_PREDS)
+_PASSES = (
+    *("forward_exploration", "forward_inference", "_forward_exploration", "_forward_inference", "_forward"),
+    "compute_values",
+)
+"""Methods of modules that `forward_rollout` takes the place of."""
 _STEPS_OF_EPISODES = 256
 """Room for so many steps at first, where whole episodes are sampled."""
 
@@ -80,17 +86,19 @@ class BatchedEnvRunner(GoesOn):
         self._recorder, self._recorded = Recorder(0), 0  # what is sampled now, and how many steps that are
         self._ended: list[tuple[int, float, float]] = []
         self._lengths = np.zeros(self.num_envs, dtype=np.int64)
-        self._finished: deque[tuple[int, float, float]] = deque(maxlen=max(window, 1))  # (length, return, seconds)
+        # (length, return, seconds), in evaluation of all since somebody asked
+        self._finished: deque[tuple[int, float, float]] = deque(maxlen=None if config.in_evaluation else max(window, 1))
+        self._judged: list[tuple[int, float, float]] = []  # of an evaluation by a runner that trains
 
     # --- construction -------------------------------------------------------------------------------------------
 
     def make_env(self) -> None:
         """Creates the vector environment."""
         super().make_env()
-        self._autoreset = self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        self._autoreset = AutoresetMode(getattr(self._autoreset, "value", self._autoreset))
+        self._autoreset = autoreset_of(self.env)
 
     _kind_of_infos = dict
+    _autoresets = tuple(AutoresetMode)
 
     def _presented(self, env: VectorEnv) -> VectorEnv:
         return env  # infos as they are; copies are taken only where an episode callback keeps them
@@ -119,6 +127,7 @@ class BatchedEnvRunner(GoesOn):
         if not self.config.in_evaluation:
             check_learners(self.config)
         self.module.to(self._device)
+        self._acts_in_one_pass = _acts_in_one_pass(type(self.module))
         self._convolves = any(isinstance(part, torch.nn.Conv2d) for part in self.module.modules())
 
     # --- sampling -----------------------------------------------------------------------------------------------
@@ -167,7 +176,11 @@ class BatchedEnvRunner(GoesOn):
             t += 1
 
         fragment = self._fragment(recorder, t, spacing, lengths, complete_episodes=planned is None)
-        self._finished.extend(self._ended)
+        trains = self.config.batch_mode == "complete_episodes" or num_episodes is None
+        if trains or self.config.in_evaluation:
+            self._finished.extend(self._ended)
+        else:  # RLlib evaluates with the runner that trains, where it has no other
+            self._judged.extend(self._ended)
         if planned is not None and self._keeps_episodes:
             self._cut_episodes()
         self.metrics.log_value(RLMODULE_INFERENCE_TIMER, statistics.fmean(self._inference_seconds), reduce="ema")
@@ -253,7 +266,9 @@ class BatchedEnvRunner(GoesOn):
                     final_infos = infos.get("final_info", {})
                 else:
                     finals = tree.map_structure(lambda o: np.asarray(o)[ended], observations)
-                    if self._keeps_episodes:  # the reset may write over them
+                    # The reset may write over them.
+                    rewards, terminated, truncated = rewards.copy(), terminated.copy(), truncated.copy()
+                    if self._keeps_episodes:
                         infos = final_infos = copied(infos)
                     try:
                         observations, reset_infos = self.env.reset(options={"reset_mask": done})
@@ -358,7 +373,7 @@ class BatchedEnvRunner(GoesOn):
         module = self.module
 
         def forward(batch: dict[str, Any]) -> dict[str, Any]:
-            if hasattr(module, "forward_rollout"):
+            if self._acts_in_one_pass:
                 return module.forward_rollout(batch, overwrite_state)
             if explore:
                 outputs = module.forward_exploration(batch, t=self.num_env_steps_sampled_lifetime)
@@ -497,12 +512,14 @@ class BatchedEnvRunner(GoesOn):
         """Logs the finished episodes under RLlib's names and returns the reduced metrics.
 
         In training these are the last ``metrics_num_episodes_for_smoothing``. RLlib's logger would forget them after
-        each iteration, and its means are of as few as ended in the last one.
+        each iteration, and its means are of as few as ended in the last one. In evaluation these are all since the
+        last call.
         """
         if self._failure is not None:
             return super().get_metrics()
-        if self._finished:
-            episodes = np.array(self._finished)
+        ended, self._judged = self._judged or self._finished, []
+        if ended:
+            episodes = np.array(ended)
             self._log_episode_metrics(*episodes.mean(0).tolist())  # one call for hundreds of episodes
             names = ((EPISODE_LEN_MIN, EPISODE_LEN_MAX), (EPISODE_RETURN_MIN, EPISODE_RETURN_MAX))
             for (least, most), values in zip(names, episodes.T[:2], strict=True):
@@ -511,6 +528,13 @@ class BatchedEnvRunner(GoesOn):
         if self.config.in_evaluation:
             self._finished.clear()
         return self.metrics.reduce()
+
+
+def _acts_in_one_pass(kind: type) -> bool:
+    """Whether ``forward_rollout`` gives what a module's other passes give; not where a user's class overrides these."""
+    if not issubclass(kind, MemoryRLModule) or kind.overridden("forward_rollout"):
+        return hasattr(kind, "forward_rollout")
+    return not kind.overridden(*_PASSES)
 
 
 def check_module(module: Any) -> None:

@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 import tree
-from gymnasium.vector import VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.wrappers.vector import DictInfoToList
 from ray.rllib.callbacks.utils import make_callback
 from ray.rllib.core.columns import Columns
@@ -141,6 +141,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     env: Any
     _kind_of_infos: type = list  # as they are presented
+    _autoresets: tuple[AutoresetMode, ...] = (AutoresetMode.NEXT_STEP,)  # others lose steps in RLlib's sampling
     _needs_initial_reset: bool
     _seed: int | None
 
@@ -151,7 +152,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             raise UsageError("environment: none is given, allowed is one: config.environment('CartPole-v1')")
         self._num_made = 0
         try:
-            env, context = make_vector_env(self.config, self._number, self.num_workers or 0, self._one_is_made)
+            env, context = make_vector_env(
+                self.config, self._number, self.num_workers or 0, self._one_is_made, self._autoresets
+            )
         finally:
             self._num_made = None
         self.env = self._presented(env)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from ray.rllib.env.env_context import EnvContext
 from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.tune.registry import ENV_CREATOR, _global_registry
@@ -41,7 +41,11 @@ def context_of(config: Any, env_config: dict[str, Any], worker_index: int, index
 
 
 def make_vector_env(
-    config: Any, worker_index: int, num_workers: int, one_is_made: Callable[[], None] = lambda: None
+    config: Any,
+    worker_index: int,
+    num_workers: int,
+    one_is_made: Callable[[], None] = lambda: None,
+    autoresets: Sequence[AutoresetMode] = tuple(AutoresetMode),
 ) -> tuple[VectorEnv, EnvContext]:
     """Makes the environments of ``config.env``, in gymnasium's own vector form or the environment's.
 
@@ -52,12 +56,15 @@ def make_vector_env(
         worker_index: That of the env runner, 0 for the local one.
         num_workers: How many remote env runners there are.
         one_is_made: Called after each environment that is made in this process.
+        autoresets: The modes that the caller knows; an environment's vector form that resets in another one is asked
+            for the first of these.
 
     Returns:
         The vector environment, and the context of its first environment.
 
     Raises:
         RolloutError: What an environment's constructor raised.
+        UsageError: A vector form resets in none of these modes.
     """
     context = functools.partial(context_of, config, config.env_config, worker_index, num_workers=num_workers)
     num_envs, mode = config.num_envs_per_env_runner, gym.VectorizeMode(config.gym_env_vectorize_mode)
@@ -68,6 +75,8 @@ def make_vector_env(
     if mode is gym.VectorizeMode.VECTOR_ENTRY_POINT:
         try:
             own = _own_vector_form(config, creator, context(index=0), num_envs)
+            if autoreset_of(own) not in autoresets:
+                own = _in_another_mode(own, config, creator, context(index=0), autoresets[0])
             return with_previous(own, previous_inputs(config)), context(index=0)
         except UsageError:
             raise
@@ -97,13 +106,43 @@ def make_vector_env(
     return with_previous(env, previous_inputs(config)), context(index=0)
 
 
-def _own_vector_form(config: Any, creator: Any, context: EnvContext, num_envs: int) -> VectorEnv:
+def autoreset_of(env: VectorEnv) -> AutoresetMode:
+    """When a vector environment resets, from its metadata; without a word there, in the next step."""
+    mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+    return AutoresetMode(getattr(mode, "value", mode))
+
+
+def _in_another_mode(env: VectorEnv, config: Any, creator: Any, context: EnvContext, asked: AutoresetMode) -> VectorEnv:
+    """Makes a vector form again, with the ``autoreset_mode`` that those of this package take.
+
+    Raises:
+        UsageError: The user chose another mode, or the vector form knows no such argument.
+    """
+    has = autoreset_of(env)
+    env.close()
+    told = (
+        f"environment: got a vector form that resets by {has}, where RLlib's own env runner allows {asked}; batched "
+        "rollouts allow all"
+    )
+    if "autoreset_mode" in config.env_config:
+        raise UsageError(f"{told}; env_config: autoreset_mode: got {config.env_config['autoreset_mode']!r}")
+    try:
+        env = _own_vector_form(config, creator, context, env.num_envs, autoreset_mode=asked.value)
+    except TypeError as error:  # it knows no such argument
+        raise UsageError(told) from error
+    if autoreset_of(env) is not asked:
+        env.close()
+        raise UsageError(told)
+    return env
+
+
+def _own_vector_form(config: Any, creator: Any, context: EnvContext, num_envs: int, **arguments: Any) -> VectorEnv:
     mode = gym.VectorizeMode.VECTOR_ENTRY_POINT
     if creator is None:
-        return gym.make_vec(config.env, num_envs=num_envs, vectorization_mode=mode, **config.env_config)
+        return gym.make_vec(config.env, num_envs=num_envs, vectorization_mode=mode, **config.env_config, **arguments)
 
     def entry_point(*, num_envs: int, **_: Any) -> VectorEnv:
-        return creator(context.copy_with_overrides(env_config={**context, "num_envs": num_envs}))
+        return creator(context.copy_with_overrides(env_config={**context, **arguments, "num_envs": num_envs}))
 
     spec = EnvSpec(_ID, vector_entry_point=entry_point)  # type: ignore[arg-type]
     return gym.make_vec(spec, num_envs=num_envs, vectorization_mode=mode)

@@ -9,6 +9,7 @@ from rllib_stpn import pretrained
 from rllib_stpn.agents.export import PolicyStep
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LAYERS, make_layer
+from rllib_stpn.models import MemoryRLModule
 
 OPTIONS = {"stpn": {"normalize": "post", "clamp": 1.0}, "fast_weights": {}, "plastic_lstm": {}}
 
@@ -115,6 +116,16 @@ def test_so_does_one_in_onnx_runtime(tmp_path):
 def test_a_module_of_rllibs_own_is_refused():
     agent = type("Agent", (), {"module": torch.nn.Linear(1, 1)})()
     with pytest.raises(UsageError, match="export: got Linear, allowed are modules of this package"):
+        PolicyStep(agent)
+
+
+def test_a_module_that_acts_its_own_way_is_refused():
+    class Mine(MemoryRLModule):
+        def _forward_inference(self, batch, **kwargs):
+            return super()._forward_inference(batch, **kwargs)
+
+    agent = type("Agent", (), {"module": Mine.__new__(Mine)})()
+    with pytest.raises(UsageError, match="export: got Mine with its own _forward_inference"):
         PolicyStep(agent)
 
 

@@ -5,12 +5,15 @@ import pytest
 from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.env_context import EnvContext
 from ray.tune.registry import ENV_CREATOR, _global_registry, register_env
+from stpn_envs.maze import MazeVectorEnv
 
 from rllib_stpn.agents.environments import make_env
+from rllib_stpn.errors import UsageError
 from rllib_stpn.ray_names import register_class
 from rllib_stpn.rollouts import BatchedEnvRunner
 from rllib_stpn.rollouts.vector import context_of
 from tests.rollouts.faulty_env import FaultyEnv, FaultyVectorEnv, make_faulty
+from tests.rollouts.scripted_env import make_scripted
 from tests.rollouts.test_failures import RUNNERS, make_config, make_runner
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -51,6 +54,35 @@ def test_a_vector_form_is_told_the_env_runner(env):
         assert FaultyEnv.made == [(2, index, 3) for index in range(3)]
     else:
         assert isinstance(runner.env.unwrapped, FaultyVectorEnv)
+
+
+LENGTH = 5
+
+
+def of_vectors(env, **env_config):
+    config = make_config("stock").environment(env)
+    config.env_config = env_config
+    return config.env_runners(gym_env_vectorize_mode="vector_entry_point", num_envs_per_env_runner=2)
+
+
+@pytest.mark.parametrize("through", ["id", "creator"])
+def test_rllibs_own_runner_has_every_step_of_a_vector_form(through):
+    """It knows no reset in the step that ends an episode, which the vector forms of this package have by default."""
+    register_env("maze of its own", lambda context: MazeVectorEnv(**context))
+    env = {"id": "stpn_envs:stpn/Maze-v0", "creator": "maze of its own"}[through]
+    episodes = make_runner(of_vectors(env, episode_length=LENGTH)).sample(num_timesteps=40)
+    assert {len(episode) for episode in episodes if episode.is_done} == {LENGTH}
+    assert [episode.get_observations(0)[11] for episode in episodes] == [0] * len(episodes)  # the share of its steps
+
+
+@pytest.mark.parametrize("mode", ["SameStep", "Disabled"])
+def test_a_vector_form_that_resets_otherwise_is_refused_there(mode):
+    register_env("scripted", make_scripted)
+    with pytest.raises(UsageError, match="RLlib's own env runner allows AutoresetMode.NEXT_STEP"):
+        make_runner(of_vectors("scripted", autoreset=mode))
+    with pytest.raises(UsageError, match=f"autoreset_mode: got '{mode}'"):
+        make_runner(of_vectors("stpn_envs:stpn/CueReward-v0", autoreset_mode=mode))
+    make_runner(of_vectors("scripted", autoreset="NextStep"))
 
 
 def test_environments_in_processes_of_their_own_are_told_too():

@@ -15,7 +15,7 @@ from ray.tune.registry import register_env
 from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.errors import UsageError
 from rllib_stpn.kernels import num_threads
-from rllib_stpn.models import recurrent_spec
+from rllib_stpn.models import MemoryRLModule, recurrent_spec
 from rllib_stpn.rollouts import BatchedEnvRunner, NonFiniteObservationError, use_batched_rollouts
 from rllib_stpn.rollouts.fragment import Fragment
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
@@ -245,6 +245,68 @@ def test_means_are_over_the_last_episodes_even_if_few_ended_in_this_iteration():
         assert metrics["episode_len_max"].peek() == max(lengths)
         returns = [metrics[f"episode_return_{which}"].peek() for which in ("min", "mean", "max")]
         assert returns == sorted(returns)
+
+
+def test_a_runner_that_trains_reports_an_evaluation_by_itself():
+    """As `algo.evaluate()` does where there are no env runners for evaluation."""
+    runner = make_runner(runner_config("mlp", mode="SameStep", steps=30))
+    runner.sample()
+    longest = runner.get_metrics()["episode_len_max"].peek()
+    soonest = min(ScriptedEnv(number).length(env.episode + 1) for number, env in enumerate(runner.env.envs))
+    runner.sample(num_episodes=1)
+    assert runner.get_metrics()["episode_len_max"].peek() == soonest < longest
+    runner.sample(num_timesteps=NUM_ENVS)
+    assert runner.get_metrics()["episode_len_max"].peek() == longest
+
+
+def test_an_evaluation_is_over_all_its_episodes():
+    config = (
+        runner_config("mlp", mode="SameStep").reporting(metrics_num_episodes_for_smoothing=2).copy(copy_frozen=False)
+    )
+    config.in_evaluation = True
+    runner = make_runner(config)
+    runner.sample(num_episodes=40)
+    lengths = [
+        ScriptedEnv(number).length(episode)
+        for number, env in enumerate(runner.env.envs)
+        for episode in range(env.episode)
+    ]
+    metrics = runner.get_metrics()
+    assert len(lengths) >= 40
+    assert metrics["episode_len_mean"].peek() == pytest.approx(np.mean(lengths))
+    assert metrics["episode_len_max"].peek() == max(lengths)
+
+
+class ActsItsOwnWay(MemoryRLModule):
+    """The last action, and a value of 7."""
+
+    def _forward(self, batch, **kwargs):
+        outputs = super()._forward(batch, **kwargs)
+        logits = torch.zeros_like(outputs[Columns.ACTION_DIST_INPUTS])
+        logits[..., -1] = 50.0
+        return {**outputs, Columns.ACTION_DIST_INPUTS: logits}
+
+    def compute_values(self, batch, embeddings=None):
+        return super().compute_values(batch, embeddings) * 0 + 7.0
+
+
+class ExploresItsOwnWay(ActsItsOwnWay):
+    def _forward_exploration(self, batch, **kwargs):
+        return super()._forward(batch)
+
+
+@pytest.mark.parametrize("layer", ["lstm", "mlp"])
+@pytest.mark.parametrize("kind", [ActsItsOwnWay, ExploresItsOwnWay])
+def test_a_modules_own_way_to_act_is_taken(kind, layer):
+    config = runner_config(layer)
+    spec = recurrent_spec(layer, hidden_size=6, max_seq_len=10)
+    spec.module_class = kind
+    runner = BatchedEnvRunner(config=config.rl_module(rl_module_spec=spec), worker_index=0)
+    for explore in (False, True):
+        (fragment,) = runner.sample(num_timesteps=30, explore=explore)
+        assert (fragment.columns["actions"] == 2).all()
+        values = fragment.columns["value_targets"] - fragment.columns["advantages"]
+        np.testing.assert_allclose(values, 7.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("images", [False, True])

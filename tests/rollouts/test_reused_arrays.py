@@ -18,13 +18,14 @@ NUM_ENVS = 3
 
 
 class ReusesItsArrays(VectorWrapper):
-    """One array for observations, one for final ones, one for an info; in dicts if asked for."""
+    """One array each for observations, final ones and an info, in dicts if asked for, and for rewards and flags."""
 
     def __init__(self, env, nested):
         super().__init__(env)
         self.nested = nested
         self.now, self.final = (np.zeros((NUM_ENVS, 3), np.float32) for _ in range(2))
         self.place = np.zeros((NUM_ENVS, 2))
+        self.outcome = np.zeros(NUM_ENVS), np.zeros(NUM_ENVS, bool), np.zeros(NUM_ENVS, bool)
         if nested:
             self.single_observation_space = gym.spaces.Dict({"a": env.single_observation_space})
             self.observation_space = gym.spaces.Dict({"a": env.observation_space})
@@ -33,11 +34,15 @@ class ReusesItsArrays(VectorWrapper):
         return {"a": array} if self.nested else array
 
     def reset(self, **kwargs):
+        for array in self.outcome:
+            array[:] = 0
         return self.written(*self.env.reset(**kwargs))
 
     def step(self, actions):
-        observations, rewards, terminated, truncated, infos = self.env.step(actions)
-        return *self.written(observations, infos)[:1], rewards, terminated, truncated, self.infos
+        observations, *outcome, infos = self.env.step(actions)
+        for array, values in zip(self.outcome, outcome, strict=True):
+            array[:] = values
+        return *self.written(observations, infos)[:1], *self.outcome, self.infos
 
     def written(self, observations, infos):
         self.now[:] = observations
@@ -54,11 +59,13 @@ class ReusesItsArrays(VectorWrapper):
 
 class Watch(RLlibCallback):
     episodes: list = []
+    outcomes: list = []
 
     def on_episode_end(self, *, episode, env_index, prev_episode_chunks, **kwargs):
         if not prev_episode_chunks:
             infos = [info["place"] for info in episode.get_infos() if "place" in info]
             self.episodes.append((env_index, np.stack(episode.get_observations()), infos))
+            self.outcomes.append((env_index, episode.is_terminated, episode.is_truncated, episode.get_rewards()[-1]))
 
 
 def runner_on(nested, mode, runner_class):
@@ -87,7 +94,7 @@ def runner_on(nested, mode, runner_class):
     ids=lambda value: getattr(value, "value", getattr(value, "__name__", None)),
 )
 def test_callbacks_see_an_episode_as_it_was(nested, mode, runner_class):
-    Watch.episodes = []
+    Watch.episodes, Watch.outcomes = [], []
     runner_on(nested, mode, runner_class).sample(num_timesteps=120, explore=True)
     counts = dict.fromkeys(range(NUM_ENVS), 0)
     for index, observations, places in Watch.episodes:
@@ -97,6 +104,30 @@ def test_callbacks_see_an_episode_as_it_was(nested, mode, runner_class):
         assert [tuple(place) for place in places[:-1]] == [(episode, t) for t in range(len(places) - 1)]
         counts[index] += 1
     assert min(counts.values()) >= 3
+    counts = dict.fromkeys(range(NUM_ENVS), 0)
+    for index, terminated, truncated, last_reward in Watch.outcomes:
+        env, episode = ScriptedEnv(index), counts[index]
+        assert (terminated, truncated) == (env.terminates(episode), not env.terminates(episode))
+        assert last_reward >= env.reward(episode, env.length(episode), 0)
+        counts[index] += 1
+
+
+@pytest.mark.parametrize("mode", AutoresetMode, ids=lambda mode: mode.value)
+def test_a_terminated_episode_has_no_value_behind_its_end(mode):
+    runner = runner_on(False, mode, BatchedEnvRunner)
+    (fragment,) = runner.sample(num_timesteps=60, explore=True)
+    ends = 0
+    for index in range(NUM_ENVS):
+        env, episode, t = ScriptedEnv(index), 0, 0
+        for step in np.flatnonzero(fragment.mask[index]):
+            t += 1
+            if t == env.length(episode):
+                if env.terminates(episode):
+                    reward = env.reward(episode, t, fragment.columns["actions"][index, step])
+                    assert fragment.columns["value_targets"][index, step] == pytest.approx(reward, rel=1e-5)
+                    ends += 1
+                episode, t = episode + 1, 0
+    assert ends >= 3
 
 
 def test_nothing_is_copied_where_no_callback_asks(monkeypatch):
