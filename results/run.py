@@ -9,11 +9,13 @@ is kept in results/STUDY/runs, small enough to be committed, so `rllib report re
 """
 
 import argparse
+import contextlib
 import csv
 import itertools
 import json
 import math
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +29,7 @@ from typing import Any
 import yaml
 
 from rllib_stpn.causes import root_error
+from rllib_stpn.provenance import recorded
 from rllib_stpn.report.groups import needed_metrics
 from rllib_stpn.report.trials import ITERATION, at
 
@@ -122,14 +125,16 @@ class OneByOne(Study):
         if progress.with_name(ERROR).exists():
             return True
         with progress.open(newline="", encoding="utf-8") as file:
-            last = list(csv.DictReader(file))[-1]
-        return any(float(last[metric] or "nan") >= value for metric, value in self.stop.items())
+            rows = list(csv.DictReader(file))
+        return bool(rows) and any(float(rows[-1].get(metric) or "nan") >= value for metric, value in self.stop.items())
 
     def _keep(self, experiment: Path, target: Path, name: str) -> None:
         """Keeps the one training of an experiment among the others of its layer."""
         with tempfile.TemporaryDirectory() as made:
             keep(experiment, Path(made) / "kept")
-            (progress,) = Path(made).glob("kept/*/progress.csv")
+            progress = next(Path(made).glob("kept/*/progress.csv"), None)
+            if progress is None:  # it has no result
+                return
             shutil.rmtree(target / name, ignore_errors=True)
             shutil.copytree(progress.parent, target / name)
             started = Path(made) / "kept/started.jsonl"
@@ -313,10 +318,12 @@ def train(
 
 
 def keep(experiment: Path, target: Path) -> None:
-    """Copies what the report needs of an experiment: at most ``ROWS`` results of each training."""
+    """Copies what the report needs of an experiment: at most ``ROWS`` results of each training that has one."""
     shutil.rmtree(target, ignore_errors=True)
     for trial in sorted(path.parent for path in experiment.glob("*/result.json")):
-        results = [json.loads(line) for line in (trial / "result.json").read_text(encoding="utf-8").splitlines()]
+        results = list(_whole_lines(trial / "result.json"))
+        if not results:  # so far
+            continue
         chosen = {round(i * (len(results) - 1) / max(ROWS - 1, 1)) for i in range(ROWS)}
         metrics = [ITERATION, *needed_metrics(None)]
         metrics = [metric for metric in metrics if any(at(result, metric) is not None for result in results)]
@@ -333,10 +340,25 @@ def keep(experiment: Path, target: Path) -> None:
         if (trial / ERROR).exists() and not results[-1].get("done"):  # of no attempt before
             cause = root_error((trial / ERROR).read_text(encoding="utf-8"))
             (target / trial.name / ERROR).write_text(f"{cause.kind}: {cause.message}\n", encoding="utf-8")
-    started = (experiment / "started.jsonl").read_text(encoding="utf-8")
-    started = re.sub(r" --storage-path [^ \"]+", "", started)
-    started = re.sub(r" -f [^ \"]*/(?=tuned_examples/)", " -f ", started)
-    (target / "started.jsonl").write_text(started, encoding="utf-8")
+    if target.is_dir():
+        lines = [line | {"command": _as_typed(line["command"])} for line in recorded(experiment)]
+        (target / "started.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file of JSON, without one that is being written."""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def _as_typed(command: str) -> str:
+    """A command without where its files were on this machine."""
+    words = shlex.split(command)
+    if "--storage-path" in words:
+        place = words.index("--storage-path")
+        del words[place : place + 2]
+    return shlex.join(re.sub(r"^.*/(?=tuned_examples/)", "", word) for word in words)
 
 
 def report(study: str, out: Path) -> None:

@@ -85,6 +85,28 @@ def test_of_a_training_is_kept_what_its_report_needs(tmp_path):
     assert command == "rllib train -f tuned_examples/x.yaml --seed 3"
 
 
+def test_what_has_no_whole_result_yet_is_not_kept(tmp_path):
+    """`--so-far` beside a training that has just begun, or is writing a line."""
+    experiment, kept = tmp_path / "my studies/experiment", tmp_path / "kept"
+    begun = {"command": f"rllib train -f /a/tuned_examples/x.yaml --storage-path '{tmp_path}/my studies' --resume"}
+    for number, text in enumerate(("", '{"training_iteration": 1}\n{"training_it', "{")):
+        (experiment / f"trial_{number}").mkdir(parents=True)
+        (experiment / f"trial_{number}/result.json").write_text(text)
+        (experiment / f"trial_{number}/params.json").write_text('{"env": "Somewhere-v0"}')
+        (experiment / f"trial_{number}/error.txt").write_text("ValueError: no\n")
+    (experiment / "started.jsonl").write_text(json.dumps({**begun, "versions": {}, "machine": "one"}) + "\n")
+    RUN["keep"](experiment, kept)
+    assert {path.name for path in kept.iterdir()} == {"trial_1", "started.jsonl"}
+    assert (
+        json.loads((kept / "started.jsonl").read_text())["command"] == "rllib train -f tuned_examples/x.yaml --resume"
+    )
+    assert not RUN["STUDIES"]["popgym"].is_finished(tmp_path / "kept/trial_0/progress.csv")
+    (kept / "trial_1/error.txt").unlink()
+    assert not RUN["STUDIES"]["popgym"].is_finished(tmp_path / "kept/trial_1/progress.csv")
+    (kept / "trial_1/progress.csv").write_text("\n\n")
+    assert not RUN["STUDIES"]["popgym"].is_finished(tmp_path / "kept/trial_1/progress.csv")
+
+
 def test_a_sweeps_trainings_are_kept_by_layer(tmp_path):
     study, seed, started = RUN["STUDIES"]["popgym"], 0, {"versions": {}, "machine": "one"}
     for env, returns in (("RepeatFirstEasy", [0.5, 1.0, 0.9]), ("RepeatPreviousEasy", [-0.5, 0.2, 0.3])):

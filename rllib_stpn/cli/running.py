@@ -111,5 +111,7 @@ def _tell_failure(experiment: Experiment, result: TrialResult, verbosity: int) -
 
 
 def _how_to_go_on(experiment: Experiment) -> str:
-    command = f"rllib train --resume --storage-path {shlex.quote(experiment.storage_path)} -n {experiment.name}"
+    command = shlex.join(
+        ["rllib", "train", "--resume", "--storage-path", experiment.storage_path, "-n", experiment.name]
+    )
     return f"once that is mended, it goes on from its last whole checkpoint with: {command}"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from rllib_stpn.experiments import searches
 from rllib_stpn.experiments.experiment import Experiment, env_or_task
 from rllib_stpn.experiments.keys import TOP_METRICS, TOP_METRICS_OLD_STACK
+from rllib_stpn.report.groups import lower_is_better
 
 
 class Goal(NamedTuple):
@@ -29,19 +30,26 @@ def default_goal(experiment: Experiment) -> Goal:
     return Goal(f"validation_{metric}", "min" if metric == "perplexity" else "max")
 
 
+def goal_of_scheduler(experiment: Experiment) -> Goal:
+    """The metric and mode of the experiment's ``scheduler_config``; without a mode there, that of the metric."""
+    default, arguments = default_goal(experiment), experiment.scheduler_config
+    metric = arguments.get("metric")
+    mode = default.mode if metric in (None, default.metric) else "min" if lower_is_better(metric) else "max"
+    return Goal(metric or default.metric, arguments.get("mode") or mode)
+
+
 def goal_of(experiment: Experiment) -> Goal:
     """The metric that the experiment's scheduler, its checkpoints' score or its stop criteria name; else the default.
 
     A stop criterion that counts, such as ``training_iteration``, is none. Criteria are met from below.
     """
-    default = default_goal(experiment)
-    arguments, checkpoint = experiment.scheduler_config, experiment.checkpoint
-    if arguments.get("metric"):
-        return Goal(arguments["metric"], arguments.get("mode", default.mode))
+    checkpoint = experiment.checkpoint
+    if experiment.scheduler_config.get("metric"):
+        return goal_of_scheduler(experiment)
     if score := checkpoint.get("checkpoint_score_attribute"):
         return Goal(score, checkpoint.get("checkpoint_score_order") or "max")
     measures = [metric for metric in experiment.stop if not _counts(metric)]
-    return Goal(measures[0], "max") if len(measures) == 1 else default
+    return Goal(measures[0], "max") if len(measures) == 1 else default_goal(experiment)
 
 
 def _counts(metric: str) -> bool:

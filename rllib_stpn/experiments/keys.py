@@ -50,6 +50,8 @@ TOP_METRICS_OLD_STACK = ("num_env_steps_trained", "timesteps_total", "agent_time
 #: The same for supervised training, beside Tune's own. A criterion is met from below, so no loss is one; a run must
 #: not stop by its test data.
 SUPERVISED_METRICS = ("train_accuracy", "validation_accuracy", "num_sequences_trained_lifetime")
+#: Those that trials and checkpoints may be compared by beside these.
+SUPERVISED_SCORES = ("train_loss", "validation_loss", "train_perplexity", "validation_perplexity")
 
 
 def scheduler(where: str, name: Any) -> tuple[str, list[str]]:
@@ -86,9 +88,9 @@ def _texts(value: Any) -> bool:
 
 
 def name(where: str, value: Any) -> str:
-    """An experiment's name, which can be a directory's."""
-    if not isinstance(value, str) or not value.strip() or "/" in value or value in (".", ".."):
-        raise UsageError(f"{where}: got {value!r}, allowed is the name of a directory")
+    """An experiment's name, which can be a directory's, and no pattern: as one Tune looks for it when it resumes."""
+    if not isinstance(value, str) or not value.strip() or value in (".", "..") or set(value) & set("/*?[]"):
+        raise UsageError(f"{where}: got {value!r}, allowed is the name of a directory, without * ? [ ]")
     return value
 
 
@@ -124,12 +126,21 @@ def stop(
     return criteria, notes
 
 
-def check_metric(where: str, metric: Any, run: str, new_stack: bool, own_metrics: bool = False) -> None:
-    """Refuses a metric that no result can have; for the arguments see :func:`stop`."""
+def check_metric(
+    where: str, metric: Any, run: str, new_stack: bool, own_metrics: bool = False, scores: bool = False
+) -> None:
+    """Refuses a metric that no result can have; for the arguments see :func:`stop`.
+
+    With ``scores`` those of supervised training are allowed that are better the lower they are.
+    """
     known: tuple[str, ...] = (*TOP_METRICS, *old_names.METRIC_SHORTHANDS, "env_runners/episode_len_mean")
     known += () if new_stack else TOP_METRICS_OLD_STACK
     if env_or_task(run) == "task":
-        known = (*SUPERVISED_METRICS, *(name for name in TOP_METRICS if not name.startswith("num_")))
+        known = (
+            *SUPERVISED_METRICS,
+            *(SUPERVISED_SCORES if scores else ()),
+            *(name for name in TOP_METRICS if not name.startswith("num_")),
+        )
     elif isinstance(metric, str) and "/" in metric:
         root = metric.partition("/")[0]
         roots = METRIC_ROOTS if new_stack else METRIC_ROOTS_OLD_STACK
@@ -152,7 +163,9 @@ def scheduler_config(experiment: Experiment) -> tuple[dict[str, Any], list[str]]
             )
             notes += more
     for key in ("metric", "time_attr"):
-        if isinstance(arguments.get(key), str) and env_or_task(experiment.algorithm) == "env":
+        if isinstance(arguments.get(key), str) and env_or_task(experiment.algorithm) == "task":
+            check_metric(f"{where}: {key}", arguments[key], experiment.algorithm, True, scores=key == "metric")
+        elif isinstance(arguments.get(key), str):
             named, more = old_names.translate_stop(f"{where}: {key}", {arguments[key]: 0}, experiment.new_stack)
             (arguments[key],) = named
             check_metric(f"{where}: {key}", arguments[key], experiment.algorithm, experiment.new_stack)
@@ -182,10 +195,11 @@ def checkpoint(where: str, block: Any, run: str, new_stack: bool) -> dict[str, A
         raise UsageError(f"{where}: checkpoint_score_order: got {order!r}, allowed are 'min', 'max'")
     block = {key: value for key, value in block.items() if value is not None}
     score = block.get("checkpoint_score_attribute")
-    if score and env_or_task(run) == "env":
+    if score:
         if score.startswith("min-"):  # as Tune wrote it once
             score, block["checkpoint_score_order"] = score.removeprefix("min-"), "min"
-        (score,) = old_names.translate_stop(where, {score: 0.0}, new_stack)[0]
-        check_metric(f"{where}: checkpoint_score_attribute", score, run, new_stack)
+        if env_or_task(run) == "env":
+            (score,) = old_names.translate_stop(where, {score: 0.0}, new_stack)[0]
+        check_metric(f"{where}: checkpoint_score_attribute", score, run, new_stack, scores=True)
         block["checkpoint_score_attribute"] = score
     return block

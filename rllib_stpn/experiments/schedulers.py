@@ -10,7 +10,7 @@ from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.experiments import searches
 from rllib_stpn.experiments.experiment import Experiment
-from rllib_stpn.experiments.goal import default_goal
+from rllib_stpn.experiments.goal import goal_of_scheduler
 from rllib_stpn.experiments.keys import MUTATIONS
 
 _CLASSES: dict[str, type[TrialScheduler]] = {
@@ -21,11 +21,15 @@ _CLASSES: dict[str, type[TrialScheduler]] = {
 }
 
 
+_NEVER = 10**15  # of whatever time is counted in
+
+
 def make_scheduler(experiment: Experiment) -> TrialScheduler:
     """The experiment's scheduler.
 
     It goes by the mean return of episodes, or by validation accuracy (perplexity where a task has that). ASHA's
-    ``max_t`` is the experiment's own last iteration. ``experiment.scheduler_config`` has arguments of Tune's class.
+    ``max_t`` is where the experiment's own ``stop`` ends a trial, in the unit of ``time_attr``.
+    ``experiment.scheduler_config`` has arguments of Tune's class.
 
     Args:
         experiment: Whose scheduler.
@@ -45,18 +49,18 @@ def make_scheduler(experiment: Experiment) -> TrialScheduler:
             raise unknown(where, "key", key, allowed)
     if experiment.scheduler == "fifo":
         return kind()
-    metric, mode = default_goal(experiment)
-    arguments = {"metric": metric, "mode": mode, **experiment.scheduler_config}
+    arguments = {key: _numbers(value) for key, value in experiment.scheduler_config.items()}
+    arguments |= goal_of_scheduler(experiment)._asdict()
     for key in MUTATIONS:
         if key in arguments:
-            arguments[key] = _mutations(_numbers(arguments[key]))
+            arguments[key] = _mutations(arguments[key])
     try:
         arguments = tune_space(arguments)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{where}: {error}") from error
     if experiment.scheduler == "asha":
-        # Tune's own default ends every trial at iteration 100.
-        last = int(experiment.stop.get("training_iteration", 1_000_000))
+        # Tune's own default ends every trial at 100.
+        last = int(experiment.stop.get(arguments.get("time_attr", "training_iteration"), _NEVER))
         arguments.setdefault("max_t", max(last, checks.as_number(arguments.get("grace_period")) or 1))
     else:
         arguments.setdefault("require_attrs", False)  # Without an episode that ended, there is no return.
@@ -77,7 +81,7 @@ def _mutations(value: Any) -> Any:
 
 
 def _numbers(value: Any) -> Any:
-    """Mutations with numbers in place of texts such as ``"1e-4"``, which YAML does not read as numbers."""
+    """Arguments with numbers in place of texts such as ``"1e-4"``, which YAML does not read as numbers."""
     if isinstance(value, dict):
         return {key: _numbers(below) for key, below in value.items()}
     if isinstance(value, list):

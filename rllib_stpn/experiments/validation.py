@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import importlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from rllib_stpn import checks
@@ -170,15 +170,18 @@ def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:
 
 
 def _check_goals(experiment: Experiment, defaults: Any) -> None:
-    """Refuses stop criteria whose metric no result has."""
+    """Refuses metrics that no result has: of stop criteria, of the scheduler, of the score of checkpoints."""
     from ray.rllib.utils import metrics
 
     interval = experiment.config.get("evaluation_interval", defaults.evaluation_interval)
     of_env_runners = {value for value in vars(metrics).values() if isinstance(value, str)}
     of_env_runners |= {"custom_metrics", "energy", "episodes_this_iter", "hist_stats", "sampler_perf"}
-    for path in experiment.stop:
+    callbacks = experiment.config.get("callbacks_class")
+    of_a_class = callbacks not in (None, "energy") and not isinstance(callbacks, dict)
+    own_metrics = experiment.base is not None or of_a_class
+    for key, path in _metrics(experiment):
         root, *below = path.split("/")
-        where = f"{experiment.where}: stop: {path}"
+        where = f"{experiment.where}: {key}: {path}"
         if root == "evaluation" and not any(searches.choices(interval)):
             raise UsageError(f"{where}: without evaluation_interval there is no evaluation")
         of_own_function = "custom_evaluation_function" in experiment.config
@@ -186,11 +189,21 @@ def _check_goals(experiment: Experiment, defaults: Any) -> None:
             raise UsageError(f"{where}: allowed are paths in evaluation/env_runners, such as {_RETURN_OF_EVALUATION}")
         if root == "evaluation" and below[:1] == ["env_runners"]:
             root, *below = below
-        if root == "env_runners" and experiment.base is None and (not below or below[0] not in of_env_runners):
+        if root == "env_runners" and not own_metrics and (not below or below[0] not in of_env_runners):
             known = [name for name in sorted(of_env_runners) if name.startswith(("episode", "num_", "agent", "module"))]
             raise unknown(where, "metric", "/".join(below[:1]), known, "RLlib")
         if root == "env_runners" and below[1:] and below[0].startswith(_NUMBERS_ALONE):
             raise UsageError(f"{where}: {below[0]} is a number, with nothing below it")
+
+
+def _metrics(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    """The metrics that an experiment goes by, each with the key that names it."""
+    yield from (("stop", path) for path in experiment.stop)
+    for name in ("metric", "time_attr"):
+        if isinstance(path := experiment.scheduler_config.get(name), str):
+            yield f"scheduler_config: {name}", path
+    if path := experiment.checkpoint.get("checkpoint_score_attribute"):
+        yield "checkpoint_config: checkpoint_score_attribute", path
 
 
 def _without_effect(experiment: Experiment, defaults: Any) -> list[str]:

@@ -168,8 +168,10 @@ def _with_evaluation(args: argparse.Namespace) -> dict[str, Any] | None:
     given = {name: getattr(args, name) for name in _OF_EVALUATION if getattr(args, name) is not None}
     if not given:
         return args.config
+    from rllib_stpn.experiments import searches
+
     greedy = {"evaluation_config": {"explore": False}} if "evaluation_interval" in given else {}
-    return {**greedy, **(args.config or {}), **given}
+    return {**searches.merge(greedy, args.config or {}), **given}
 
 
 def _experiments(args: argparse.Namespace) -> Sequence[Experiment]:
