@@ -94,6 +94,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._restarts = 0
         self._failures_in_a_row = 0  # without a sample in between
         self._times_made = 0  # the environments
+        self._made_when_reset: int | None = None  # that number, as they were last reset
         self._sampled = 0, 0  # steps, and episodes that ended, in this sample
         self._samples = 0  # that it gave
         self._samples_now = False
@@ -189,6 +190,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         return DictInfoToList(OwnArrays(env))
 
     def _try_env_reset(self, *, seed=None, options=None):
+        # RLlib seeds the reset before each sample of whole episodes: all samples would begin alike, as evaluations do.
+        if self._were_reset and not self.config.in_evaluation:
+            seed = None
         if seed is not None:  # made again, they do not begin with the same episodes once more
             seed += (self._times_made - 1) * _OTHER_SEEDS
         try:
@@ -199,9 +203,15 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             self._check_batch(*result)
         except Exception as error:
             self._environment_failed(error, "as it was reset")
+        self._made_when_reset = self._times_made
         observations, infos = result
         self._check_raw(observations)
         return observations, infos
+
+    @property
+    def _were_reset(self) -> bool:
+        """Whether these environments have been reset since they were made, so that their generators are seeded."""
+        return self._made_when_reset == self._times_made
 
     def _try_env_step(self, actions):
         try:
