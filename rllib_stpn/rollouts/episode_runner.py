@@ -61,6 +61,17 @@ _FATAL = (UsageError, NonFiniteError)  # whatever the fault settings say
 logger = logging.getLogger("ray.rllib")
 
 
+def check_output(config: Any, runner_class: type) -> None:
+    """Refuses to record with env runners that would write nothing. Evaluation is never recorded.
+
+    Raises:
+        UsageError: The config has an ``output``, and the env runners do not write.
+    """
+    why_not = getattr(runner_class, "without_output", None)  # RLlib's own may write
+    if config.output and why_not and not config.in_evaluation:
+        raise UsageError(f"output: {why_not}")
+
+
 class MadeAnew(Exception):
     """The environments failed and were made again: the sample begins anew."""
 
@@ -86,7 +97,12 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     Three metrics count what the run survived: ``num_failures_survived``, and what was lost by that:
     ``num_env_steps_dropped_lifetime``, steps of samples that were broken off, and ``num_episodes_dropped_lifetime``,
     episodes that ended in these samples or were under way.
+
+    Attributes:
+        without_output: Why it takes no ``output`` in its config; None where it writes what it samples there.
     """
+
+    without_output: str | None = "EpisodeEnvRunner records nothing, RecordingEnvRunner does"
 
     def __init__(self, *, config, **kwargs):
         self._failure: Failure | None = None
@@ -122,6 +138,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def _construct(self, *, config, **kwargs) -> None:
         """What the constructor does, for subclasses to add to."""
+        check_output(config, type(self))
         super().__init__(config=config, **kwargs)
         refuse_filtered_mask(self._env_to_module)
 

@@ -10,6 +10,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
+from rllib_stpn.rollouts.episode_runner import check_output
+
 
 class ManyAgentsEnvRunner(MultiAgentEnvRunner):
     """RLlib's ``MultiAgentEnvRunner`` for agents with memory that do not act at every step.
@@ -26,7 +28,10 @@ class ManyAgentsEnvRunner(MultiAgentEnvRunner):
         config.env_runners(env_runner_cls=ManyAgentsEnvRunner)
     """
 
+    without_output = "ManyAgentsEnvRunner records nothing, and RLlib records no several agents"
+
     def __init__(self, config: Any, **kwargs: Any) -> None:
+        check_output(config, type(self))
         self._states: dict[tuple[str, Any], Any] = {}  # after the last step of each agent in a running episode
         super().__init__(config=config, **kwargs)
 

@@ -64,6 +64,45 @@ def test_a_file_has_as_many_episodes_as_asked_for(rest, files, episodes, tmp_pat
     assert len({episode.id_ for episode in recorded(tmp_path)}) == episodes
 
 
+def made_by(config, worker_index=0):
+    """Samples two episodes with a runner object of their own, as each process of a run has one, and gives their ids."""
+    runner = config.env_runner_cls(config=config, worker_index=worker_index)
+    ids = [episode.id_ for episode in runner.sample(num_episodes=2, explore=True)]
+    runner.stop()
+    return ids
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_recording_keeps_what_other_runners_wrote_there(seed, tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    settings = {"num_envs_per_env_runner": 1, "seed": seed, "model": {"fcnet_hiddens": [4]}}
+    config = build_config("PPO", {"env": "CartPole-v1", "num_env_runners": 0, "output": str(tmp_path), **settings})
+    sampled = [id_ for worker_index in (0, 0, 1, 1) for id_ in made_by(config, worker_index)]
+    assert sorted(episode.id_ for episode in recorded(tmp_path)) == sorted(sampled)
+
+
+def test_evaluation_is_not_recorded(tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    settings = {"output": str(tmp_path), "evaluation_interval": 1, "model": {"fcnet_hiddens": [4]}}
+    config = build_config("PPO", {"env": "CartPole-v1", "num_env_runners": 0, **settings})
+    made_by(config.get_evaluation_config_object())
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_recordings_by_the_names_of_earlier_versions_are_read_with_new_ones(tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    runner = runner_on(tmp_path, num_envs_per_env_runner=1, model={"fcnet_hiddens": [4]})
+    for _ in range(2):
+        runner.sample(num_episodes=1, explore=True)
+    runner.stop()
+    first, _ = sorted(tmp_path.glob("*/run-*"))
+    first.rename(first.with_name("run-000000-00001"))
+    config = build_config("BC", {"env": "CartPole-v1", "input_": str(tmp_path), "model": STPN})
+    assert config.input_read_episodes and config.prelearner_class is WholeEpisodes
+    (old, new) = recorded(tmp_path)
+    assert old.id_ != new.id_
+
+
 def episode_of(number, steps):
     """An episode whose observations tell its number and step."""
     return SingleAgentEpisode(

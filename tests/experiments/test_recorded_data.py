@@ -98,6 +98,24 @@ def test_a_batch_holds_a_sequence_at_least(model, tmp_path):
         check(experiment("BC", input_=str(tmp_path), train_batch_size_per_learner=4, model=model))
 
 
+def test_recordings_that_are_there_are_told_and_kept(tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    given = experiment("PPO", output=str(tmp_path), num_env_runners=0, model={"fcnet_hiddens": [4]})
+    assert check(given).notes == ()
+    config = build_config("PPO", {"env": "stpn_envs:stpn/MazeSmall-v0", **check(given).config})  # a slash in its name
+    runner = RecordingEnvRunner(config=config, worker_index=0)
+    runner.sample(num_episodes=1, explore=True)
+    runner.stop()
+    (told,) = check(given).notes
+    assert told == f"command line: config: output: {tmp_path} has recordings, and these come beside them"
+
+
+def test_a_recording_of_evaluation_is_refused(tmp_path):
+    for output in ({}, {"output": str(tmp_path)}):
+        with pytest.raises(UsageError, match="evaluation_config: output: evaluation is not recorded, output beside"):
+            check(experiment("PPO", evaluation_config={"output": str(tmp_path)}, **output))
+
+
 def test_output_config_is_named():
     (told,) = check(experiment("PPO", output_config={"format": "json"})).notes
     assert told == "command line: config: output_config has no effect: output_write_method and its like take its place"
