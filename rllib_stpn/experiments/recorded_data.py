@@ -137,14 +137,18 @@ def check(config: "AlgorithmConfig") -> None:
     """Refuses to learn from less than a sequence, and to record where nothing would be written.
 
     Raises:
-        UsageError: RLlib would cut minibatches for ever, evaluation is to be
+        UsageError: RLlib would cut minibatches for ever, a burn-in leaves nothing of a sequence, evaluation is to be
             recorded, the env runners record nothing, or what RLlib writes with is missing.
     """
+    from rllib_stpn.algorithms.burn_in import check_burn_in
+    from rllib_stpn.algorithms.whole_episodes import BURN_IN
     from rllib_stpn.rollouts.episode_runner import EpisodeEnvRunner, check_output
 
     if config.is_offline:
         length = _sequence_length(config)
         _check_batch(config, length)
+        for steps in (getattr(config, "burnin_len", 0), config.learner_config_dict.get(BURN_IN, 0)):
+            check_burn_in(BURN_IN, steps, length)
     runner = config.env_runner_cls
     if (config.evaluation_config or {}).get("output") and runner and issubclass(runner, EpisodeEnvRunner):
         raise UsageError("evaluation_config: output: evaluation is not recorded, output beside it records training")

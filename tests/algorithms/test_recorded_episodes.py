@@ -14,6 +14,7 @@ from ray.rllib.utils.spaces.space_utils import batch as batch_of
 import rllib_stpn
 from rllib_stpn.algorithms.whole_episodes import WholeEpisodes
 from rllib_stpn.cli.main import main
+from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import RecordingEnvRunner
@@ -117,11 +118,12 @@ def episode_of(number, steps):
     )
 
 
-def mapped(algorithm, layer, burn_in, episodes):
+def mapped(algorithm, layer, burn_in, episodes, **training):
     """The module's batch that a prelearner makes of episodes."""
     config = algorithm().environment(observation_space=OBSERVATIONS, action_space=ACTIONS)
     config.rl_module(rl_module_spec=recurrent_spec(layer, hidden_size=4, max_seq_len=5))
     config.offline_data(input_read_episodes=True)
+    config.training(**training)
     config.learner_config_dict = {"burnin_len": burn_in}
     spaces = (OBSERVATIONS, ACTIONS)
     config.rl_module(rl_module_spec=config.get_multi_rl_module_spec(spaces={"default_policy": spaces}))
@@ -143,6 +145,23 @@ def test_each_step_counts_once_after_a_burn_in_or_from_the_start_of_its_episode(
         assert first == (0 if row[0] % 10 == 0 else burn_in)
         np.testing.assert_array_equal(np.diff(row[: first + its_mask.sum()]), 1.0)
     assert all((leaf == 0).all() for name, leaf in batch.items() if name.startswith("state_in"))
+
+
+@pytest.mark.parametrize("algorithm", [BCConfig, MARWILConfig])
+@pytest.mark.parametrize(
+    "steps, allowed",
+    [
+        (5, "less than max_seq_len, 5"),
+        (8, "less than"),
+        (-1, "a whole number of at least 0"),
+        (1.5, "a whole number"),
+        (True, "a whole number"),
+    ],
+)
+def test_a_burn_in_that_leaves_no_step_to_learn_from_is_refused(algorithm, steps, allowed):
+    for burn_in, training in ((steps, {}), (0, {"burnin_len": steps})):
+        with pytest.raises(UsageError, match=f"burnin_len: got {steps}, allowed is {allowed}"):
+            mapped(algorithm, "stpn", burn_in, [], **training)
 
 
 def test_without_memory_each_step_counts_once():
