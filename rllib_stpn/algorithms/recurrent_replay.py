@@ -11,6 +11,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
+from rllib_stpn.algorithms.burn_in import check_burn_in
 from rllib_stpn.errors import UsageError
 from rllib_stpn.models import LayerQCatalog, MemoryQModule, MemoryRLModule
 
@@ -42,6 +43,7 @@ class SequenceEpisodeReplayBuffer(EpisodeReplayBuffer):
         length, lookback = kwargs.get("batch_length_T"), kwargs.get("lookback", 0)
         if not (kwargs.get("sample_episodes") and length):
             return drawn
+        check_burn_in("burn_in_len", self._burn_in, length)
         drawn = [self._begun(piece, length, lookback) for piece in drawn]
         counted = [np.arange(len(piece)) >= (self._burn_in if piece.t_started else 0) for piece in drawn]
         scale = sum(map(len, drawn)) / max(1, sum(map(np.sum, counted)))  # the loss is a mean over all steps
@@ -88,19 +90,20 @@ def use_recurrent_replay(config: DQNConfig) -> DQNConfig:
         ``config``.
 
     Raises:
-        UsageError: Settings of which RLlib's loss or buffer have no form for sequences.
+        UsageError: Settings of which RLlib's loss or buffer have no form for sequences, or a burn-in that leaves
+            nothing of them.
     """
     if config.n_step != 1:
         raise _refused("n_step", config.n_step, "1: RLlib draws no sequences with returns of several steps")
     if config.num_atoms != 1:
         raise _refused("num_atoms", config.num_atoms, "1: RLlib's distributional loss takes no sequences")
     buffer = dict(config.replay_buffer_config)
+    burn_in = config.burn_in_len or buffer.get("burn_in_len", 0)
     kind = str(getattr(buffer["type"], "__name__", buffer["type"])).rpartition(".")[2]
     if kind == _DEFAULT_BUFFER:
         buffer = {"capacity": buffer["capacity"]}
     elif kind not in ("EpisodeReplayBuffer", SequenceEpisodeReplayBuffer.__name__):
         raise refused_buffer(kind)
-    burn_in = config.burn_in_len or buffer.get("burn_in_len", 0)
     config.replay_buffer_config = {**buffer, "type": _PATH, "burn_in_len": burn_in}
     config.burn_in_len = 0  # RLlib's own
     spec: Any = config._rl_module_spec
@@ -110,9 +113,7 @@ def use_recurrent_replay(config: DQNConfig) -> DQNConfig:
         spec.module_class, spec.catalog_class = MemoryQModule, LayerQCatalog
         # RLlib's algorithm looks for the length of sequences beside the spec.
         config.rl_module(model_config={**config._model_config, "max_seq_len": spec.model_config["max_seq_len"]})
-    length = config.model_config.get("max_seq_len")
-    if length and burn_in >= length:
-        raise UsageError(f"burn_in_len: got {burn_in}, allowed is less than max_seq_len, {length}")
+    check_burn_in("burn_in_len", burn_in, config.model_config.get("max_seq_len"))
     return config
 
 

@@ -11,6 +11,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.offline.offline_prelearner import OfflinePreLearner
 
+from rllib_stpn.algorithms.burn_in import check_burn_in
+
 BURN_IN = "burnin_len"
 """Key of ``learner_config_dict``: steps in front of a sequence that only bring the state up to it."""
 
@@ -30,7 +32,18 @@ class WholeEpisodes(OfflinePreLearner):
     ::
 
         config.offline_data(input_read_episodes=True, prelearner_class=WholeEpisodes)
+
+    Raises:
+        UsageError: A ``burnin_len`` of either place that is no whole number, below 0, or, with memory, no less than
+            ``max_seq_len``.
     """
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        stateful = self._module.is_stateful()
+        self._length: Any = self._module[DEFAULT_MODULE_ID].model_config["max_seq_len"] if stateful else None
+        check_burn_in(BURN_IN, getattr(config, "burnin_len", 0), self._length)
+        self._burn_in = check_burn_in(BURN_IN, config.learner_config_dict.get(BURN_IN, 0), self._length)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Columns by their flat names, ``[sequences, max_seq_len, ...]`` or, without state, ``[steps, ...]``."""
@@ -47,18 +60,16 @@ class WholeEpisodes(OfflinePreLearner):
             for key in (Columns.STATE_IN, Columns.STATE_OUT):
                 episode.extra_model_outputs.pop(key, None)
             episode.to_numpy()
-        if not self._module.is_stateful() or not isinstance(self.config, BCConfig):
+        if self._length is None or not isinstance(self.config, BCConfig):
             return list(whole.values())
         return [piece for episode in whole.values() for piece in self._sequences(episode)]
 
     def _sequences(self, episode: SingleAgentEpisode) -> Iterator[SingleAgentEpisode]:
-        length = self._module[DEFAULT_MODULE_ID].model_config["max_seq_len"]
-        overlap = self.config.learner_config_dict.get(BURN_IN, 0)
         begin = end = 0
         while end < len(episode):
             self._overlaps.append(end - begin)
-            end = min(begin + length, len(episode))
+            end = min(begin + self._length, len(episode))
             piece = episode[begin:end]
             piece.id_ = f"{episode.id_}/{begin}"  # RLlib joins what has one name
             yield piece
-            begin = end - overlap
+            begin = end - self._burn_in

@@ -208,6 +208,8 @@ def _set_model(config: "AlgorithmConfig", model: Mapping[str, Any]) -> None:
         config.rl_module(rl_module_spec=spec_from_model_dict(model))
     elif model:
         config.rl_module(model_config={k: v for k, v in model.items() if not k.startswith("custom_")})
+    if "max_seq_len" in model and hasattr(config, "burnin_len"):
+        config.model = {**config.model, "max_seq_len": model["max_seq_len"]}  # there RLlib looks for the bound of it
     if isinstance(config._model_config, dict) and config._model_config.get("use_lstm"):
         # RLlib's connectors look for it, and its default stands in a class that a mapping replaces.
         config._model_config.setdefault("max_seq_len", DefaultModelConfig.max_seq_len)
@@ -325,11 +327,12 @@ def _set_catalog(config: "AlgorithmConfig") -> None:
 
 
 def validate(config: "AlgorithmConfig") -> None:
-    """Has RLlib check a config, and leaves it as it is.
+    """Has RLlib check a config, and leaves it as it is. What RLlib does not see of recorded data is checked before.
 
     Raises:
-        UsageError: RLlib refuses it.
+        UsageError: It is refused.
     """
+    recorded_data.check(config)
     try:
         config.copy(copy_frozen=False).validate()
     except UsageError:

@@ -18,7 +18,7 @@ _WORDS = ("dataset", "logdir", "sampler")
 
 
 def settle(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str, Any], list[str]]:
-    """Settings with absolute paths to recordings, and a note for each setting that has another name today.
+    """Settings with absolute paths to recordings, and notes: which have another name today, where recordings are.
 
     Args:
         where: What holds the settings.
@@ -33,6 +33,11 @@ def settle(where: str, settings: Mapping[str, Any], run: str) -> tuple[dict[str,
     notes: list[str] = []
     if config.get("output") is not None:
         config["output"] = searches.change(config["output"], lambda path: _folder(f"{where}: output", path))
+        notes += [
+            f"{where}: output: {path} has recordings, and these come beside them"
+            for path in searches.choices(config["output"])
+            if path is not None and _has_recordings(Path(path))
+        ]
     if run not in OFFLINE:
         for given in searches.choices(config.get("input_")):
             if given not in (None, "sampler"):
@@ -129,20 +134,27 @@ def _take_whole_episodes(config: "AlgorithmConfig") -> None:
 
 
 def check(config: "AlgorithmConfig") -> None:
-    """Refuses to learn in minibatches of less than one sequence, and to record where nothing would be written.
+    """Refuses to learn from less than a sequence, and to record where nothing would be written.
 
     Raises:
-        UsageError: RLlib would cut minibatches for ever, the env runners record nothing, or what RLlib writes with is
-            missing.
+        UsageError: RLlib would cut minibatches for ever, a burn-in leaves nothing of a sequence, evaluation is to be
+            recorded, the env runners record nothing, or what RLlib writes with is missing.
     """
-    from rllib_stpn.rollouts import BatchedEnvRunner
+    from rllib_stpn.algorithms.burn_in import check_burn_in
+    from rllib_stpn.algorithms.whole_episodes import BURN_IN
+    from rllib_stpn.rollouts.episode_runner import EpisodeEnvRunner, check_output
 
     if config.is_offline:
-        _check_batch(config)
+        length = _sequence_length(config)
+        _check_batch(config, length)
+        for steps in (getattr(config, "burnin_len", 0), config.learner_config_dict.get(BURN_IN, 0)):
+            check_burn_in(BURN_IN, steps, length)
+    runner = config.env_runner_cls
+    if (config.evaluation_config or {}).get("output") and runner and issubclass(runner, EpisodeEnvRunner):
+        raise UsageError("evaluation_config: output: evaluation is not recorded, output beside it records training")
     if not config.output:
         return
-    if config.env_runner_cls is not None and issubclass(config.env_runner_cls, BatchedEnvRunner):
-        raise UsageError("output: batched env runners record nothing, env_runner_cls: single_agent does")
+    check_output(config, runner)
     if config.output_write_episodes and importlib.util.find_spec("msgpack_numpy") is None:
         raise UsageError(
             "output: RLlib writes episodes with msgpack-numpy, which is missing: pip install msgpack-numpy"
@@ -164,9 +176,13 @@ def check_filter(config: "AlgorithmConfig", observation_filter: Any) -> None:
     )
 
 
-def _check_batch(config: "AlgorithmConfig") -> None:
+def _sequence_length(config: "AlgorithmConfig") -> int:
+    """Steps of a sequence, 0 without memory."""
     model = {**config.model_config, **(getattr(config._rl_module_spec, "model_config", None) or {})}
-    length = model.get("max_seq_len", 0) if model.get("custom_model") or model.get("use_lstm") else 0
+    return model.get("max_seq_len", 0) if model.get("custom_model") or model.get("use_lstm") else 0
+
+
+def _check_batch(config: "AlgorithmConfig", length: int) -> None:
     if (size := config.train_batch_size_per_learner) < length:
         raise UsageError(
             f"train_batch_size_per_learner: got {size} with max_seq_len {length}, allowed is at least one sequence: "
@@ -180,6 +196,11 @@ def _folder(where: str, path: Any) -> Any:
     if not isinstance(path, str) or path in _WORDS:
         raise UsageError(f"{where}: got {path!r}, allowed is the folder that the recording goes to")
     return path if "://" in path else str(Path(path).expanduser().absolute())
+
+
+def _has_recordings(folder: Path) -> bool:
+    """Whether env runners have recorded there; names of environments may have a slash."""
+    return any(next(folder.glob(f"{env}/run-*"), None) for env in ("*", "*/*"))
 
 
 def _recordings(where: str, paths: Any) -> Any:

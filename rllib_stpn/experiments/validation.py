@@ -122,7 +122,6 @@ def _build(where: str, experiment: Experiment, point: Mapping[str, Any]) -> Any:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"{where}: RLlib refuses it: {first_sentences(error)}") from error
     try:
-        recorded_data.check(config)
         validate(config)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error

@@ -77,6 +77,7 @@ class BatchedEnvRunner(GoesOn):
     """
 
     around_acting: Callable[[], contextlib.AbstractContextManager] = staticmethod(contextlib.nullcontext)
+    without_output = "batched env runners record nothing, env_runner_cls: single_agent does"
 
     def _construct(self, *, config, **kwargs) -> None:
         super()._construct(config=config, **kwargs)

@@ -61,6 +61,17 @@ _FATAL = (UsageError, NonFiniteError)  # whatever the fault settings say
 logger = logging.getLogger("ray.rllib")
 
 
+def check_output(config: Any, runner_class: type) -> None:
+    """Refuses to record with env runners that would write nothing. Evaluation is never recorded.
+
+    Raises:
+        UsageError: The config has an ``output``, and the env runners do not write.
+    """
+    why_not = getattr(runner_class, "without_output", None)  # RLlib's own may write
+    if config.output and why_not and not config.in_evaluation:
+        raise UsageError(f"output: {why_not}")
+
+
 class MadeAnew(Exception):
     """The environments failed and were made again: the sample begins anew."""
 
@@ -86,7 +97,12 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     Three metrics count what the run survived: ``num_failures_survived``, and what was lost by that:
     ``num_env_steps_dropped_lifetime``, steps of samples that were broken off, and ``num_episodes_dropped_lifetime``,
     episodes that ended in these samples or were under way.
+
+    Attributes:
+        without_output: Why it takes no ``output`` in its config; None where it writes what it samples there.
     """
+
+    without_output: str | None = "EpisodeEnvRunner records nothing, RecordingEnvRunner does"
 
     def __init__(self, *, config, **kwargs):
         self._failure: Failure | None = None
@@ -94,6 +110,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         self._restarts = 0
         self._failures_in_a_row = 0  # without a sample in between
         self._times_made = 0  # the environments
+        self._made_when_reset: int | None = None  # that number, as they were last reset
         self._sampled = 0, 0  # steps, and episodes that ended, in this sample
         self._samples = 0  # that it gave
         self._samples_now = False
@@ -121,6 +138,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
 
     def _construct(self, *, config, **kwargs) -> None:
         """What the constructor does, for subclasses to add to."""
+        check_output(config, type(self))
         super().__init__(config=config, **kwargs)
         refuse_filtered_mask(self._env_to_module)
 
@@ -192,6 +210,9 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         return DictInfoToList(OwnArrays(env))
 
     def _try_env_reset(self, *, seed=None, options=None):
+        # RLlib seeds the reset before each sample of whole episodes: all samples would begin alike, as evaluations do.
+        if self._were_reset and not self.config.in_evaluation:
+            seed = None
         if seed is not None:  # made again, they do not begin with the same episodes once more
             seed += (self._times_made - 1) * _OTHER_SEEDS
         try:
@@ -202,9 +223,15 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
             self._check_batch(*result)
         except Exception as error:
             self._environment_failed(error, "as it was reset")
+        self._made_when_reset = self._times_made
         observations, infos = result
         self._check_raw(observations)
         return observations, infos
+
+    @property
+    def _were_reset(self) -> bool:
+        """Whether these environments have been reset since they were made, so that their generators are seeded."""
+        return self._made_when_reset == self._times_made
 
     def _try_env_step(self, actions):
         try:

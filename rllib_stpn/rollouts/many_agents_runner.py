@@ -10,6 +10,8 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 
+from rllib_stpn.rollouts.episode_runner import check_output
+
 
 class ManyAgentsEnvRunner(MultiAgentEnvRunner):
     """RLlib's ``MultiAgentEnvRunner`` for agents with memory that do not act at every step.
@@ -18,14 +20,31 @@ class ManyAgentsEnvRunner(MultiAgentEnvRunner):
     sample of an agent that did not act in these begins without the state in front of it: RLlib's learner fails with an
     ``IndexError``, or begins with another state. Here each sample has the state in front of its first step.
 
+    RLlib seeds the environment before each sample of whole episodes, which would all begin alike. Here it is seeded as
+    it is made, and its own generator goes on from there; evaluations begin alike, as RLlib's do.
+
     ::
 
         config.env_runners(env_runner_cls=ManyAgentsEnvRunner)
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    without_output = "ManyAgentsEnvRunner records nothing, and RLlib records no several agents"
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        check_output(config, type(self))
         self._states: dict[tuple[str, Any], Any] = {}  # after the last step of each agent in a running episode
-        super().__init__(*args, **kwargs)
+        super().__init__(config=config, **kwargs)
+
+    def make_env(self) -> None:
+        """RLlib's environments."""
+        super().make_env()
+        self._were_reset = False
+
+    def _try_env_reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        goes_on = self._were_reset and not self.config.in_evaluation
+        result = super()._try_env_reset(seed=None if goes_on else seed, options=options)
+        self._were_reset = True
+        return result
 
     def sample(self, **arguments: Any) -> Any:
         """RLlib's sample, in which each agent's steps have the state in front of them."""

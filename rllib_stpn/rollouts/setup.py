@@ -12,6 +12,7 @@ from rllib_stpn.errors import UsageError
 from rllib_stpn.learners import LeanLearner, LeanPPOTorchLearner, reliable_learner
 from rllib_stpn.models import MemoryRLModule
 from rllib_stpn.rollouts.env_runner import BatchedEnvRunner
+from rllib_stpn.rollouts.episode_runner import check_output
 from rllib_stpn.rollouts.learner_connector import FragmentsToBatch
 from rllib_stpn.rollouts.survival import telling_failures
 
@@ -37,8 +38,8 @@ def use_batched_rollouts(config: AlgorithmConfig, *, bootstrap_truncated: bool =
         ``config``.
 
     Raises:
-        UsageError: An algorithm whose loss needs RLlib's episodes, multi-agent training, several modules, or a learner
-            connector of the user's own.
+        UsageError: An algorithm whose loss needs RLlib's episodes, multi-agent training, several modules, a learner
+            connector of the user's own, or an ``output``; one that is set later is refused as the algorithm is built.
     """
     from ray.rllib.algorithms.ppo import PPO
     from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
@@ -83,8 +84,9 @@ def check_parts(config: AlgorithmConfig) -> None:
     """Refuses what batched rollouts cannot run beside them.
 
     Raises:
-        UsageError: Several agents, several modules, or a learner connector of the user's own.
+        UsageError: Several agents, several modules, a learner connector of the user's own, or an ``output``.
     """
+    check_output(config, BatchedEnvRunner)
     if config.is_multi_agent:
         raise UsageError(
             "batched rollouts: got a multi-agent config, allowed are single-agent ones; several agents run with "

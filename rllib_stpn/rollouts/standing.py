@@ -27,7 +27,15 @@ logger = logging.getLogger(__name__)
 
 ROLLOUT = "rollout"
 """The part of a runner's state that says where its rollout stands."""
-_UNDER_WAY = ("_observations", "_state", "_is_first", "_only_resets", "_lengths", "_returns")
+_UNDER_WAY = (
+    "_observations",
+    "_state",
+    "_is_first",
+    "_only_resets",
+    "_lengths",
+    "_returns",
+    "_needs_initial_reset",  # after a sample of whole episodes
+)
 LARGEST = 64 * 2**20
 """Bytes of all environments of a runner, up to which a checkpoint holds them."""
 
@@ -75,6 +83,7 @@ class GoesOn(KeepsEpisodes):
             self._begin_other_episodes()
             return
         self.env = environments
+        self._made_when_reset = self._times_made
         self._restored = True
         self._needs_initial_reset = False
         for name, value in under_way.items():
@@ -84,6 +93,7 @@ class GoesOn(KeepsEpisodes):
     def _begin_other_episodes(self) -> None:
         """Has the next sample begin with new episodes, other ones than at the run's start."""
         self._needs_initial_reset = True
+        self._made_when_reset = None  # so that they are seeded once more
         if self._seed is not None:
             self._seed = (self._seed + self.num_env_steps_sampled_lifetime) % 2**31
 
@@ -110,7 +120,7 @@ class GoesOn(KeepsEpisodes):
         return name, repr(self.config.env_config), self.num_envs, self._keeps_episodes
 
     def _episodes_under_way(self) -> dict[str, Any] | None:
-        saved = None if self._needs_initial_reset else saved_environments(self.env)
+        saved = saved_environments(self.env) if self._were_reset else None
         if saved is None:
             return None
         names = (*_UNDER_WAY, "_ongoing_episodes") if self._keeps_episodes else _UNDER_WAY

@@ -79,13 +79,14 @@ class Watching(RLlibCallback):
         episode.custom_data["steps"] = len(episode)
 
 
-def config_of(algorithm, layer, env=MAZE, mode="vector_entry_point", seed=7, **options):
+def config_of(algorithm, layer, env=MAZE, mode="vector_entry_point", seed=7, batch_mode="truncate_episodes", **options):
     config = {"PPO": PPOConfig, "A2C": A2CConfig}[algorithm]()
     config.environment(env).env_runners(
         num_env_runners=0,
         num_envs_per_env_runner=4,
         rollout_fragment_length=8,
         gym_env_vectorize_mode=mode,
+        batch_mode=batch_mode,
         env_to_module_connector=options.pop("connector", None),
     )
     config.training(train_batch_size=32, lr=[[0, 0.01], [200, 0.001]], entropy_coeff=[[0, 0.1], [200, 0.0]])
@@ -154,8 +155,18 @@ def test_a_restored_run_is_the_unbroken_one(algorithm, layer, tmp_path):
         {"env": "CartPole-v1", "mode": "sync"},
         {"env": Lasting, "mode": "sync"},
         {"env": "CartPole-v1", "mode": "sync", "callbacks": Watching},
+        {"env": "CartPole-v1", "mode": "sync", "batch_mode": "complete_episodes"},
+        {"batch_mode": "complete_episodes"},
+        {"batch_mode": "complete_episodes", "callbacks": Watching},
     ],
-    ids=["pickled", "get_state and set_state", "episode callbacks"],
+    ids=[
+        "pickled",
+        "get_state and set_state",
+        "episode callbacks",
+        "whole episodes",
+        "whole episodes of arrays",
+        "their callbacks",
+    ],
 )
 def test_so_it_is_with_any_environment_that_tells_where_it_stands(options, tmp_path):
     expected, found = unbroken_and_restored(config_of("PPO", "lstm", **options), tmp_path)

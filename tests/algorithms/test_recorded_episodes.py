@@ -14,6 +14,7 @@ from ray.rllib.utils.spaces.space_utils import batch as batch_of
 import rllib_stpn
 from rllib_stpn.algorithms.whole_episodes import WholeEpisodes
 from rllib_stpn.cli.main import main
+from rllib_stpn.errors import UsageError
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.models import recurrent_spec
 from rllib_stpn.rollouts import RecordingEnvRunner
@@ -64,6 +65,45 @@ def test_a_file_has_as_many_episodes_as_asked_for(rest, files, episodes, tmp_pat
     assert len({episode.id_ for episode in recorded(tmp_path)}) == episodes
 
 
+def made_by(config, worker_index=0):
+    """Samples two episodes with a runner object of their own, as each process of a run has one, and gives their ids."""
+    runner = config.env_runner_cls(config=config, worker_index=worker_index)
+    ids = [episode.id_ for episode in runner.sample(num_episodes=2, explore=True)]
+    runner.stop()
+    return ids
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_a_recording_keeps_what_other_runners_wrote_there(seed, tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    settings = {"num_envs_per_env_runner": 1, "seed": seed, "model": {"fcnet_hiddens": [4]}}
+    config = build_config("PPO", {"env": "CartPole-v1", "num_env_runners": 0, "output": str(tmp_path), **settings})
+    sampled = [id_ for worker_index in (0, 0, 1, 1) for id_ in made_by(config, worker_index)]
+    assert sorted(episode.id_ for episode in recorded(tmp_path)) == sorted(sampled)
+
+
+def test_evaluation_is_not_recorded(tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    settings = {"output": str(tmp_path), "evaluation_interval": 1, "model": {"fcnet_hiddens": [4]}}
+    config = build_config("PPO", {"env": "CartPole-v1", "num_env_runners": 0, **settings})
+    made_by(config.get_evaluation_config_object())
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_recordings_by_the_names_of_earlier_versions_are_read_with_new_ones(tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    runner = runner_on(tmp_path, num_envs_per_env_runner=1, model={"fcnet_hiddens": [4]})
+    for _ in range(2):
+        runner.sample(num_episodes=1, explore=True)
+    runner.stop()
+    first, _ = sorted(tmp_path.glob("*/run-*"))
+    first.rename(first.with_name("run-000000-00001"))
+    config = build_config("BC", {"env": "CartPole-v1", "input_": str(tmp_path), "model": STPN})
+    assert config.input_read_episodes and config.prelearner_class is WholeEpisodes
+    (old, new) = recorded(tmp_path)
+    assert old.id_ != new.id_
+
+
 def episode_of(number, steps):
     """An episode whose observations tell its number and step."""
     return SingleAgentEpisode(
@@ -78,11 +118,12 @@ def episode_of(number, steps):
     )
 
 
-def mapped(algorithm, layer, burn_in, episodes):
+def mapped(algorithm, layer, burn_in, episodes, **training):
     """The module's batch that a prelearner makes of episodes."""
     config = algorithm().environment(observation_space=OBSERVATIONS, action_space=ACTIONS)
     config.rl_module(rl_module_spec=recurrent_spec(layer, hidden_size=4, max_seq_len=5))
     config.offline_data(input_read_episodes=True)
+    config.training(**training)
     config.learner_config_dict = {"burnin_len": burn_in}
     spaces = (OBSERVATIONS, ACTIONS)
     config.rl_module(rl_module_spec=config.get_multi_rl_module_spec(spaces={"default_policy": spaces}))
@@ -104,6 +145,23 @@ def test_each_step_counts_once_after_a_burn_in_or_from_the_start_of_its_episode(
         assert first == (0 if row[0] % 10 == 0 else burn_in)
         np.testing.assert_array_equal(np.diff(row[: first + its_mask.sum()]), 1.0)
     assert all((leaf == 0).all() for name, leaf in batch.items() if name.startswith("state_in"))
+
+
+@pytest.mark.parametrize("algorithm", [BCConfig, MARWILConfig])
+@pytest.mark.parametrize(
+    "steps, allowed",
+    [
+        (5, "less than max_seq_len, 5"),
+        (8, "less than"),
+        (-1, "a whole number of at least 0"),
+        (1.5, "a whole number"),
+        (True, "a whole number"),
+    ],
+)
+def test_a_burn_in_that_leaves_no_step_to_learn_from_is_refused(algorithm, steps, allowed):
+    for burn_in, training in ((steps, {}), (0, {"burnin_len": steps})):
+        with pytest.raises(UsageError, match=f"burnin_len: got {steps}, allowed is {allowed}"):
+            mapped(algorithm, "stpn", burn_in, [], **training)
 
 
 def test_without_memory_each_step_counts_once():

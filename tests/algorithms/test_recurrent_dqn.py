@@ -158,9 +158,18 @@ def test_the_burn_in_is_left_out_unless_the_episode_begins_there(burn_in):
     assert len(set(weights[weights > 0])) == 1
 
 
-def test_a_burn_in_is_shorter_than_its_sequence():
-    with pytest.raises(UsageError, match="burn_in_len: got 4, allowed is less than max_seq_len, 4"):
-        config_of("stpn", burn_in_len=4)
+@pytest.mark.parametrize(
+    "steps, allowed",
+    [(4, "less than max_seq_len, 4"), (-1, "a whole number of at least 0"), (1.5, "a whole number of at least 0")],
+)
+def test_a_burn_in_leaves_steps_to_learn_from(steps, allowed):
+    for settings in ({"burn_in_len": steps}, {"burn_in_len": 0, "replay_buffer_config": {"burn_in_len": steps}}):
+        with pytest.raises(UsageError, match=f"burn_in_len: got {steps}, allowed is {allowed}"):
+            config_of("stpn", **settings)
+    buffer = SequenceEpisodeReplayBuffer(capacity=1000, burn_in_len=steps)
+    buffer.add(EpisodeEnvRunner(config=config_of("stpn"), worker_index=0).sample(num_episodes=3, explore=True))
+    with pytest.raises(UsageError, match=f"burn_in_len: got {steps}, allowed is {allowed}"):
+        buffer.sample(num_items=1, n_step=1, batch_length_T=LENGTH, lookback=1, sample_episodes=True)
 
 
 def test_without_memory_it_stays_rllibs():

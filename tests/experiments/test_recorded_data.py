@@ -8,7 +8,7 @@ import pytest
 
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
-from rllib_stpn.experiments.building import build_config
+from rllib_stpn.experiments.building import build_config, validate
 from rllib_stpn.experiments.recorded_data import OFFLINE
 from rllib_stpn.experiments.validation import check
 from rllib_stpn.rollouts import RecordingEnvRunner
@@ -96,6 +96,52 @@ def test_a_filter_does_not_go_with_recordings(run, given):
 def test_a_batch_holds_a_sequence_at_least(model, tmp_path):
     with pytest.raises(UsageError, match="train_batch_size_per_learner: got 4 with max_seq_len 5, allowed is at least"):
         check(experiment("BC", input_=str(tmp_path), train_batch_size_per_learner=4, model=model))
+
+
+@pytest.mark.parametrize("run", ["BC", "MARWIL"])
+@pytest.mark.parametrize("model", [STPN, {"use_lstm": True, "max_seq_len": 5}], ids=["layer", "use_lstm"])
+def test_a_burn_in_leaves_steps_to_learn_from(run, model, tmp_path):
+    def given(**settings):
+        return experiment(run, input_=str(tmp_path), model=model, **settings)
+
+    for steps in (5, 9):
+        for settings in ({"burnin_len": steps}, {"learner_config_dict": {"burnin_len": steps}}):
+            with pytest.raises(UsageError, match=f"burnin_len: got {steps}, allowed is less than max_seq_len, 5"):
+                check(given(**settings))
+    for steps in (-1, 1.5):
+        for settings in ({"burnin_len": steps}, {"learner_config_dict": {"burnin_len": steps}}):
+            with pytest.raises(UsageError, match=f"burnin_len: got {steps}, allowed"):
+                check(given(**settings))
+    check(given(burnin_len=4))
+
+
+@pytest.mark.parametrize("run", ["BC", "MARWIL"])
+def test_a_burn_in_may_be_longer_than_rllibs_usual_sequence(run, tmp_path):
+    check(experiment(run, input_=str(tmp_path), model={**STPN, "max_seq_len": 40}, burnin_len=30))
+
+
+def test_settings_that_a_scheduler_brought_together_are_checked_as_well(tmp_path):
+    config = build_config("BC", {"env": "CartPole-v1", "input_": str(tmp_path), "model": STPN, "burnin_len": 5})
+    with pytest.raises(UsageError, match="burnin_len: got 5, allowed is less than max_seq_len, 5"):
+        validate(config)
+
+
+def test_recordings_that_are_there_are_told_and_kept(tmp_path):
+    pytest.importorskip("msgpack_numpy")
+    given = experiment("PPO", output=str(tmp_path), num_env_runners=0, model={"fcnet_hiddens": [4]})
+    assert check(given).notes == ()
+    config = build_config("PPO", {"env": "stpn_envs:stpn/MazeSmall-v0", **check(given).config})  # a slash in its name
+    runner = RecordingEnvRunner(config=config, worker_index=0)
+    runner.sample(num_episodes=1, explore=True)
+    runner.stop()
+    (told,) = check(given).notes
+    assert told == f"command line: config: output: {tmp_path} has recordings, and these come beside them"
+
+
+def test_a_recording_of_evaluation_is_refused(tmp_path):
+    for output in ({}, {"output": str(tmp_path)}):
+        with pytest.raises(UsageError, match="evaluation_config: output: evaluation is not recorded, output beside"):
+            check(experiment("PPO", evaluation_config={"output": str(tmp_path)}, **output))
 
 
 def test_output_config_is_named():
