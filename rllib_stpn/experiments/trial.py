@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError
-from ray.rllib.core import COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME
 from ray.tune.result import TRIAL_INFO
 
@@ -165,20 +164,6 @@ class _Trial(WholeCheckpoints, _Base):
         if not self.config.enable_env_runner_and_connector_v2:
             survival.tell(algorithm=self, result=result)
         return result
-
-    def _before_evaluate(self) -> None:
-        """Hands what connectors have learned, such as a filter's statistics, to a local runner of evaluation.
-
-        RLlib hands it to remote ones alone.
-        """
-        super()._before_evaluate()
-        runner = self.eval_env_runner
-        if runner is not None and self.env_runner is not None and self.config.enable_env_runner_and_connector_v2:
-            runner.set_state(
-                self.env_runner.get_state(
-                    components=[COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR]
-                )
-            )
 
     @classmethod
     def default_resource_request(cls, config: Any) -> Any:

@@ -20,6 +20,7 @@ from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LI
 
 from rllib_stpn.errors import PROCESS_DIED, RolloutError
 from rllib_stpn.learners import remote
+from rllib_stpn.rollouts.arrival import let_states_arrive
 from rllib_stpn.rollouts.episode_runner import EPISODES_DROPPED, STEPS_DROPPED, EpisodeEnvRunner
 from rllib_stpn.rollouts.episode_runner import SURVIVED as NUM_SURVIVED
 from rllib_stpn.rollouts.failure import left_by, sampled_before, told_by_restarted
@@ -44,9 +45,11 @@ def telling_failures(config: Any) -> Any:
 
     Each result has ``num_env_steps_dropped_lifetime`` and ``num_episodes_dropped_lifetime`` and, where something
     happened, ``survived``: a list of lines, which are logged as well. An iteration that fails for want of an env runner
-    or learner says why that ended. ``use_batched_rollouts`` does this by itself; call it for ``EpisodeEnvRunner`` in a
-    config of your own. It uses the callbacks ``on_algorithm_init``, ``on_train_result`` and
-    ``on_env_runners_recreated``: add yours to the lists that ``config`` then has.
+    or learner says why that ended. Env runners also act with a restored checkpoint's weights from their first sample
+    on, and those of evaluation filter observations as training does (``arrival.py``). ``use_batched_rollouts`` does
+    this by itself; call it for ``EpisodeEnvRunner`` in a config of your own. It uses the callbacks
+    ``on_algorithm_init``, ``on_train_result`` and ``on_env_runners_recreated``: add yours to the lists that ``config``
+    then has.
 
     Args:
         config: An ``AlgorithmConfig`` of the new API stack; changed in place.
@@ -80,8 +83,10 @@ def tell_why(*, algorithm: Any, **_: Any) -> None:
     """Has an algorithm's iterations and checkpoints raise why an env runner or learner ended, or what a learner raised.
 
     RLlib raises only that one ended, or, of learners that save or restore their part of a checkpoint, nothing: the
-    checkpoint would lack that part, or the learner go on with its first weights.
+    checkpoint would lack that part, or the learner go on with its first weights. Nor is what a checkpoint restores
+    lost on the way to remote env runners (``arrival.py``).
     """
+    let_states_arrive(algorithm)
     for name in ("step", "save_to_path", "restore_from_path"):
         setattr(algorithm, name, _telling(algorithm, getattr(algorithm, name)))
 
