@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import tree
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ACTOR, ENCODER_OUT
 
@@ -43,12 +44,12 @@ class PolicyStep(torch.nn.Module):
                 "modules that act as MemoryRLModule does"
             )
         self._encoder, self._pi = agent.module.encoder, agent.module.pi
-        self._start = agent.initial_state(1)
+        self._start = agent.module.get_initial_state() or {}
         self._space = agent.module.observation_space
 
     def initial_state(self, batch_size: int) -> dict[str, Any]:
         """Zeros, ``[batch_size, ...]``."""
-        return {name: leaf.expand(batch_size, *leaf.shape[1:]).clone() for name, leaf in self._start.items()}
+        return tree.map_structure(lambda leaf: leaf.expand(batch_size, *leaf.shape).clone(), self._start)
 
     def example(self, batch_size: int = 1) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
         """Arguments of a call, for ``torch.export.export``."""
@@ -68,9 +69,8 @@ class PolicyStep(torch.nn.Module):
         Returns:
             Inputs of the action distribution ``[B, K]``, and the next state.
         """
-        begun = {
-            name: torch.where(is_first.view(-1, *[1] * (leaf.dim() - 1)), torch.zeros_like(leaf), leaf)
-            for name, leaf in state.items()
-        }
+        begun = tree.map_structure(
+            lambda leaf: torch.where(is_first.view(-1, *[1] * (leaf.dim() - 1)), torch.zeros_like(leaf), leaf), state
+        )
         encoded = self._encoder({Columns.OBS: observations[:, None], Columns.STATE_IN: begun})
         return self._pi(encoded[ENCODER_OUT][ACTOR])[:, 0], encoded.get(Columns.STATE_OUT, {})

@@ -37,7 +37,7 @@ class _MatVec(torch.autograd.Function):
         need_A, need_v = ctx.needs_input_grad
         return (
             gradient[:, :, None] * v[:, None, :] if need_A else None,
-            _times_transposed(A, gradient) if need_v else None,
+            _times_transposed(A.to(gradient.dtype), gradient) if need_v else None,  # another one under autocast
         )
 
 
@@ -53,6 +53,6 @@ class _AddOuter(torch.autograd.Function):
         _, need_post, need_pre = ctx.needs_input_grad
         return (
             gradient,
-            _times(gradient, pre) if need_post else None,
-            _times_transposed(gradient, post) if need_pre else None,
+            _times(gradient, pre.to(gradient.dtype)) if need_post else None,
+            _times_transposed(gradient, post.to(gradient.dtype)) if need_pre else None,
         )

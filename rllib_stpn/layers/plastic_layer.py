@@ -25,4 +25,5 @@ class PlasticLayer(Layer):
             return self.run_steps(inputs, state, is_first, return_energy)
         h = leaves.pop("h")
         outputs, matrices, energy = plastic(plasticity, inputs, h, list(leaves.values()), is_first, return_energy)
-        return outputs, {"h": outputs.select(1, -1), **dict(zip(leaves, matrices, strict=True))}, energy
+        h = outputs.select(1, -1).clone()  # Who changes the outputs in place does not change the state.
+        return outputs, {"h": h, **dict(zip(leaves, matrices, strict=True))}, energy

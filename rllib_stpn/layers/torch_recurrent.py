@@ -76,9 +76,10 @@ class TorchRecurrent(Layer):
         if 0 in starts:
             given = tuple(reset(dict(zip(self.keys, given, strict=True)), is_first[:, 0]).values())
         resets = [step for step in starts if step > 0]
-        if inputs.shape[1] == 1 and len(inputs) <= _LARGEST_FOR_CELL:
+        of_any_batch = torch.compiler.is_compiling()  # A program that was traced takes other batches, too.
+        if inputs.shape[1] == 1 and (of_any_batch or len(inputs) <= _LARGEST_FOR_CELL):
             ends = self.cell(inputs[:, 0], given, parameters)
-            outputs = ends[0][:, None]
+            outputs = ends[0][:, None].clone()  # Who changes the outputs in place does not change the state.
         elif len(resets) <= _MOST_STRETCHES:
             outputs, ends = self._by_stretches(inputs, given, is_first, resets, parameters)
         else:

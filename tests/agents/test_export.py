@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box, Discrete
 
 import rllib_stpn
 from rllib_stpn import pretrained
 from rllib_stpn.agents.export import PolicyStep
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LAYERS, make_layer
-from rllib_stpn.models import MemoryRLModule
+from rllib_stpn.models import MemoryRLModule, recurrent_spec
 
 OPTIONS = {"stpn": {"normalize": "post", "clamp": 1.0}, "fast_weights": {}, "plastic_lstm": {}}
 
@@ -111,6 +112,23 @@ def test_so_does_one_in_onnx_runtime(tmp_path):
         return logits
 
     assert played("retrieval_stpn", run, steps=30) > 0.95
+
+
+@torch.no_grad()
+def test_a_policy_with_a_value_network_of_its_own_is_a_step_too(ray_session):
+    spec = recurrent_spec("gru", hidden_size=4, max_seq_len=5, vf_share_layers=False)
+    spaces = {"observation_space": Box(-1, 1, (3,)), "action_space": Discrete(2)}
+    for name, space in spaces.items():
+        setattr(spec, name, space)
+    module = spec.build()
+    step = PolicyStep(type("Agent", (), {"module": module})())
+    observations, is_first, state = step.example(batch_size=3)
+    logits, state = step(observations + 0.5, is_first, state)
+    expected = module.forward_inference({"obs": observations[:, None] + 0.5, "state_in": step.initial_state(3)})
+    torch.testing.assert_close(logits, expected["action_dist_inputs"][:, 0])
+    again, _ = step(observations + 0.5, torch.tensor([True, False, True]), state)
+    torch.testing.assert_close(again[[0, 2]], logits[[0, 2]])
+    assert not torch.equal(again[1], logits[1])
 
 
 def test_a_module_of_rllibs_own_is_refused():

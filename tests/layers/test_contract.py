@@ -178,6 +178,72 @@ def test_the_state_takes_part_in_no_gradient_that_it_does_not_ask_for(layer, inp
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("steps", [1, T])
+def test_outputs_may_be_changed_in_place_without_changing_the_state(layer, inputs, steps):
+    """As a head does that begins with ``ReLU(inplace=True)``."""
+    with torch.no_grad():
+        outputs, state = layer(inputs[:, :steps], some_state(layer))
+        before = {key: value.clone() for key, value in state.items()}
+        outputs.fill_(7.0)
+    torch.testing.assert_close(state, before, rtol=0, atol=0)
+
+
+def test_a_batch_may_be_empty(layer, inputs):
+    outputs, state = layer(inputs[:0].requires_grad_(), layer.initial_state(0))
+    assert outputs.shape == (0, T, layer.output_size)
+    sum([outputs.sum(), *(value.sum() for value in state.values())]).backward()
+    assert all(p.grad is None or not p.grad.any() for p in layer.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_of_others_does_not_matter(layer, inputs, dtype):
+    expected = layer(inputs, some_state(layer))[0]
+    state = some_state(layer)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        outputs, _ = layer(inputs.requires_grad_(), state)
+        outputs.sum().backward()
+    finally:
+        torch.set_default_dtype(before)
+    assert outputs.dtype == inputs.grad.dtype == torch.float32
+    assert_same(outputs, expected)
+
+
+def test_gradients_of_second_order_are_right_or_refused(layer, inputs):
+    """As a gradient penalty takes them, where the first gradient does not depend on a gradient itself."""
+
+    def penalty(layer, inputs):
+        inputs = inputs.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(layer(inputs)[0].sum(), inputs, create_graph=True)
+        return torch.autograd.grad(
+            gradient.square().sum(), list(layer.parameters()), allow_unused=True, materialize_grads=True
+        )
+
+    expected = penalty(copy.deepcopy(layer).double(), inputs.double())
+    try:
+        found = penalty(layer, inputs)
+    except RuntimeError as error:
+        assert "no gradients of second order" in str(error)
+        return
+    largest = max(float(exact.abs().max()) for exact in expected)
+    for each, exact in zip(found, expected, strict=True):
+        torch.testing.assert_close(each.double(), exact, rtol=1e-3, atol=1e-3 * largest)
+
+
+def test_it_learns_under_autocast(layer, inputs):
+    def gradients(lower):
+        with torch.autocast("cpu", torch.bfloat16, enabled=lower):
+            _, state = layer(inputs)
+            outputs, _ = layer(inputs, state)
+            loss = outputs.float().square().sum()
+        found = torch.autograd.grad(loss, list(layer.parameters()), allow_unused=True, materialize_grads=True)
+        return torch.cat([each.flatten() for each in found]).double()
+
+    found, expected = gradients(True), gradients(False)
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.98
+
+
 @pytest.mark.parametrize("first", [0, 1, 4, 6])
 def test_is_first_equals_separate_sequences(layer, inputs, first):
     state = some_state(layer)

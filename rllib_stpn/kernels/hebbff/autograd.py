@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
+from rllib_stpn.kernels.first_order import first_order
 from rllib_stpn.kernels.hebbff import loops
 from rllib_stpn.kernels.hebbff.lags import lags
 from rllib_stpn.kernels.memory import flat, workspace
@@ -17,6 +17,7 @@ from rllib_stpn.kernels.threads import run_slices, slices
 THREAD_WORK = 4 * 10**6
 
 
+@first_order
 class Attention(torch.autograd.Function):
     """``h_t = sigmoid(W x_t + b + read_t + Σ_{s<t} rate keep^(t-1-s) (x_t·x_s) h_s)``, s in the episode of t."""
 
@@ -38,7 +39,6 @@ class Attention(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dout):
         """Gradients of all arguments but the mask."""
         x, first, weight, _, _, out = ctx.saved_tensors  # this access also checks that none was changed in place

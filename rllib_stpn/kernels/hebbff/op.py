@@ -55,7 +55,7 @@ def _chunk(x, weight, bias, A, keep, rate, is_first):
     episode = None if is_first is None else is_first.cumsum(1)  # [B, C]
     read = None
     if A is not None:
-        kept = keep ** torch.arange(steps + 1.0)[:, None]  # [C + 1, 1]
+        kept = keep ** torch.arange(steps + 1, dtype=x.dtype)[:, None]  # [C + 1, 1]
         read = torch.bmm(x, A.transpose(1, 2)) * kept[:-1]  # [B, C, H]
         read = read if episode is None else torch.where(episode[:, :, None] == 0, read, 0.0)
     if steps > 1:

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
+from rllib_stpn.kernels.first_order import first_order
 from rllib_stpn.kernels.memory import Lease, flat, workspace
 from rllib_stpn.kernels.plastic.backward import backward_loops
 from rllib_stpn.kernels.plastic.forward import forward_loops
@@ -32,6 +32,7 @@ TRACE_BYTES = 4 * 2**20
 THREAD_WORK = 4 * 10**6
 
 
+@first_order
 class PlasticFunction(torch.autograd.Function):
     """Outputs, final A and E, and the recurrent part of the energy of a sequence."""
 
@@ -48,7 +49,7 @@ class PlasticFunction(torch.autograd.Function):
         groups = -(-batch // LANES)
         drive = workspace(-1, batch * steps * H)
         product = torch.from_numpy(drive.reshape(-1, H))
-        torch.addmm(bias, inputs.reshape(batch * steps, -1), weight_x.t(), out=product)
+        torch.addmm(bias, inputs.flatten(0, 1), weight_x.t(), out=product)
         first = _NO_FIRST if is_first is None else is_first.contiguous().view(torch.uint8)
         out = inputs.new_empty(batch, steps, H)
         # A group is read whole before it is written, so a state may be written over.
@@ -84,7 +85,6 @@ class PlasticFunction(torch.autograd.Function):
         return out, last, trace, spent
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dout, dA, dE, _):
         """Gradients of all tensors."""
         inputs, _, h, A, E, weight_x, _, alpha, row0, row1 = ctx.saved_tensors
@@ -92,11 +92,11 @@ class PlasticFunction(torch.autograd.Function):
         modulated = rule in MODULATED
         batch, steps, H = ctx.sizes
         groups = -(-batch // LANES)
-        dout = torch.zeros(batch, steps, H) if dout is None else dout
+        dout = inputs.new_zeros(batch, steps, H) if dout is None else dout
         ddrive = workspace(-1, batch * steps * H)
         # A state that was recorded needs none.
         dh, dA0, dE0 = (
-            torch.empty(t.shape) if asked else None
+            t.new_empty(t.shape) if asked else None
             for t, asked in zip((h, A, E), ctx.needs_input_grad[1:4], strict=True)
         )
         # The A that gradients reach: those used by the steps and, where a gradient comes from there, the last one.
@@ -131,7 +131,7 @@ class PlasticFunction(torch.autograd.Function):
             dh,
             dA0,
             dE0,
-            torch.mm(product.t(), inputs.reshape(batch * steps, -1)),
+            torch.mm(product.t(), inputs.flatten(0, 1)),
             torch.from_numpy(dbias),
             torch.from_numpy(dweight.reshape(H, H)),
             None if alpha is None else torch.from_numpy(dalpha.reshape(H, H)),

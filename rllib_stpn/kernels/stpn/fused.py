@@ -39,7 +39,8 @@ def stpn_fused(
     else:
         run = ColumnsSTPN.apply if save else columns_without_gradients
         out, F, spent = run(*tensors, *options, return_energy)
-    return out, out[:, -1] if recurrent else None, F, spent if return_energy else None
+    h = out[:, -1].clone() if recurrent else None  # Who changes the outputs in place does not change the state.
+    return out, h, F, spent if return_energy else None
 
 
 def fits_lanes(inputs: torch.Tensor, weight: torch.Tensor) -> bool:

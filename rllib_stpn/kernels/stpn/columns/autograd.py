@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
+from rllib_stpn.kernels.first_order import first_order
 from rllib_stpn.kernels.laid_out import laid_out
 from rllib_stpn.kernels.memory import Lease, flat, uninitialised, workspace
 from rllib_stpn.kernels.simd.vector import LANES
@@ -39,6 +39,7 @@ _PAGE = 1024  # floats in 4 KB, the distance at which addresses compete for the 
 _STAGGER = 80
 
 
+@first_order
 class ColumnsSTPN(torch.autograd.Function):
     """Outputs, final F and energy of a sequence."""
 
@@ -57,7 +58,6 @@ class ColumnsSTPN(torch.autograd.Function):
         return results
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dout, dF, _):
         """Gradients of all tensors."""
         inputs, first, h0, F0, weights, out = ctx.saved_tensors

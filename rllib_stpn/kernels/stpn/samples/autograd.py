@@ -4,8 +4,8 @@ import functools
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
+from rllib_stpn.kernels.first_order import first_order
 from rllib_stpn.kernels.memory import Lease, flat, workspace
 from rllib_stpn.kernels.simd.vector import LANES
 from rllib_stpn.kernels.stpn.normalizations import POST
@@ -16,6 +16,7 @@ from rllib_stpn.kernels.threads import run_slices, slices
 THREAD_WORK = 2 * 10**6
 
 
+@first_order
 class SamplesSTPN(torch.autograd.Function):
     """Outputs and final F of a sequence."""
 
@@ -49,7 +50,6 @@ class SamplesSTPN(torch.autograd.Function):
         return out, last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, dout, dF):
         """Gradients of all tensors."""
         x, _, h0, F0, *_ = ctx.saved_tensors  # this access also checks that none was changed in place
@@ -59,7 +59,7 @@ class SamplesSTPN(torch.autograd.Function):
         dF = x.new_empty(0) if dF is None else dF
         asked = ctx.needs_input_grad[2]  # A state that was recorded needs none.
         # Contiguous, whatever the layout of these.
-        dx, dh0, dF0 = (torch.empty(t.shape) for t in (x, h0, F0 if asked else F0[:0]))
+        dx, dh0, dF0 = (t.new_empty(t.shape) for t in (x, h0, F0 if asked else F0[:0]))
         arrays = [*ctx.arrays, *flat(dout, dF, dx, dh0, dF0)]
         sums = []
 
