@@ -61,14 +61,14 @@ class Group:
         best = np.nanmin if lower_is_better(metric) else np.nanmax
         return np.array([best(trial.metrics[metric]) for trial in self.trials])
 
-    def reached(self, metric: str, threshold: float) -> np.ndarray:
+    def reached(self, metric: str, threshold: float, steps: Sequence[str] = STEPS) -> np.ndarray:
         """Steps and seconds at each trial's first result as good as the threshold, ``[trials, 2]``; NaN for never."""
         found = np.full((len(self.trials), 2), np.nan)
         for row, trial in zip(found, self.trials, strict=True):
             values = trial.metrics[metric]
             good = values <= threshold if lower_is_better(metric) else values >= threshold
             if good.any():
-                row[:] = trial.column(*STEPS)[good.argmax()], trial.metrics[SECONDS][good.argmax()]
+                row[:] = trial.column(*steps)[good.argmax()], trial.metrics[SECONDS][good.argmax()]
         return found
 
 
@@ -94,15 +94,27 @@ class Section:
         return name_of_metric(self.metric)
 
     @property
+    def steps(self) -> Sequence[str]:
+        """The metrics that count steps; iterations stand in for all where a trial has none beside its metric."""
+        trials = [trial for group in self.groups for trial in group.trials]
+        known = all(np.isfinite(trial.column(*STEPS) + trial.metrics[self.metric]).any() for trial in trials)
+        return STEPS if known else (ITERATION,)
+
+    @property
     def unit_of_steps(self) -> str:
         """What steps are."""
-        supervised = np.isfinite(self.groups[0].trials[0].metrics[STEPS[1]]).any()
-        return "training sequences" if supervised else "environment steps"
+        if self.steps != STEPS:
+            return "training iterations"
+        return "training sequences" if self._supervised else "environment steps"
 
     @property
     def name_of_energy(self) -> str:
         """The energy as tables and axes call it."""
-        return f"energy per {'sequence' if self.unit_of_steps == 'training sequences' else 'environment step'}"
+        return f"energy per {'sequence' if self._supervised else 'environment step'}"
+
+    @property
+    def _supervised(self) -> bool:
+        return bool(np.isfinite(self.groups[0].trials[0].metrics[STEPS[1]]).any())
 
     def group(self, name: str) -> Group | None:
         """The group that has this label, layer or experiment; None where there is none.
