@@ -110,7 +110,7 @@ def table(ranks: Sequence[Rank], name: str, shown: ShownMetrics) -> list[str]:
             [
                 str(place),
                 *(_cut(brief(value)) for value in each.differs.values()),
-                *([str(len(each.trials))] if folded else []),
+                *([str(each.num_seeds)] if folded else []),
                 interquartile_mean_and_interval(each.values) + (f" ({failed} failed)" if failed else ""),
                 f"{np.mean(steps):,.0f}",
                 ", ".join(map(str, each.numbers)),

@@ -34,6 +34,12 @@ class Rank:
     numbers: list[int]
     values: np.ndarray
 
+    @property
+    def num_seeds(self) -> int:
+        """How many seeds there are; a trial without one has its own."""
+        seeds = [trial.settings.get("seed") for trial in self.trials]
+        return seeds.count(None) + len({repr(seed) for seed in seeds if seed is not None})
+
     def score(self) -> float:
         """The interquartile mean over the seeds that have a value; NaN where none has."""
         known = self.values[np.isfinite(self.values)]

@@ -5,6 +5,7 @@ Within ``matplotlib.rc_context(palette.DARK)`` they are drawn, and have to be sa
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from rllib_stpn.report.groups import ENERGY, SECONDS, STEPS, Group, Section
+from rllib_stpn.report.groups import ENERGY, SECONDS, Group, Section
 from rllib_stpn.report.numbers import count, interquartile_mean_alone
 from rllib_stpn.report.palette import DARK, Look, looks
 from rllib_stpn.report.statistics import bootstrap_interval, interquartile_mean
 
 _POINTS = 300
 _RESAMPLES = 1000  # for each point of a curve
+# Letters in a line of a legend, beside bars, and along an axis; more leave no room for what is drawn.
+_IN_LEGEND, _BESIDE_BARS, _ALONG_AXIS = 56, 40, 45
 
 
 def learning_curves(section: Section, threshold: float | None) -> Figure:
@@ -30,14 +33,14 @@ def learning_curves(section: Section, threshold: float | None) -> Figure:
     """
     figure = _figure(10, 4.6)
     by_steps, by_time = figure.subplots(1, 2, sharey=True)
-    seconds, unit = _unit_of_time(max(np.nanmax(t.metrics[SECONDS]) for g in section.groups for t in g.trials))
-    for group, look in _with_looks(section):
-        label = f"{group.label} ({_seeds(group)})"
-        _curve(by_steps, group, [t.column(*STEPS) for t in group.trials], section.metric, look, label)
+    times = np.concatenate([trial.metrics[SECONDS] for group in section.groups for trial in group.trials])
+    seconds, unit = _unit_of_time(max(times[np.isfinite(times)], default=0.0))
+    for group, look, label in _shown(section, _IN_LEGEND):
+        _curve(by_steps, group, [t.column(*section.steps) for t in group.trials], section.metric, look, label)
         _curve(by_time, group, [t.metrics[SECONDS] / seconds for t in group.trials], section.metric, look, None)
     by_steps.set_xlabel(section.unit_of_steps)
     by_steps.xaxis.set_major_formatter(FuncFormatter(lambda x, _: count(x)))
-    by_steps.set_ylabel(section.name_of_metric)
+    by_steps.set_ylabel(_in_lines(section.name_of_metric, _ALONG_AXIS))
     by_time.set_xlabel(f"wall time ({unit})")
     for axes in (by_steps, by_time):
         axes.set_xlim(left=0)
@@ -51,7 +54,7 @@ def learning_curves(section: Section, threshold: float | None) -> Figure:
 def final_performance(section: Section) -> Figure:
     """Bars of the metric's last values."""
     values = [group.last(section.metric) for group in section.groups]
-    return _bars(section, values, f"final {section.name_of_metric}", log=False)
+    return _bars(section, values, _in_lines(f"final {section.name_of_metric}", _ALONG_AXIS), log=False)
 
 
 def energy(section: Section) -> Figure | None:
@@ -69,7 +72,7 @@ def energy_against_performance(section: Section) -> Figure | None:
         return None
     figure = _figure(6.4, 4.6)
     axes = figure.subplots()
-    for (group, look), spent in zip(_with_looks(section), energies, strict=True):
+    for (group, look, label), spent in zip(_shown(section, _IN_LEGEND), energies, strict=True):
         known = np.isfinite(spent)
         if not known.any():
             continue
@@ -78,7 +81,6 @@ def energy_against_performance(section: Section) -> Figure | None:
             axes.scatter(spent, score, s=18, alpha=0.6, linewidths=0, color=look.colour, marker=look.marker)
         point = interquartile_mean(spent), interquartile_mean(score)
         axes.errorbar(*point, xerr=_error(spent), yerr=_error(score), color=look.colour, capsize=3)
-        label = f"{group.label} ({_seeds(group)})"
         axes.plot(*point, look.marker, color=look.colour, markersize=8, label=label)
     axes.margins(0.15)
     if _spans_decades(energies):
@@ -86,7 +88,7 @@ def energy_against_performance(section: Section) -> Figure | None:
     else:
         axes.set_xlim(left=0)
     axes.set_xlabel(_energy_label(section))
-    axes.set_ylabel(f"final {section.name_of_metric}")
+    axes.set_ylabel(_in_lines(f"final {section.name_of_metric}", _ALONG_AXIS))
     _legend(figure)
     return figure
 
@@ -108,19 +110,34 @@ def _legend(figure: Figure) -> None:
     """Below the plots, in as many columns as fit; rows beyond the second make the figure higher."""
     labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
     width, height = figure.get_size_inches()
-    columns = min(len(labels), max(1, int(width / (0.65 + 0.078 * max(map(len, labels))))))
-    rows = -(-len(labels) // columns)
+    lines = [label.splitlines() for label in labels]
+    longest = max(len(line) for label in lines for line in label)
+    columns = min(len(labels), max(1, int(width / (0.65 + 0.078 * longest))))
+    rows = -(-len(labels) // columns) * max(map(len, lines))
     figure.set_size_inches(width, height + 0.22 * max(0, rows - 2))
     figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _with_looks(section: Section) -> list[tuple[Group, Look]]:
+def _shown(section: Section, width: int) -> list[tuple[Group, Look, str]]:
+    """The groups, how they look, and their labels in lines of this many letters."""
     dark = rcParams["axes.facecolor"] == DARK["axes.facecolor"]
-    return list(zip(section.groups, looks([group.layer for group in section.groups], dark), strict=True))
+    own = looks([group.layer for group in section.groups], dark)
+    shown = []
+    for row, (group, look) in enumerate(zip(section.groups, own, strict=True), 1):
+        seeds = f"{len(group.trials)} seed{'s' if len(group.trials) > 1 else ''}"
+        label = _in_lines(f"{group.label} ({seeds})", width, f" ... (row {row} of the table, {seeds})")
+        shown.append((group, look, label))
+    return shown
 
 
-def _seeds(group: Group) -> str:
-    return f"{len(group.trials)} seed{'s' if len(group.trials) > 1 else ''}"
+def _in_lines(text: str, width: int, instead: str = " ...") -> str:
+    """The text in at most three lines, with something else instead of what does not fit into them.
+
+    Matplotlib shows all of it: it would read what is between dollars as a formula, and leave a label that begins with
+    an underscore out of legends.
+    """
+    lines = textwrap.fill(text, width, max_lines=3, placeholder=instead).replace("$", r"\$")
+    return f" {lines}" if lines.startswith("_") else lines
 
 
 def _energy_label(section: Section) -> str:
@@ -153,6 +170,8 @@ def _curve(axes: Axes, group: Group, xs: Sequence[np.ndarray], metric: str, look
         known = np.isfinite(x) & np.isfinite(y)
         curves.append((x[known], y[known]))
     curves = [(x, y) for x, y in curves if len(x)]
+    if not curves:  # of trainings that did not measure their time
+        return
     common = min(x[-1] for x, _ in curves)
     first = min(common, max(x[0] for x, _ in curves))
     grid = np.linspace(first, common, _POINTS) if len(curves) > 1 else curves[0][0]
@@ -172,11 +191,12 @@ def _curve(axes: Axes, group: Group, xs: Sequence[np.ndarray], metric: str, look
 def _bars(section: Section, values: Sequence[np.ndarray], label: str, log: bool) -> Figure:
     """A bar for each group that has a value; on a log axis, where a bar's length says nothing, a point."""
     shown = [
-        (group, look, each[np.isfinite(each)])
-        for (group, look), each in zip(_with_looks(section), values, strict=True)
+        (name, look, each[np.isfinite(each)])
+        for (_, look, name), each in zip(_shown(section, _BESIDE_BARS), values, strict=True)
         if np.isfinite(each).any()
     ]
-    figure = _figure(7, 1.3 + 0.5 * len(shown))
+    lines = max(name.count("\n") + 1 for name, *_ in shown)
+    figure = _figure(7, 1.3 + max(0.5, 0.2 * lines) * len(shown))
     axes = figure.subplots()
     if log:
         _log_scale(axes, values)
@@ -196,7 +216,7 @@ def _bars(section: Section, values: Sequence[np.ndarray], label: str, log: bool)
         end = (max(each.max(), 0 if not log else each.max()), place)
         text = interquartile_mean_alone(each)
         axes.annotate(text, end, (8, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(range(len(shown)), [f"{group.label} ({_seeds(group)})" for group, _, _ in shown])
+    axes.set_yticks(range(len(shown)), [name for name, *_ in shown])
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.margins(x=0.14)
     axes.set_xlabel(label)

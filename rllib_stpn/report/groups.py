@@ -6,15 +6,16 @@ import dataclasses
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rllib_stpn.errors import one_of
-from rllib_stpn.report.trials import Trial
+from rllib_stpn.report.trials import ITERATION, TIMESTAMP, Trial
 
-METRICS = ("env_runners/episode_return_mean", "validation_accuracy", "validation_perplexity")
-"""The default measures of success: the first of these that a trial has."""
+METRICS = ("env_runners/episode_return_mean", "validation_perplexity", "validation_accuracy")
+"""The default measures of success: the first of these that a trial has. Only language modelling has a perplexity."""
 STEPS = ("num_env_steps_sampled_lifetime", "num_sequences_trained_lifetime")
 SECONDS = "time_total_s"
 PARAMETERS = (
@@ -23,7 +24,7 @@ PARAMETERS = (
     "learners/__all_modules__/num_trainable_parameters",
 )
 ENERGY = ("env_runners/energy/per_step", "evaluation/env_runners/energy/per_step", "energy_per_sequence")
-_NOT_COMPARED = ("seed", "num_cpus_for_main_process")  # the second is the machine's
+_NOT_COMPARED = ("seed", "env", "task", "num_cpus_for_main_process")  # of a section, and of the machine
 _LONGEST_SETTING = 30  # characters of one in a label
 
 
@@ -32,7 +33,7 @@ class Group:
     """The trials of one experiment with one layer and the same settings, except for the seed.
 
     Attributes:
-        experiment: Its name.
+        experiment: Its name; behind those of directories above it, where another experiment has the same name.
         layer: Name of the layer.
         trials: One per seed.
         label: Its name in tables and figures.
@@ -60,14 +61,14 @@ class Group:
         best = np.nanmin if lower_is_better(metric) else np.nanmax
         return np.array([best(trial.metrics[metric]) for trial in self.trials])
 
-    def reached(self, metric: str, threshold: float) -> np.ndarray:
+    def reached(self, metric: str, threshold: float, steps: Sequence[str] = STEPS) -> np.ndarray:
         """Steps and seconds at each trial's first result as good as the threshold, ``[trials, 2]``; NaN for never."""
         found = np.full((len(self.trials), 2), np.nan)
         for row, trial in zip(found, self.trials, strict=True):
             values = trial.metrics[metric]
             good = values <= threshold if lower_is_better(metric) else values >= threshold
             if good.any():
-                row[:] = trial.column(*STEPS)[good.argmax()], trial.metrics[SECONDS][good.argmax()]
+                row[:] = trial.column(*steps)[good.argmax()], trial.metrics[SECONDS][good.argmax()]
         return found
 
 
@@ -93,15 +94,27 @@ class Section:
         return name_of_metric(self.metric)
 
     @property
+    def steps(self) -> Sequence[str]:
+        """The metrics that count steps; iterations stand in for all where a trial has none beside its metric."""
+        trials = [trial for group in self.groups for trial in group.trials]
+        known = all(np.isfinite(trial.column(*STEPS) + trial.metrics[self.metric]).any() for trial in trials)
+        return STEPS if known else (ITERATION,)
+
+    @property
     def unit_of_steps(self) -> str:
         """What steps are."""
-        supervised = np.isfinite(self.groups[0].trials[0].metrics[STEPS[1]]).any()
-        return "training sequences" if supervised else "environment steps"
+        if self.steps != STEPS:
+            return "training iterations"
+        return "training sequences" if self._supervised else "environment steps"
 
     @property
     def name_of_energy(self) -> str:
         """The energy as tables and axes call it."""
-        return f"energy per {'sequence' if self.unit_of_steps == 'training sequences' else 'environment step'}"
+        return f"energy per {'sequence' if self._supervised else 'environment step'}"
+
+    @property
+    def _supervised(self) -> bool:
+        return bool(np.isfinite(self.groups[0].trials[0].metrics[STEPS[1]]).any())
 
     def group(self, name: str) -> Group | None:
         """The group that has this label, layer or experiment; None where there is none.
@@ -137,13 +150,14 @@ def make_sections(trials: Sequence[Trial], metric: str | None, notes: list[str])
     Args:
         trials: As read.
         metric: What success is measured by, None for the first of ``METRICS`` that a trial of the section has.
-        notes: Gets a line on each trial that lacks the metric and is left out.
+        notes: Gets a line on each trial that is left out: it lacks the metric, or another one has its seed.
     """
+    names = _names_of_experiments(trials)
     by_subject: dict[str, list[Trial]] = {}
     for trial in trials:
-        by_subject.setdefault(trial.subject, []).append(trial)
+        by_subject.setdefault(trial.bare_subject, []).append(trial)
     sections = []
-    for subject, members in by_subject.items():
+    for members in by_subject.values():
         known = [m for m in METRICS if metric is None and any(np.isfinite(t.metrics[m]).any() for t in members)]
         measure = metric or (known or METRICS)[0]
         groups: dict[str, Group] = {}
@@ -151,11 +165,42 @@ def make_sections(trials: Sequence[Trial], metric: str | None, notes: list[str])
             if not np.isfinite(trial.metrics[measure]).any():
                 notes.append(f"{trial.path}: its results have no {measure}: skipped")
                 continue
-            key = json.dumps([trial.experiment, trial.layer, _compared(trial)], sort_keys=True)
-            groups.setdefault(key, Group(trial.experiment, trial.layer, [])).trials.append(trial)
+            name = names[trial.path.parent]
+            key = json.dumps([name, trial.layer, _compared(trial)], sort_keys=True)
+            groups.setdefault(key, Group(name, trial.layer, [])).trials.append(trial)
+        for group in groups.values():
+            group.trials = _one_per_seed(group.trials, notes)
         if groups:
-            sections.append(Section(subject, measure, list(groups.values()), _set_labels(list(groups.values()))))
+            found = list(groups.values())
+            sections.append(Section(members[0].subject, measure, found, _set_labels(found)))
     return sections
+
+
+def _names_of_experiments(trials: Sequence[Trial]) -> dict[Path, str]:
+    """The name of each experiment's directory, behind as many of those above it as tell it from the others."""
+    names = {}
+    places = {trial.path.parent for trial in trials}
+    for place in places:
+        length = 1
+        while sum(other.parts[-length:] == place.parts[-length:] for other in places) > 1:
+            length += 1
+        names[place] = "/".join(place.parts[-length:])
+    return names
+
+
+def _one_per_seed(trials: list[Trial], notes: list[str]) -> list[Trial]:
+    """Of trainings with the same seed, which are no independent samples, the longest, or the latest of those."""
+    by_length = sorted(trials, key=lambda t: (t.metrics[ITERATION][-1], np.nan_to_num(t.metrics[TIMESTAMP][-1])))
+    longest = {str(trial.settings.get("seed")): trial for trial in by_length}
+    kept = []
+    for trial in trials:
+        seed = trial.settings.get("seed")
+        if seed is None or trial is longest[str(seed)]:
+            kept.append(trial)
+        else:
+            same = longest[str(seed)].path
+            notes.append(f"{trial.path}: has the same seed, {seed}, as {same}, and did not go on longer: skipped")
+    return kept
 
 
 def _compared(trial: Trial) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from rllib_stpn.report.trials import ITERATION, read_trials
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_LONGEST_NAME = 100  # bytes; a file system takes 255 with a figure's kind and a number
+
 
 def write_report(
     directories: Sequence[Path],
@@ -35,7 +38,8 @@ def write_report(
         directories: Of Tune trials, of experiments or above them.
         out: The directory to write into; made if it does not exist.
         metric: Path of the metric that tells success, e.g. ``evaluation/env_runners/episode_return_mean``. By default
-            ``env_runners/episode_return_mean``, or ``validation_accuracy`` of supervised training.
+            ``env_runners/episode_return_mean``; of supervised training ``validation_accuracy``, or
+            ``validation_perplexity`` where there is one.
         threshold: A value of the metric; the report tells how long it took to get there.
         baseline: The layer or experiment whose energy is 1 in ratios; by default that of the first trial found.
 
@@ -54,8 +58,9 @@ def write_report(
     try:
         out.mkdir(parents=True, exist_ok=True)
         blocks: list[Block] = [Heading("Training report", 1), Paragraph(_summary(sections))]
+        taken: set[str] = set()
         for section, compared_with in zip(sections, baselines, strict=True):
-            blocks += _section(section, out, threshold, compared_with)
+            blocks += _section(section, out, threshold, compared_with, taken)
         if notes:
             blocks += [Heading("Notes", 2), Items(notes)]
         document.write(blocks, out)
@@ -96,8 +101,11 @@ def _summary(sections: Sequence[Section]) -> str:
     return text
 
 
-def _section(section: Section, out: Path, threshold: float | None, baseline: Group | None) -> list[Block]:
+def _section(
+    section: Section, out: Path, threshold: float | None, baseline: Group | None, taken: set[str]
+) -> list[Block]:
     name = section.name_of_metric
+    stem = _file_name(section.groups[0].trials[0].bare_subject, taken)
     blocks: list[Block] = [
         Heading(section.subject, 2),
         Paragraph(f"Metric: {name} ({section.metric})."),
@@ -108,10 +116,10 @@ def _section(section: Section, out: Path, threshold: float | None, baseline: Gro
     with matplotlib.rc_context(palette.DARK):
         dark = _draw(section, threshold)
     for (kind, png, caption), (_, in_the_dark, _) in zip(light, dark, strict=True):
-        file = f"{_file_name(section.subject)}_{kind}.png"
+        file = f"{stem}_{kind}.png"
         (out / file).write_bytes(png)
         blocks.append(document.Figure(file, caption, in_the_dark))
-    return [*blocks, *_how(section, out)]
+    return [*blocks, *_how(section, out, taken)]
 
 
 def _draw(section: Section, threshold: float | None) -> list[tuple[str, bytes, str]]:
@@ -143,7 +151,7 @@ def _draw(section: Section, threshold: float | None) -> list[tuple[str, bytes, s
     return found
 
 
-def _how(section: Section, out: Path) -> list[Block]:
+def _how(section: Section, out: Path, taken: set[str]) -> list[Block]:
     """The commands, versions and machines; for trainings that recorded none, a file of their settings to train from."""
     started: list[dict[str, Any]] = []
     silent = []
@@ -155,7 +163,7 @@ def _how(section: Section, out: Path) -> list[Block]:
     blocks: list[Block] = [Heading("How to run it again", 3)]
     if started:
         blocks.append(Code("\n".join(dict.fromkeys(line["command"] for line in started))))
-    files = {group.label: _write_settings(group, out) for group in silent}
+    files = {group.label: _write_settings(group, out, taken) for group in silent}
     if any(files.values()):
         blocks += [
             Paragraph(
@@ -178,7 +186,7 @@ def _machine(line: dict[str, Any]) -> str:
     return f"{line['machine']}; {', '.join(f'{name} {number}' for name, number in line['versions'].items())}"
 
 
-def _write_settings(group: Group, out: Path) -> Path | None:
+def _write_settings(group: Group, out: Path, taken: set[str]) -> Path | None:
     """Writes a YAML file for ``rllib train`` that repeats the group; None where the settings are not plain."""
     trial = group.trials[0]
     settings = {key: value for key, value in trial.settings.items() if not key.startswith("_")}
@@ -194,10 +202,16 @@ def _write_settings(group: Group, out: Path) -> Path | None:
         "stop": {ITERATION: int(max(t.metrics[ITERATION][-1] for t in group.trials))},
         "config": config,
     }
-    file = out / f"{_file_name(f'{group.experiment} {group.label}')}.yaml"
-    file.write_text(yaml.safe_dump({group.experiment: experiment}, sort_keys=False), encoding="utf-8")
+    file = out / f"{_file_name(f'{group.experiment} {group.label}', taken)}.yaml"
+    file.write_text(yaml.safe_dump({trial.experiment: experiment}, sort_keys=False), encoding="utf-8")
     return file
 
 
-def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.=-]+", "_", text.removeprefix("stpn_envs:")).strip("_")
+def _file_name(text: str, taken: set[str]) -> str:
+    """The letters that a file's name can have, and a number where such a name is taken, to which this one is added."""
+    plain = re.sub(r"[^\w.=-]+", "_", text).strip("_")
+    plain = plain.encode()[:_LONGEST_NAME].decode(errors="ignore")
+    names = (f"{plain}_{number}" if number > 1 else plain for number in itertools.count(1))
+    name = next(name for name in names if name.casefold() not in taken)  # not all file systems tell cases apart
+    taken.add(name.casefold())
+    return name

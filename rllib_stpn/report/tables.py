@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rllib_stpn.report.document import Table
-from rllib_stpn.report.groups import ENERGY, PARAMETERS, STEPS, Group, Section
+from rllib_stpn.report.groups import ENERGY, PARAMETERS, Group, Section
 from rllib_stpn.report.numbers import (
     interquartile_mean_and_interval,
     mean_and_deviation,
@@ -31,7 +31,7 @@ def results(section: Section, threshold: float | None) -> Table:
             mean_and_deviation(group.best(section.metric)),
         ]
         if threshold is not None:
-            reached, seconds = group.reached(section.metric, threshold).T
+            reached, seconds = group.reached(section.metric, threshold, section.steps).T
             there = np.isfinite(reached).any()
             row += [mean_count_and_deviation(reached) if there else "not reached", mean_and_deviation(seconds / 60)]
         rows.append(row)
@@ -61,7 +61,7 @@ def costs(section: Section, baseline: Group | None) -> Table:
             *(getattr(group, name) for name in others),
             str(len(group.trials)),
             f"{parameters[0]:,.0f}" if np.isfinite(parameters[0]) else "-",
-            mean_count_and_deviation(group.last(*STEPS)),
+            mean_count_and_deviation(group.last(*section.steps)),
         ]
         if measured:
             row.append(mean_and_deviation(spent))

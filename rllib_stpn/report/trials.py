@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from rllib_stpn.causes import root_error
 from rllib_stpn.errors import UsageError
 
 ITERATION = "training_iteration"
+TIMESTAMP = "timestamp"
 _FILES = ("result.json", "progress.csv", "params.json")
 
 
@@ -50,6 +52,11 @@ class Trial:
         return str(self.settings.get("env") or self.settings.get("task") or "unknown environment")
 
     @property
+    def bare_subject(self) -> str:
+        """The subject without the module that Gymnasium imports for it, as in ``stpn_envs:stpn/Maze-v0``."""
+        return re.sub(r"^\w[\w.]*:(?=.*-v\d+$)", "", self.subject)
+
+    @property
     def layer(self) -> str:
         """The layer that ``custom_model`` or ``recurrent_spec`` names; otherwise what RLlib's own model is."""
         model = self.settings.get("model")
@@ -74,7 +81,7 @@ def read_trials(directories: Sequence[Path], metrics: Iterable[str]) -> tuple[li
     """Reads every trial in and below some directories.
 
     Args:
-        directories: Of trials, of experiments or above them.
+        directories: Of trials, of experiments or above them. Links to directories are followed.
         metrics: Paths of the metrics to keep.
 
     Returns:
@@ -84,13 +91,13 @@ def read_trials(directories: Sequence[Path], metrics: Iterable[str]) -> tuple[li
     Raises:
         UsageError: A directory that does not exist, or no trial in any of them.
     """
-    wanted = sorted({*metrics, ITERATION})
+    wanted = sorted({*metrics, ITERATION, TIMESTAMP})
     trials: dict[Path, Trial | None] = {}
     notes: list[str] = []
     for directory in directories:
         if not directory.is_dir():
             raise UsageError(f"report: {directory}: no such directory")
-        found = {file.parent.resolve() for name in _FILES for file in directory.rglob(name)}
+        found = set(_with_files(directory))
         if not found:
             notes.append(f"{directory}: no results of Tune in or below it: skipped")
         for path in sorted(found - trials.keys()):
@@ -101,6 +108,19 @@ def read_trials(directories: Sequence[Path], metrics: Iterable[str]) -> tuple[li
             "result.json in or below them"
         )
     return [trial for trial in trials.values() if trial is not None], notes
+
+
+def _with_files(top: Path) -> Iterator[Path]:
+    """The directories in and below this one that hold a file of Tune, each once, however many links lead there."""
+    seen = set()
+    for directory, below, files in os.walk(top, followlinks=True):
+        path = Path(directory).resolve()
+        if path in seen:  # a link may lead back up
+            below.clear()
+            continue
+        seen.add(path)
+        if not set(_FILES).isdisjoint(files):
+            yield path
 
 
 def at(result: Any, path: str) -> Any:

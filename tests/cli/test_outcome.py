@@ -67,6 +67,15 @@ def test_a_sweep_ends_with_a_table_the_best_checkpoint_and_the_next_commands(cap
     assert "report      rllib report /out/run --out report\n" in out
 
 
+@pytest.mark.parametrize(("seeds", "counted"), [((0, 0, 1), "2"), ((None, None, 0), "3")])
+def test_trials_of_one_seed_count_as_one_seed(seeds, counted, capsys):
+    results = [ended(number, 10.0, seed=seed) for number, seed in enumerate(seeds, 1)]
+    outcome.tell(experiment(num_samples=3), results, REINFORCEMENT)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["rank", "seeds", "return", "env", "steps", "trials"]
+    assert lines[3].split()[:2] == ["1", counted]
+
+
 def test_a_failed_trial_of_a_sweep_is_in_the_table_and_named(capsys):
     outcome.tell(experiment(config=SEARCH), [ended(1, 3.0), ended(2, None, 0.2, error="it broke")], REINFORCEMENT)
     out = capsys.readouterr().out
@@ -77,9 +86,7 @@ def test_a_failed_trial_of_a_sweep_is_in_the_table_and_named(capsys):
 
 def test_long_values_are_cut(capsys):
     hidden = {"env": "CartPole-v1", "note": {"grid_search": ["x" * 80, "y"]}}
-    results = [
-        TrialResult({"note": note}, {}, "/out", None, "SIGINT", None) for note in hidden["note"]["grid_search"]
-    ]
+    results = [TrialResult({"note": note}, {}, "/out", None, "SIGINT", None) for note in hidden["note"]["grid_search"]]
     outcome.tell(experiment(config=hidden), results, REINFORCEMENT)
     assert "x" * 27 + "..." in capsys.readouterr().out
 

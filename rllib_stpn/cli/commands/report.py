@@ -3,7 +3,8 @@
     rllib report ~/ray_results/pong_stpn ~/ray_results/pong_lstm --out report/ --threshold 18
 
 The directories are of Tune's trials, of experiments, or hold such ones. What differs in its seed alone is one line of
-the figures: interquartile mean and 95 % bootstrap interval. Energy is told where it was measured.
+the figures: interquartile mean and 95 % bootstrap interval. Of trainings with the same seed the longest counts. Energy
+is told where it was measured.
 
 In --out: report.md, report.html (one file with all in it), and the figures as PNG.
 
@@ -27,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric",
         metavar="PATH",
-        help="what tells success (default: env_runners/episode_return_mean, or validation_accuracy)",
+        help="what tells success (default: env_runners/episode_return_mean, or of supervised training "
+        "validation_accuracy, or validation_perplexity where there is one)",
     )
     parser.add_argument(
         "--threshold", metavar="X", type=float, help="tell the steps and minutes until the metric was this good"
