@@ -42,6 +42,18 @@ class Wide(Plain):
         return torch.cat([h, -h], 1), {"h": h}, None
 
 
+class Noting(Wide):
+    """Its state has what is noted beside its parameters."""
+
+    noted = None
+
+    def get_extra_state(self):
+        return self.noted
+
+    def set_extra_state(self, noted):
+        self.noted = noted
+
+
 class Rule(PlasticRecurrence):
     def update(self, state, output):
         return {"Hebb": 0.9 * state["Hebb"] + 0.1 * output[:, :, None] * state["h"][:, None, :]}

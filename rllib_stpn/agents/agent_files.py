@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rllib_stpn.errors import UsageError, one_of
+from rllib_stpn.plain import plain
 from rllib_stpn.pretrained import SUFFIX
 from rllib_stpn.ray_names import is_path
 
@@ -89,7 +90,7 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
         "actions": {"normalize": actions.normalize_actions, "clip": actions.clip_actions},
     }
     try:
-        texts = {"format": FORMAT, "agent": json.dumps(told), "origin": json.dumps(dict(origin or {}))}
+        texts = {"format": FORMAT, "agent": json.dumps(plain(told)), "origin": json.dumps(plain(origin or {}))}
     except TypeError as error:
         raise UsageError(f"{where}: got a setting that is no number, text, list or mapping: {error}") from None
     weights = {name: np.asarray(tensor.detach().cpu()) for name, tensor in checkpoint.module.state_dict().items()}

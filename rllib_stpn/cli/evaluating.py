@@ -1,10 +1,12 @@
 """Evaluating a checkpoint: what is printed and written."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from rllib_stpn import checks, pretrained, provenance
 from rllib_stpn.cli.progress import duration
 from rllib_stpn.cli.terminal import live, tell, tell_where_kernels_are
 from rllib_stpn.errors import UsageError
+from rllib_stpn.plain import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,11 +25,16 @@ if TYPE_CHECKING:
 _PROGRESS_EVERY = 5.0  # seconds
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, given: Sequence[str] = ()) -> None:
     """Evaluates a checkpoint as the options of ``rllib evaluate`` say, and prints and writes what came of it.
 
+    Args:
+        args: The options.
+        given: The names of those that agents alone have, and that the user gave.
+
     Raises:
-        UsageError: A wrong option, or a checkpoint or an environment that cannot be used.
+        UsageError: A wrong option, a checkpoint or an environment that cannot be used, or a file that cannot be
+            written.
     """
     for name, least in (("episodes", 1), ("num_envs", 1), ("seed", 0)):
         checks.integer(f"--{name.replace('_', '-')}", getattr(args, name), least)
@@ -38,11 +46,22 @@ def run(args: argparse.Namespace) -> None:
     from rllib_stpn.agents.checkpoints import is_supervised
 
     tell_where_kernels_are()
-    results = _supervised(args, path) if is_supervised(path) else _agent(args, path)
+    results = _supervised(args, given, path) if is_supervised(path) else _agent(args, path)
     if args.out is not None:
         results |= {"versions": provenance.versions()}
-        Path(args.out).expanduser().write_text(json.dumps(results, indent=2, default=str), encoding="utf-8")
+        text = json.dumps(plain(results), indent=2, default=str)
+        with _writing("--out", args.out):
+            Path(args.out).expanduser().write_text(text, encoding="utf-8")
         print(f"results     {args.out}")
+
+
+@contextlib.contextmanager
+def _writing(option: str, file: str) -> Iterator[None]:
+    """Within, a full disk and its like are told in a line; what came of the evaluation is printed by then."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{option}: {file}: cannot be written: {error.strerror or error}") from error
 
 
 def _find(args: argparse.Namespace) -> Path:
@@ -104,7 +123,9 @@ def _agent(args: argparse.Namespace, path: Path) -> dict[str, Any]:
         _tell_each(episodes)
     _tell(evaluation)
     if recorder is not None:
-        print(f"video       {args.video} ({recorder.save()})")
+        with _writing("--video", args.video):
+            saved = recorder.save()
+        print(f"video       {args.video} ({saved})")
     return {
         "checkpoint": str(path),
         "algorithm": agent.algorithm,
@@ -122,16 +143,19 @@ def _episodes(number: int, seed: int) -> str:
     return f"1 episode, seed {seed}" if number == 1 else f"{number:,} episodes, seeds {seed} to {seed + number - 1}"
 
 
-def _supervised(args: argparse.Namespace, path: Path) -> dict[str, Any]:
-    """Loss and metrics on the test data of the checkpoint's task."""
-    from rllib_stpn.supervised import evaluate, load
+def _supervised(args: argparse.Namespace, given: Sequence[str], path: Path) -> dict[str, Any]:
+    """Loss and metrics on the test data of the checkpoint's task, in batches as large as in training."""
+    from rllib_stpn.supervised import evaluate
+    from rllib_stpn.supervised.trainable import load_with_settings
 
     if args.video is not None:
         raise UsageError("--video: got a checkpoint of supervised training, allowed are those of agents")
-    task, module = load(path)
+    for name in given:
+        tell([f"--{name.replace('_', '-')} has no effect: a checkpoint of supervised training has no episodes"])
+    task, module, settings = load_with_settings(path)
     print(f"{task.name}: {module.layer.name}, test data")
     print(f"checkpoint  {path}", flush=True)
-    metrics = evaluate(task, module, "test", 128, measure_energy=args.energy)
+    metrics = evaluate(task, module, "test", settings.train_batch_size, measure_energy=args.energy)
     for name, value in metrics.items():
         print(f"{name.removeprefix('test_').replace('_', ' '):<11} {value:.6g}")
     return {"checkpoint": str(path), "task": task.name, "model": module.layer.name, **metrics}

@@ -72,6 +72,7 @@ def check(experiment: _E) -> _E:
                 build_config(experiment.algorithm, point)
             except UsageError as error:
                 raise UsageError(f"{where}: {error}") from None
+        _check_mutations_of_supervised(experiment)
         return experiment.replaced(restored)
     import rllib_stpn
 
@@ -144,11 +145,30 @@ def _checked_mutations(experiment: Experiment, defaults: Any) -> tuple[dict[str,
     drawn = _checked(where, drawn, defaults, experiment.new_stack)
     sizes = sorted(set(drawn.get("model") or {}) - {"max_seq_len"})
     if sizes:
-        raise UsageError(
-            f"{where}: model: {sizes[0]}: a trial goes on with the weights of another, which fit no other model; "
-            "a grid_search in config compares models"
-        )
+        raise _no_other("model", f"{where}: model: {sizes[0]}")
     return drawn, never_read.notes(where, drawn, experiment.algorithm) if experiment.new_stack else []
+
+
+def _check_mutations_of_supervised(experiment: Experiment) -> None:
+    """Refuses that a scheduler changes what a trial of supervised training shares with those it goes on from."""
+    from rllib_stpn.supervised.settings import SAME_IN_A_CHECKPOINT
+
+    key = _mutations_key(experiment)
+    given = experiment.scheduler_config.get(key)
+    if experiment.scheduler not in ("pbt", "pb2") or not isinstance(given, dict):
+        return
+    for setting in SAME_IN_A_CHECKPOINT:
+        if setting in given:
+            within = f": {min(given[setting])}" if isinstance(given[setting], dict) and given[setting] else ""
+            where = f"{experiment.where}: scheduler_config: {key}: {setting}{within}"
+            raise _no_other(setting.removesuffix("_config"), where)
+
+
+def _no_other(what: str, where: str) -> UsageError:
+    return UsageError(
+        f"{where}: a trial goes on with the weights of another, which fit no other {what}; "
+        f"a grid_search in config compares {what}s"
+    )
 
 
 def _as_searches(mutations: Mapping[str, Any], bounds: bool) -> dict[str, Any]:

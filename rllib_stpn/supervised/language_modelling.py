@@ -77,7 +77,7 @@ class LanguageModelling(Task):
             ("bptt", bptt),
         ):
             checks.integer(f"{self.name}: {option}", value, at_least=1, at_most=10**8)
-        self.paths = {split: Path(path).expanduser() for split, path in paths.items() if path is not None}
+        self.files = {split: Path(path).expanduser().absolute() for split, path in paths.items() if path is not None}
         self.vocabulary_size = vocabulary_size
         self.embedding_size = embedding_size
         self.bptt = bptt
@@ -89,8 +89,8 @@ class LanguageModelling(Task):
 
     def make_data(self, seed: int) -> None:
         """Reads the text; nothing is random."""
-        words = {split: read_words(path) for split, path in self.paths.items()} or python_topics()
-        self.vocabulary = make_vocabulary(words["train"], self.vocabulary_size)
+        words = {split: read_words(path) for split, path in self.files.items()} or python_topics()
+        self.vocabulary = self.vocabulary or make_vocabulary(words["train"], self.vocabulary_size)
         unknown = self.vocabulary[UNKNOWN]
         self._data = {
             split: torch.tensor([self.vocabulary.get(word, unknown) for word in text]) for split, text in words.items()

@@ -10,6 +10,7 @@ import numpy as np
 from rllib_stpn import checks
 from rllib_stpn.errors import UsageError, unknown
 from rllib_stpn.layers import Layer, layer_options, layer_path, make_layer
+from rllib_stpn.plain import plain
 from rllib_stpn.supervised.associative_retrieval import AssociativeRetrieval
 from rllib_stpn.supervised.familiarity import Familiarity
 from rllib_stpn.supervised.language_modelling import LanguageModelling
@@ -17,6 +18,8 @@ from rllib_stpn.supervised.task import Task
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (AssociativeRetrieval, Familiarity, LanguageModelling)}
 OPTIMIZERS = ("adam", "sgd")
+SAME_IN_A_CHECKPOINT = ("task", "task_config", "model", "optimizer")
+"""Settings that a trial has to share with the checkpoint that it goes on from."""
 _SIZES = ("hidden_size", "num_parameters")
 
 
@@ -51,7 +54,7 @@ class SupervisedConfig:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "SupervisedConfig":
-        """The configuration of plain settings; numbers may be texts such as ``1e-3``, as YAML reads them.
+        """The configuration of plain settings; numbers may be NumPy's, or texts such as ``1e-3``, as YAML reads them.
 
         Raises:
             UsageError: An unknown key, task, layer or option, or a value it does not take.
@@ -60,7 +63,7 @@ class SupervisedConfig:
         for key in settings:
             if key not in known:
                 raise unknown("config", "key", key, known)
-        config = cls(**{key: _CHECKS[key](f"config: {key}", value) for key, value in settings.items()})
+        config = cls(**{key: _CHECKS[key](f"config: {key}", plain(value)) for key, value in settings.items()})
         config.make_layer(config.make_task())
         return config
 
@@ -120,7 +123,7 @@ def _model(where: str, value: Any) -> dict[str, Any]:
     for option in options:
         if option not in (*_SIZES, *layer_options(name)):
             raise unknown(f"{where}: custom_model_config of {name}", "option", option, [*_SIZES, *layer_options(name)])
-    return value
+    return {**value, "custom_model": name}
 
 
 def _choice(allowed):

@@ -1,6 +1,8 @@
 """What a supervised task defines, and how it is evaluated."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,11 +25,16 @@ class Task:
         name: What configuration files call it.
         metric: The metric that tells how good a module is, and which epoch was the best.
         carries_state: Whether a batch goes on from the state at the end of the one before.
+        files: Option -> absolute path, of the options that name files.
+        vocabulary: Word -> id, of a task of words; ``make_data`` makes it, unless it was set before. Parameters mean
+            nothing without it, so checkpoints keep it.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str] = "accuracy"
     carries_state: ClassVar[bool] = False
+    files: Mapping[str, Path] = MappingProxyType({})
+    vocabulary: Mapping[str, int] = MappingProxyType({})
 
     @property
     def input_size(self) -> int:

@@ -2,8 +2,10 @@
 
 import io
 import os
+import pickle
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ import torch
 from ray import tune
 
 from rllib_stpn import manifest
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import UsageError, in_words
 from rllib_stpn.layers.layer import NoEnergyError
 from rllib_stpn.supervised.sequence_module import SequenceModule
-from rllib_stpn.supervised.settings import SupervisedConfig
+from rllib_stpn.supervised.settings import SAME_IN_A_CHECKPOINT, SupervisedConfig
 from rllib_stpn.supervised.task import SPLITS, Task, Totals, evaluate
 from rllib_stpn.whole_checkpoints import WholeCheckpoints
 
@@ -39,7 +41,9 @@ class Supervised(WholeCheckpoints):
     ``num_sequences_trained_lifetime``, ``epoch_time_s``, the seconds of training without evaluation, and
     ``setup_time_s``.
 
-    A restored trial goes on bit for bit as if it had not been interrupted, with the same number of threads.
+    A restored trial goes on bit for bit as if it had not been interrupted, with the same number of threads. One that
+    begins from the checkpoint of another draws data and their order from its own ``seed``, where it has one; what was
+    the best on the other's data then does not count for it.
     """
 
     @classmethod
@@ -64,7 +68,11 @@ class Supervised(WholeCheckpoints):
         return trainable
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Makes data, module and optimiser."""
+        """Makes data, module and optimiser.
+
+        Raises:
+            UsageError: A setting that is none, or that no checkpoint could hold.
+        """
         started = time.perf_counter()
         self._settings = _settings(config)
         # Ray sets OMP_NUM_THREADS to an actor's CPUs, unless the user's environment has another number.
@@ -72,15 +80,16 @@ class Supervised(WholeCheckpoints):
         seed = self._settings.seed
         self._build(int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed)
         self._warm_up()
+        _bytes_of(self._state())  # Refuses now what it would else refuse after an epoch, or after the last.
         self._setup_time = time.perf_counter() - started
 
-    def _build(self, seed: int) -> None:
+    def _build(self, seed: int, vocabulary: Iterable[str] = ()) -> None:
         self._seed = seed
         self._epoch = 0
         self._sequences = 0
         self._best_score: float | None = None
         self._best: dict[str, float] = {}
-        self._task, self.module = _make(self._settings, seed)
+        self._task, self.module = _make(self._settings, seed, vocabulary)
         for split in SPLITS:  # Refuses a text that is too short for the batch.
             self._task.num_batches(split, self._settings.train_batch_size)
         self._parameters = list(self.module.parameters())
@@ -156,9 +165,25 @@ class Supervised(WholeCheckpoints):
         return totals.metrics("train")
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Writes all that is needed to go on, in one file, with its result and a manifest."""
-        state = {
-            "config": {key: value for key, value in self.config.items() if not key.startswith("__")},
+        """Writes all that is needed to go on, in one file, with its result and a manifest.
+
+        Raises:
+            UsageError: The state has what could not be read again, such as an object in a layer's own state.
+        """
+        written = _bytes_of(self._state())
+        path = Path(checkpoint_dir) / _FILE
+        replacement = path.with_suffix(".new")  # An interrupted run must not leave half a file.
+        replacement.write_bytes(written)
+        os.replace(replacement, path)
+        self.seal(checkpoint_dir)
+
+    def _state(self) -> dict[str, Any]:
+        """All that is needed to go on."""
+        return {
+            # The settings as they were checked: those given may hold what cannot be read again, such as a class.
+            "config": {key: getattr(self._settings, key) for key in self.config if not key.startswith("__")},
+            "files": {option: str(file) for option, file in self._task.files.items()},
+            "vocabulary": list(self._task.vocabulary),
             "seed": self._seed,
             "epoch": self._epoch,
             "sequences": self._sequences,
@@ -167,34 +192,29 @@ class Supervised(WholeCheckpoints):
             "module": self.module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        written = io.BytesIO()
-        torch.save(state, written)  # to a file, it does not tell why it could not write it
-        path = Path(checkpoint_dir) / _FILE
-        replacement = path.with_suffix(".new")  # An interrupted run must not leave half a file.
-        replacement.write_bytes(written.getbuffer())
-        os.replace(replacement, path)
-        self.seal(checkpoint_dir)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Goes on from a checkpoint; the data are made anew from its seed.
+        """Goes on from a checkpoint; the data are made anew, from this trial's own seed where it has one.
 
         Raises:
-            UsageError: It is none of supervised training, or of another task or model.
+            UsageError: It is none of supervised training, or of another task or model, or its parameters do not fit.
         """
         state = _read(checkpoint_dir)
         theirs = _settings(state["config"])
-        for key in ("task", "task_config", "model", "optimizer"):
+        for key in SAME_IN_A_CHECKPOINT:
             if getattr(theirs, key) != getattr(self._settings, key):
                 raise UsageError(
                     f"{checkpoint_dir}: a checkpoint of another {key}: got {getattr(theirs, key)!r}, "
                     f"allowed is {getattr(self._settings, key)!r}"
                 )
-        self._build(state["seed"])
-        self.module.load_state_dict(state["module"])
+        own = self._settings.seed
+        self._build(state["seed"] if own is None else own, state.get("vocabulary", ()))
+        _load_parameters(checkpoint_dir, state, self._task, self.module)
         self._optimizer.load_state_dict(state["optimizer"])
         self._epoch = self._iteration = state["epoch"]
         self._sequences = state["sequences"]
-        self._best_score, self._best = state["best_score"], state["best"]
+        if self._seed == state["seed"]:  # Another seed makes other data, on which nothing was measured yet.
+            self._best_score, self._best = state["best_score"], state["best"]
 
 
 def load(path: str | os.PathLike) -> tuple[Task, SequenceModule]:
@@ -209,12 +229,20 @@ def load(path: str | os.PathLike) -> tuple[Task, SequenceModule]:
         path: The checkpoint's directory.
 
     Raises:
-        UsageError: There is no checkpoint of supervised training.
+        UsageError: There is no checkpoint of supervised training, or its text files are gone, or its parameters fit
+            no longer.
     """
+    task, module, _ = load_with_settings(path)
+    return task, module
+
+
+def load_with_settings(path: str | os.PathLike) -> tuple[Task, SequenceModule, SupervisedConfig]:
+    """The same as :func:`load`, and the settings of the training, such as the size of its batches."""
     state = _read(path)
-    task, module = _make(_settings(state["config"]), state["seed"])
-    module.load_state_dict(state["module"])
-    return task, module.eval()
+    settings = _settings(state["config"])
+    task, module = _make(settings, state["seed"], state.get("vocabulary", ()))
+    _load_parameters(path, state, task, module)
+    return task, module.eval(), settings
 
 
 def _settings(config: Mapping[str, Any]) -> SupervisedConfig:
@@ -222,9 +250,10 @@ def _settings(config: Mapping[str, Any]) -> SupervisedConfig:
     return SupervisedConfig.from_settings({key: value for key, value in config.items() if not key.startswith("__")})
 
 
-def _make(settings: SupervisedConfig, seed: int) -> tuple[Task, SequenceModule]:
-    """The task with its data, and a new module."""
+def _make(settings: SupervisedConfig, seed: int, vocabulary: Iterable[str]) -> tuple[Task, SequenceModule]:
+    """The task with its data, and a new module; the words of a checkpoint are in the order of their ids."""
     task = settings.make_task()
+    task.vocabulary = {word: index for index, word in enumerate(vocabulary)}
     task.make_data(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(_stream(seed, _INITIAL).generate_state(1)[0]))
@@ -236,6 +265,42 @@ def _stream(seed: int, *key: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=(3, *key))
 
 
+def _load_parameters(path: str | os.PathLike, state: Mapping[str, Any], task: Task, module: SequenceModule) -> None:
+    """Fills the module that a checkpoint's settings make."""
+    try:
+        module.load_state_dict(state["module"])
+    except RuntimeError as error:
+        changed = "layer's code" if state.get("vocabulary") or not task.vocabulary else "training text"
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"{path}: the {changed} is another than it was: the parameters do not fit: {reason}") from None
+
+
+def _bytes_of(state: Mapping[str, Any]) -> memoryview:
+    """The file of a state, which :func:`_read` can read again.
+
+    It is made in memory, since torch does not tell why it could not write a file.
+    """
+    written = io.BytesIO()
+    try:
+        torch.save(state, written)
+        written.seek(0)
+        torch.load(written, weights_only=True)
+    except (pickle.PickleError, AttributeError, TypeError) as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        raise UsageError(
+            f"config: a checkpoint cannot hold {found[1] if found else in_words(error)}, in a setting or in a layer's "
+            "own state, allowed are numbers, texts, tensors, lists and mappings"
+        ) from error
+    return written.getbuffer()
+
+
+def _found(config: dict[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    """Settings with the absolute path of each file that is not where they say, as seen from this directory."""
+    options = config.get("task_config", {})
+    absent = {option: file for option, file in files.items() if not Path(options[option]).expanduser().is_file()}
+    return {**config, "task_config": {**options, **absent}} if absent else config
+
+
 def _read(path: str | os.PathLike) -> dict[str, Any]:
     file = Path(path) / _FILE
     if not file.is_file():
@@ -243,6 +308,7 @@ def _read(path: str | os.PathLike) -> dict[str, Any]:
     if (file.parent / manifest.FILE).is_file() and (damage := manifest.damage(file.parent)):
         raise UsageError(f"{path}: broken: {damage}")
     try:
-        return torch.load(file, weights_only=True)
+        state = torch.load(file, weights_only=True)
     except Exception as error:
         raise UsageError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+    return {**state, "config": _found(state["config"], state.get("files", {}))}

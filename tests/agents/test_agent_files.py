@@ -103,6 +103,20 @@ def test_it_acts_as_the_checkpoint_does(directory):
     assert agents[0].action_space == agents[1].action_space
 
 
+def test_numpys_numbers_in_settings_are_numbers_in_the_file(ray_session, tmp_path):
+    config = A2CConfig().environment("Pendulum-v1", env_config={"g": np.float32(9.5)})
+    config.rl_module(rl_module_spec=recurrent_spec("rnn", hidden_size=3))
+    algo = config.env_runners(num_env_runners=0).build_algo()
+    try:
+        algo.save_to_path(tmp_path / "checkpoint")
+    finally:
+        algo.stop()
+    file = tmp_path / "agent.safetensors"
+    agent_files.write(tmp_path / "checkpoint", file, {"seed": np.int64(3)})
+    assert agent_files.origin(file) == {"seed": 3}
+    assert json.loads(read_weights(file)[1]["agent"])["env_config"] == {"g": 9.5}
+
+
 def test_nothing_in_the_file_is_pickled(directory):
     tensors, texts = read_weights(directory / "agent.safetensors")
     assert {name for name in tensors if name.startswith("observation_filter.0.")} != set()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -26,7 +27,7 @@ STOCK = PPOConfig().env_runners(env_runner_cls=SingleAgentEnvRunner)
 # name: (config, environment, model (None: RLlib's own)); episodes have a fixed length
 CASES = {
     "batched-maze": (
-        A2CConfig().environment(env_config={"wall_penalty": 0.5}),
+        A2CConfig().environment(env_config={"wall_penalty": np.float32(0.5)}),
         MAZE,
         recurrent_spec("stpn", hidden_size=8, gamma_init_scale=1.0),
     ),
@@ -139,6 +140,7 @@ def test_the_command_prints_and_writes_what_came_of_it(evaluated, rllib, tmp_pat
     assert results["energy_per_episode"] == pytest.approx(energy / 5)
     assert ("energy_per_reward" in results) == (sum(returns) > 0)
     assert (results["env"], results["algorithm"]) == (MAZE, "A2C")
+    assert results["env_config"] == {"wall_penalty": 0.5}  # a number, though NumPy's
     assert {"ray", "torch", "rllib-stpn"} <= set(results["versions"])
     assert "A2C on stpn_envs:stpn/MazeSmall-v0: 5 episodes, seeds 20 to 24, greedy actions" in done.stdout
     told = re.search(r"^return +(-?[\d.]+)(?: ± ([\d.]+))? \(least", done.stdout, re.MULTILINE)
@@ -292,3 +294,59 @@ def test_supervised_checkpoints_are_evaluated_on_test_data(tmp_path, capsys):
     with pytest.raises(rllib_stpn.UsageError, match="supervised training"):
         rllib_stpn.load(tmp_path / "trial")
     assert "supervised" in error_of(capsys, tmp_path / "trial", "--video", tmp_path / "x.gif")
+
+
+def test_a_language_model_has_the_numbers_of_its_training_from_any_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    splits = ("train", "validation", "test")
+    for split in splits:
+        (tmp_path / f"{split}.txt").write_text("the cat sees the dog and the dog sees the cat \n" * 30)
+    case = {"task": "language_modelling", "task_config": {split: f"{split}.txt" for split in splits}, "seed": 0}
+    case["model"] = {"custom_model": "rnn", "custom_model_config": {"hidden_size": 5}}
+    trainable = Supervised(case | {"train_batch_size": 7})
+    expected = {key: value for key, value in trainable.train().items() if key.startswith("test_")}
+    trainable.save(str(tmp_path / "checkpoint"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["evaluate", str(tmp_path / "checkpoint"), "--out", "r.json"]) == 0
+    results = json.loads((tmp_path / "elsewhere/r.json").read_text())
+    assert {name: results[name] for name in expected} == pytest.approx(expected)
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    """A checkpoint of supervised training."""
+    small = {"train_size": 300, "validation_size": 50, "test_size": 50}
+    model = {"custom_model": "rnn", "custom_model_config": {"hidden_size": 5}}
+    trainable = Supervised({"task": "associative_retrieval", "task_config": small, "model": model, "seed": 1})
+    trainable.save(str(tmp_path / "supervised"))
+    return tmp_path / "supervised"
+
+
+def test_options_of_agents_are_told_to_have_no_effect_on_supervised_training(supervised, capsys):
+    assert main(["evaluate", str(supervised)]) == 0
+    without = capsys.readouterr().out
+    assert "note" not in without
+    options = ["--episodes", "10", "--seed", "0", "--num-envs", "8", "--explore"]  # the defaults, too
+    assert main(["evaluate", str(supervised), *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if line.startswith("note: ")]
+    assert [line.split()[1] for line in told] == ["--episodes", "--seed", "--num-envs", "--explore"]
+    assert all("has no effect: a checkpoint of supervised training" in line for line in told)
+    assert lines[len(told) :] == without.splitlines()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which is as a full disk")
+def test_a_full_disk_is_told_in_a_line_after_the_summary(evaluated, supervised, tmp_path, capsys):
+    film = tmp_path / "film.gif"
+    film.symlink_to("/dev/full")
+    for checkpoint, option, file, printed in (
+        (supervised, "--out", "/dev/full", "accuracy    "),
+        (evaluated[0] / "batched-maze", "--out", "/dev/full", "return      "),
+        (evaluated[0] / "batched-maze", "--video", film, "return      "),
+    ):
+        assert main(["evaluate", str(checkpoint), option, str(file)]) == 2
+        out, err = capsys.readouterr()
+        assert printed in out
+        assert err.splitlines()[-1] == f"rllib: error: {option}: {file}: cannot be written: No space left on device"
+        assert "Traceback" not in err

@@ -1,6 +1,7 @@
 """Population based training: which settings it may change, and that trials then run with them."""
 
 import copy
+import dataclasses
 import json
 
 import pytest
@@ -51,6 +52,32 @@ def test_what_no_trial_can_run_with_is_refused(sweep, mutations, config, parts):
         check(experiment)
     for part in (f"{experiment.where}: scheduler_config: hyperparam_mutations", *parts):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("mutations", "parts"),
+    [
+        (
+            {"lr": [0.1, 0.2], "model": {"custom_model_config": {"hidden_size": [5, 7]}}},
+            ["model: custom_model_config: a trial goes on with the weights", "a grid_search in config compares models"],
+        ),
+        ({"model": [{"custom_model": "rnn"}]}, ["model: a trial goes on with the weights of another"]),
+        ({"task_config": {"num_pairs": [1, 3]}}, ["task_config: num_pairs: ", "which fit no other task;"]),
+        ({"task": ["familiarity"]}, ["task: a trial goes on", "which fit no other task;"]),
+        ({"optimizer": ["sgd", "adam"]}, ["optimizer: a trial goes on", "which fit no other optimizer;"]),
+    ],
+)
+@pytest.mark.parametrize(("scheduler", "key"), [("pbt", "hyperparam_mutations"), ("pb2", "hyperparam_bounds")])
+def test_what_a_supervised_trial_cannot_go_on_with_is_refused(write, scheduler, key, mutations, parts):
+    block = {"run": "Supervised", "task": "associative_retrieval", "scheduler": scheduler}
+    (experiment,) = load(write(json.dumps({"x": block | {"scheduler_config": {key: mutations}}})))
+    experiment = Overrides().apply(experiment)
+    with pytest.raises(UsageError) as error:
+        check(experiment)
+    for part in (f"{experiment.where}: scheduler_config: {key}: ", *parts):
+        assert part in str(error.value)
+    rates = dataclasses.replace(experiment, scheduler_config={key: {"lr": [0.1, 0.2], "train_batch_size": [10, 20]}})
+    assert check(rates).notes == experiment.notes
 
 
 def test_what_trials_can_run_with_is_taken(sweep):

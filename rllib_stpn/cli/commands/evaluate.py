@@ -9,7 +9,8 @@ most probable ones, so that the same command gives the same returns, with any --
 
 --video shows the first episode: the environment and, beside it, the fast weights of a plastic layer.
 
-A checkpoint of supervised training is evaluated on the test data of its task.
+A checkpoint of supervised training is evaluated on the test data of its task, all of them, in batches as large as in
+training; of the options below it takes --energy and --out.
 
 The exit code is 0, or 2 for a wrong input.
 """
@@ -21,6 +22,8 @@ from rllib_stpn.cli import gone_options
 from rllib_stpn.cli.terminal import live, tell
 
 HELP = "run a trained agent: returns, energy, video"
+#: Of options that agents alone have; None stands for those that are not given.
+OF_AGENTS = {"episodes": 10, "seed": 0, "num_envs": 8, "explore": False}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what to run")
     told = f"in place of a checkpoint, an agent that comes with the package: {', '.join(pretrained.names())}"
     what.add_argument("--pretrained", metavar="NAME", help=told)
-    what.add_argument("--episodes", type=int, default=10, metavar="N", help="how many episodes (default: 10)")
-    what.add_argument("--seed", type=int, default=0, metavar="S", help="of the first episode's reset (default: 0)")
-    what.add_argument("--explore", action="store_true", help="sample actions as in training")
-    what.add_argument("--num-envs", type=int, default=8, metavar="K", help="episodes at a time (default: 8)")
+    what.add_argument("--episodes", type=int, metavar="N", help="how many episodes (default: 10)")
+    what.add_argument("--seed", type=int, metavar="S", help="of the first episode's reset (default: 0)")
+    what.add_argument("--explore", action="store_true", default=None, help="sample actions as in training")
+    what.add_argument("--num-envs", type=int, metavar="K", help="episodes at a time (default: 8)")
     what.add_argument("--energy", action="store_true", help="measure the energy of the layers' synapses")
 
     results = parser.add_argument_group("where results go")
@@ -45,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates what the command line asks for and returns the exit code."""
+    given = [name for name in OF_AGENTS if getattr(args, name) is not None]
+    for name in OF_AGENTS.keys() - given:
+        setattr(args, name, OF_AGENTS[name])
     tell(args.gone)
     live("setting up  the agent")
     if not args.verbose:
@@ -53,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
         ray_session.silence()
     from rllib_stpn.cli import evaluating
 
-    evaluating.run(args)
+    evaluating.run(args, given)
     return 0
