@@ -215,7 +215,9 @@ def test_gradients_of_second_order_are_right_or_refused(layer, inputs):
 
     def penalty(layer, inputs):
         inputs = inputs.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(layer(inputs)[0].sum(), inputs, create_graph=True)
+        outputs, _ = layer(inputs)
+        weights = torch.arange(outputs.numel(), dtype=outputs.dtype).sin().view_as(outputs)
+        (gradient,) = torch.autograd.grad((outputs * weights).sum(), inputs, create_graph=True)
         return torch.autograd.grad(
             gradient.square().sum(), list(layer.parameters()), allow_unused=True, materialize_grads=True
         )
