@@ -135,7 +135,7 @@ class Layer(torch.nn.Module):
             is_first,
             return_energy,
             tuple(state.values()),
-            self.parameters(),
+            self,
             self.graph_tensors,
         )
         return output, dict(zip(keys, leaves, strict=True)), energy
