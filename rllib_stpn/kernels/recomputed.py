@@ -40,8 +40,13 @@ def run_in_chunks(loop, sequences, is_first, measure, leaves, parameters, graph_
     outputs, energies = [], []
     for mask, *chunks in zip(masks, *(sequence.split(length, 1) for sequence in sequences), strict=False):
         given = (*chunks, *leaves)
-        read = _read(parameters)
-        output, energy, *leaves = Recomputed.apply(loop, read, mask, measure, len(given), *given, *read.tensors)
+        read, surroundings = _read(parameters), _Surroundings(given[0].device)
+        with torch.no_grad():
+            results = loop(mask, measure, *given)
+        read.settle()
+        output, energy, *leaves = Recomputed.apply(
+            loop, read, surroundings, len(given), tuple(results), mask, *given, *read.tensors
+        )
         outputs.append(output)
         energies.append(energy)
     return torch.cat(outputs, 1), torch.cat(energies, 1) if energies[0] is not None else None, leaves
@@ -50,30 +55,25 @@ def run_in_chunks(loop, sequences, is_first, measure, leaves, parameters, graph_
 class Recomputed(torch.autograd.Function):
     """A chunk of a loop without a graph; backward runs the loop once more, with one.
 
-    ``apply(loop, read, mask, measure, count, *tensors)`` returns what ``loop(mask, measure, *tensors[:count])`` does;
-    the tensors after these are those that the loop reads besides, ``read.tensors``.
-
     ``torch.utils.checkpoint`` runs forward in gradient mode, where the heap (glibc's) kept most of the memory that each
     step freed. ``tests/layers/test_memory.py`` bounds the peak of this one.
     """
 
     @staticmethod
-    def forward(ctx, loop, read, mask, measure, count, *tensors):
-        """Without a graph, as autograd functions run."""
-        ctx.loop, ctx.read, ctx.count = loop, read, count
-        ctx.surroundings = _Surroundings(tensors[0].device)
+    def forward(ctx, loop, read, surroundings, count, results, mask, *tensors):
+        """What the chunk returned, for which ``tensors`` were given and read."""
+        ctx.loop, ctx.read, ctx.surroundings, ctx.count = loop, read, surroundings, count
         ctx.save_for_backward(mask, *tensors)
         ctx.set_materialize_grads(False)
-        output, energy, *after = loop(mask, measure, *tensors[:count])
-        if energy is not None:
-            ctx.mark_non_differentiable(energy)
-        return output, energy, *after
+        if results[1] is not None:
+            ctx.mark_non_differentiable(results[1])
+        return results
 
     @staticmethod
     def backward(ctx, output_gradient, _, *leaf_gradients):
         """With a graph over this chunk alone; for gradients of gradients, with one that autograd keeps."""
         mask, *tensors = ctx.saved_tensors
-        needed = ctx.needs_input_grad[5:]
+        needed = ctx.needs_input_grad[6:]
         twice = torch.is_grad_enabled()
         # Aliases, for gradients end at the chunk's start: its inputs may depend on the parameters too.
         with torch.enable_grad():
@@ -89,11 +89,11 @@ class Recomputed(torch.autograd.Function):
             if gradient is not None and end.requires_grad
         ]
         if not ends:
-            return (None,) * (5 + len(needed))
+            return (None,) * (6 + len(needed))
         wanted = [tensor for tensor, need in zip(start, needed, strict=True) if need]
         outputs, gradients = zip(*ends, strict=True)
         found = iter(torch.autograd.grad(outputs, wanted, gradients, create_graph=twice, allow_unused=True))
-        return None, None, None, None, None, *(next(found) if need else None for need in needed)
+        return *(None,) * 6, *(next(found) if need else None for need in needed)
 
 
 class _Surroundings:
@@ -137,6 +137,9 @@ class _Given:
     def __init__(self, tensors):
         self.tensors = tuple(tensors)
 
+    def settle(self):
+        """Nothing to do."""
+
     def run(self, tensors, loop, *arguments):
         """The loop with these tensors in place of ours."""
         return loop(*arguments, parameters=tuple(tensors))
@@ -154,28 +157,39 @@ class _OfModule:
         found = {(None, name): tensor for name, tensor in (*module.named_parameters(), *module.named_buffers())}
         for part in module.modules():  # training, which dropout asks for, is such an attribute
             found |= {(part, name): value for name, value in vars(part).items() if isinstance(value, _KEPT)}
-        inputs = {
+        self._inputs = {
             where: value
             for where, value in found.items()
             if isinstance(value, torch.nn.Parameter) or (isinstance(value, torch.Tensor) and value.requires_grad)
         }
-        self._places, self.tensors = list(inputs), tuple(inputs.values())
-        self._others = {where: _copy(value) for where, value in found.items() if where not in inputs}
+        self._others = {where: _copy(value) for where, value in found.items() if where not in self._inputs}
+
+    @property
+    def tensors(self):
+        """Those that may need gradients."""
+        return tuple(self._inputs.values())
+
+    def settle(self):
+        """Takes out attributes that the loop sets itself: a tensor of an earlier call's may have lost its graph."""
+        for (part, name), value in list(self._inputs.items()):
+            if part is not None and vars(part).get(name) is not value:
+                self._others[part, name] = self._inputs.pop((part, name)).detach()
 
     def run(self, tensors, loop, *arguments):
         """The loop with these tensors in place of ours; leaves the module as it is."""
-        values = dict(zip(self._places, tensors, strict=True))
+        values = dict(zip(self._inputs, tensors, strict=True))
         values |= {where: _copy(value) for where, value in self._others.items()}
         registered = {f"module.{name}": value for (part, name), value in values.items() if part is None}
-        plain = [(vars(part), name, value) for (part, name), value in values.items() if part is not None]
-        before = [attributes.get(name) for attributes, name, _ in plain]
+        before = [(vars(part), dict(vars(part))) for part in self._module.modules()]
         try:
-            for attributes, name, value in plain:
-                attributes[name] = value
+            for (part, name), value in values.items():
+                if part is not None:
+                    vars(part)[name] = value
             return torch.func.functional_call(_Loop(self._module, loop), registered, arguments)
         finally:
-            for (attributes, name, _), value in zip(plain, before, strict=True):
-                attributes[name] = value
+            for attributes, own in before:
+                attributes.clear()
+                attributes.update(own)
 
 
 class _Loop(torch.nn.Module):

@@ -118,7 +118,7 @@ def test_huge_states_are_kept_as_seldom_as_the_graph_allows(stepper, monkeypatch
     apply = recomputed.Recomputed.apply
 
     def counted(*arguments):
-        lengths.append(arguments[5].shape[1])  # of the chunk's inputs
+        lengths.append(arguments[6].shape[1])  # of the chunk's inputs
         return apply(*arguments)
 
     monkeypatch.setattr(recomputed.Recomputed, "apply", counted)
@@ -182,8 +182,20 @@ class Dropping(Layer):
     def step(self, x, drive, state, return_energy):
         h = torch.tanh(torch.nn.functional.linear(x, self.weight) + self.scale * state["h"] - self.mean)
         self.mean.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)
-        h = torch.nn.functional.dropout(h, 0.5, self.training)
+        self.last = h = torch.nn.functional.dropout(h, 0.5, self.training)
         return h, {"h": h}, None
+
+
+def test_chunks_do_not_go_back_into_earlier_calls(monkeypatch):
+    layer = Dropping(D, H)  # which keeps the last outputs, with their graph
+
+    def gradient():
+        torch.manual_seed(7)
+        layer.mean.zero_()
+        return torch.autograd.grad(layer(torch.ones(B, T, D))[0].sum(), layer.weight)
+
+    expected, found = in_chunks(gradient, monkeypatch)
+    torch.testing.assert_close((found, gradient()), (expected, expected))
 
 
 @pytest.mark.parametrize("change", [{}, {"scale": 0.0}, {"training": False}], ids=str)
