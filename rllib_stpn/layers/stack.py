@@ -6,7 +6,7 @@ import torch
 
 from rllib_stpn import checks
 from rllib_stpn.kernels.states import overwriting_states
-from rllib_stpn.layers.layer import Layer, State
+from rllib_stpn.layers.layer import CheckedState, Layer, State
 
 
 class Stack(Layer):
@@ -85,13 +85,13 @@ class Stack(Layer):
         after: State = {}
         energies: list = []
         for layer, names in self._parts():
-            own = None if state is None else {key: state[ours] for key, ours in names.items()}
-            outputs, own, energy = layer.run(outputs, own, is_first, return_energy)
+            own = None if state is None else CheckedState({key: state[ours] for key, ours in names.items()})
+            outputs, own, *energy = layer(outputs, own, is_first, return_energy)  # with its hooks
             after |= {ours: own[key] for key, ours in names.items()}
-            energies.append(energy)
+            energies += energy
         if self.layer_norm is not None:
             outputs = self.layer_norm(outputs)
-        return outputs, after, torch.cat(energies, 2) if return_energy and energies[0] is not None else None
+        return outputs, after, torch.cat(energies, 2) if energies else None
 
     def energy_without(self, inputs, state, columns=None):
         """As in ``Layer``; ``columns`` are inputs of the first layer, and None leaves out those of every layer."""
