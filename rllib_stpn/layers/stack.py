@@ -39,6 +39,9 @@ class Stack(Layer):
         UsageError: An option outside what is listed here or by the kind.
     """
 
+    energy_widths: tuple[int, ...] = ()
+    """Units of each layer in the energy that was last measured, which a layer may count by its inputs."""
+
     def __init__(
         self,
         kind: type[Layer],
@@ -91,7 +94,7 @@ class Stack(Layer):
             energies += energy
         if self.layer_norm is not None:
             outputs = self.layer_norm(outputs)
-        return outputs, after, torch.cat(energies, 2) if energies else None
+        return outputs, after, self._joined(energies) if energies else None
 
     def energy_without(self, inputs, state, columns=None):
         """As in ``Layer``; ``columns`` are inputs of the first layer, and None leaves out those of every layer."""
@@ -103,6 +106,10 @@ class Stack(Layer):
                 less = layer.energy_without(outputs, own, columns) if columns is None or not energies else None
                 outputs, _, energy = layer.run_measured(outputs, own, None)
                 energies.append(energy if less is None else less)
+        return self._joined(energies)
+
+    def _joined(self, energies: list[torch.Tensor]) -> torch.Tensor:
+        self.energy_widths = tuple(energy.shape[2] for energy in energies)
         return torch.cat(energies, 2)
 
     def extra_repr(self) -> str:
