@@ -88,20 +88,19 @@ class Meter:
             return
         if module is not self._module:
             self._module, self._layers = module, acting_layers(module)
-            self._depths = [layer.num_layers if isinstance(layer, Stack) else 1 for layer in self._layers]
-            self._names = _names(self._layers, self._depths)
+            self._names = _names(self._layers)
             self._check_ignored(module, self._layers[0])
         layers = self._layers
         part = (self._random.randrange(_SHARE_PARTS), _SHARE_PARTS) if self._tells_apart() else None
         with energies_of(layers, self.ignore_inputs, part) as energies, only_sums():
             yield
-        pairs = zip(energies, self._depths, strict=True)
-        spent = np.concatenate([_sums(energy.total, depth) for energy, depth in pairs])
+        widths = [layer.energy_widths if isinstance(layer, Stack) else () for layer in layers]
+        spent = np.concatenate([_sums(energy.total, own) for energy, own in zip(energies, widths, strict=True)])
         share = None
         if part is not None:
             share = np.zeros((2, spent.shape[1]))
             rows = rows_of(spent.shape[1], part)
-            recurrent = [_sums(energy.recurrent, 1) for energy in energies if energy.recurrent is not None]
+            recurrent = [_sums(energy.recurrent) for energy in energies if energy.recurrent is not None]
             share[0, rows] = np.sum(recurrent, axis=(0, 1))
             share[1, rows] = spent[:, rows].sum(0)
         self.reading = Reading(self._names, spent, share)
@@ -123,16 +122,17 @@ class Meter:
             )
 
 
-def _names(layers: Sequence[Layer], depths: Sequence[int]) -> list[str]:
+def _names(layers: Sequence[Layer]) -> list[str]:
     """The layers' names, numbered where there are several."""
-    names = [layer.name for layer, depth in zip(layers, depths, strict=True) for _ in range(depth)]
+    names = [layer.name for layer in layers for _ in range(layer.num_layers if isinstance(layer, Stack) else 1)]
     return names if len(names) == 1 else [f"{name}_{index}" for index, name in enumerate(names)]
 
 
-def _sums(energy: torch.Tensor, depth: int) -> np.ndarray:
-    """Over steps and each layer's units, ``[N, T, depth * units]`` to ``[depth, N]``."""
+def _sums(energy: torch.Tensor, widths: Sequence[int] = ()) -> np.ndarray:
+    """Over steps and units, ``[N, T, units]`` to ``[layers, N]``; without ``widths`` all units are of one layer."""
     if energy.stride(-1) == 0:  # all units have the mean, under only_sums
         sums = energy[..., 0].numpy(force=True).sum(1)[None] * energy.shape[-1]
     else:
-        sums = energy.unflatten(-1, (depth, -1)).sum((1, 3)).numpy(force=True).T
+        parts = energy.split(list(widths), -1) if len(widths) > 1 else [energy]
+        sums = np.stack([part.sum((1, 2)).numpy(force=True) for part in parts])
     return sums.astype(np.float64)

@@ -57,7 +57,7 @@ class HebbFF(Layer):
             return self.run_steps(inputs, state, is_first, return_energy)
         if not leaves and inputs.shape[1] > CHUNK:
             leaves = tuple(self.initial_state(len(inputs)).values())
-        outputs, _, (A,) = run_in_chunks(self._fused, (inputs,), is_first, False, leaves, self.parameters(), 2 / CHUNK)
+        outputs, _, (A,) = run_in_chunks(self._fused, (inputs,), is_first, False, leaves, self, 2 / CHUNK)
         return outputs, {"A": A}, None
 
     def _fused(self, is_first, measure, inputs, A=None):

@@ -6,7 +6,7 @@ import torch
 
 from rllib_stpn import checks
 from rllib_stpn.kernels.states import overwriting_states
-from rllib_stpn.layers.layer import Layer, State
+from rllib_stpn.layers.layer import CheckedState, Layer, State
 
 
 class Stack(Layer):
@@ -38,6 +38,9 @@ class Stack(Layer):
     Raises:
         UsageError: An option outside what is listed here or by the kind.
     """
+
+    energy_widths: tuple[int, ...] = ()
+    """Units of each layer in the energy that was last measured, which a layer may count by its inputs."""
 
     def __init__(
         self,
@@ -85,13 +88,13 @@ class Stack(Layer):
         after: State = {}
         energies: list = []
         for layer, names in self._parts():
-            own = None if state is None else {key: state[ours] for key, ours in names.items()}
-            outputs, own, energy = layer.run(outputs, own, is_first, return_energy)
+            own = None if state is None else CheckedState({key: state[ours] for key, ours in names.items()})
+            outputs, own, *energy = layer(outputs, own, is_first, return_energy)  # with its hooks
             after |= {ours: own[key] for key, ours in names.items()}
-            energies.append(energy)
+            energies += energy
         if self.layer_norm is not None:
             outputs = self.layer_norm(outputs)
-        return outputs, after, torch.cat(energies, 2) if return_energy and energies[0] is not None else None
+        return outputs, after, self._joined(energies) if energies else None
 
     def energy_without(self, inputs, state, columns=None):
         """As in ``Layer``; ``columns`` are inputs of the first layer, and None leaves out those of every layer."""
@@ -103,6 +106,10 @@ class Stack(Layer):
                 less = layer.energy_without(outputs, own, columns) if columns is None or not energies else None
                 outputs, _, energy = layer.run_measured(outputs, own, None)
                 energies.append(energy if less is None else less)
+        return self._joined(energies)
+
+    def _joined(self, energies: list[torch.Tensor]) -> torch.Tensor:
+        self.energy_widths = tuple(energy.shape[2] for energy in energies)
         return torch.cat(energies, 2)
 
     def extra_repr(self) -> str:

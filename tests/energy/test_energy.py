@@ -15,7 +15,7 @@ from ray.tune.registry import register_env
 import rllib_stpn
 from rllib_stpn.algorithms import A2CConfig
 from rllib_stpn.energy import EnergyMetricsCallback, old_stack
-from rllib_stpn.energy.meter import Reading
+from rllib_stpn.energy.meter import Meter, Reading
 from rllib_stpn.energy.spent import energies_of
 from rllib_stpn.experiments.building import build_config
 from rllib_stpn.kernels.synaptic_energy import synaptic_energy
@@ -391,6 +391,35 @@ def test_beside_a_callback_on_episodes_steps_count_once(ray_session):
     assert CountsSteps.steps == sum(env.unwrapped.steps_in_all for env in made.env.unwrapped.envs)
     ours, theirs = metrics_of(made), metrics_of(alone)
     assert ours["per_episode"] == pytest.approx(theirs["per_episode"], rel=1e-6)
+
+
+class ByInput(Layer):
+    """Measures what each of its inputs spends."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.weight = torch.nn.Parameter(torch.randn(hidden_size, input_size))
+
+    def state_shapes(self):
+        return {}
+
+    def step(self, x, drive, state, return_energy):
+        return torch.tanh(x @ self.weight.T), {}, self.weight.detach().abs().sum(0) * x.detach() ** 2
+
+
+@pytest.mark.parametrize("ignored", [[], [1]], ids=str)
+@pytest.mark.parametrize("input_size", [5, 6])
+def test_layers_of_a_stack_may_differ_in_units(input_size, ignored):
+    stack = make_layer(ByInput, input_size=input_size, hidden_size=8, num_layers=2)
+    inputs = torch.randn(3, 1, input_size)
+    meter = Meter(ignored, 1)
+    with torch.no_grad(), meter.measuring(torch.nn.ModuleDict({"encoder": stack})):
+        stack(inputs)
+    first, second = stack.layers
+    less = inputs.clone()
+    less[..., ignored] = 0
+    energies = first(less, return_energy=True)[2], second(first(inputs)[0], return_energy=True)[2]
+    np.testing.assert_allclose(meter.reading.layers, [energy.sum((1, 2)).numpy() for energy in energies], rtol=1e-5)
 
 
 def test_layers_of_a_stack_are_told_apart(ray_session):

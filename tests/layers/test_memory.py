@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from torch.nn.utils import prune
 
 from rllib_stpn.kernels import recomputed
 from rllib_stpn.layers import LAYERS, Layer, make_layer
@@ -117,7 +118,7 @@ def test_huge_states_are_kept_as_seldom_as_the_graph_allows(stepper, monkeypatch
     apply = recomputed.Recomputed.apply
 
     def counted(*arguments):
-        lengths.append(arguments[4].shape[1])  # of the chunk's inputs
+        lengths.append(arguments[6].shape[1])  # of the chunk's inputs
         return apply(*arguments)
 
     monkeypatch.setattr(recomputed.Recomputed, "apply", counted)
@@ -126,6 +127,123 @@ def test_huge_states_are_kept_as_seldom_as_the_graph_allows(stepper, monkeypatch
     stepper(torch.randn(B, steps, D))
     assert sum(lengths) == steps
     assert len(lengths) + stepper.graph_tensors * max(lengths) < 2.5 * (stepper.graph_tensors * steps) ** 0.5
+
+
+def in_chunks(function, monkeypatch):
+    """What a function returns with the whole graph, and in chunks of one step."""
+    expected = function()
+    monkeypatch.setattr(recomputed, "GRAPH_BYTES", 1)
+    monkeypatch.setattr(recomputed.math, "isqrt", lambda steps: 1)
+    return expected, function()
+
+
+def test_chunks_find_the_parameters_of_a_functional_call(stepper, monkeypatch):
+    stepper.double()
+    inputs = torch.randn(B, T, D, dtype=torch.float64)
+    given = {name: (2 * p.detach()).requires_grad_() for name, p in stepper.named_parameters()}
+
+    def gradients():
+        outputs, _ = torch.func.functional_call(stepper, given, (inputs,))
+        return torch.autograd.grad(outputs.square().sum(), list(given.values()))
+
+    expected, found = in_chunks(gradients, monkeypatch)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["plastic_rnn", "plastic_lstm", "fast_weights"])
+def test_gradients_of_gradients_in_chunks(name, monkeypatch):
+    monkeypatch.setattr(LAYERS[name], "run", Layer.run_steps)
+    torch.manual_seed(0)
+    layer = make_layer(name, input_size=3, hidden_size=4).double()
+    inputs, weight = torch.randn(B, T, 3, dtype=torch.float64), torch.randn(B, T, 4, dtype=torch.float64)
+
+    def second():
+        loss = (layer(inputs)[0] * weight).sum()  # the gradient of a sum depends on no tensor that needs one
+        first = torch.autograd.grad(loss, list(layer.parameters()), create_graph=True)
+        penalty = sum(gradient.square().sum() for gradient in first)
+        return first, torch.autograd.grad(loss + penalty, list(layer.parameters()))
+
+    expected, found = in_chunks(second, monkeypatch)
+    torch.testing.assert_close(found, expected)
+
+
+class Dropping(Layer):
+    """Drops units in its step, keeps a running mean and has a number that may change."""
+
+    def __init__(self, input_size, hidden_size):
+        super().__init__(input_size, hidden_size)
+        self.weight = torch.nn.Parameter(torch.randn(hidden_size, input_size))
+        self.scale = 1.5
+        self.register_buffer("mean", torch.zeros(hidden_size))
+
+    def state_shapes(self):
+        return {"h": (self.hidden_size,)}
+
+    def step(self, x, drive, state, return_energy):
+        h = torch.tanh(torch.nn.functional.linear(x, self.weight) + self.scale * state["h"] - self.mean)
+        self.mean.mul_(0.9).add_(h.detach().mean(0), alpha=0.1)
+        self.last = h = torch.nn.functional.dropout(h, 0.5, self.training)
+        return h, {"h": h}, None
+
+
+def test_chunks_do_not_go_back_into_earlier_calls(monkeypatch):
+    layer = Dropping(D, H)  # which keeps the last outputs, with their graph
+
+    def gradient():
+        torch.manual_seed(7)
+        layer.mean.zero_()
+        return torch.autograd.grad(layer(torch.ones(B, T, D))[0].sum(), layer.weight)
+
+    expected, found = in_chunks(gradient, monkeypatch)
+    torch.testing.assert_close((found, gradient()), (expected, expected))
+
+
+@pytest.mark.parametrize("change", [{}, {"scale": 0.0}, {"training": False}], ids=str)
+def test_chunks_run_again_as_they_ran(change, monkeypatch):
+    inputs = torch.randn(B, T, D)
+    torch.manual_seed(0)
+    weight = torch.randn(H, D)
+
+    def run():
+        torch.manual_seed(7)
+        layer = Dropping(D, H)
+        layer.weight.data.copy_(weight)
+        outputs, _ = layer(inputs)
+        vars(layer).update(change)  # after forward
+        gradient = torch.autograd.grad(outputs.square().sum(), layer.weight)
+        return outputs, gradient, layer.mean, torch.rand(3), {key: getattr(layer, key) for key in change}
+
+    expected, found = in_chunks(run, monkeypatch)
+    torch.testing.assert_close(found, expected)
+    assert found[-1] == change
+
+
+def test_chunks_run_again_under_autocast(monkeypatch):
+    torch.manual_seed(0)
+    layer = make_layer("stpn", input_size=D, hidden_size=H, implementation="reference", input_projection=D)
+    inputs = torch.randn(B, T, D)
+
+    def gradients():
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs, _ = layer(inputs)
+            loss = outputs.float().square().sum()
+        return torch.autograd.grad(loss, list(layer.parameters()))
+
+    expected, found = in_chunks(gradients, monkeypatch)
+    torch.testing.assert_close(found, expected)
+
+
+def test_chunks_find_pruned_weights(monkeypatch):
+    torch.manual_seed(0)
+    layer = make_layer("plastic_lstm", input_size=D, hidden_size=H).double()
+    prune.random_unstructured(layer, "weight_h", amount=0.5)
+    inputs = torch.randn(B, T, D, dtype=torch.float64)
+
+    def gradients():
+        return torch.autograd.grad(layer(inputs)[0].square().sum(), list(layer.parameters()))
+
+    expected, found = in_chunks(gradients, monkeypatch)
+    torch.testing.assert_close(found, expected)
 
 
 PEAK = """

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.nn.utils import prune
 
 from rllib_stpn.errors import UsageError
 from rllib_stpn.layers import LAYERS, LSTM, STPN, Stack, make_layer
@@ -34,6 +35,35 @@ def test_computes_projection_layers_and_normalisation_in_turn():
     state = {"0.h": state_0["h"], "0.c": state_0["c"], "1.h": state_1["h"], "1.c": state_1["c"]}
     expected = normal * stack.layer_norm.weight + stack.layer_norm.bias, state, torch.cat([energy_0, energy_1], 2)
     torch.testing.assert_close(stack(inputs, is_first=is_first, return_energy=True), expected)
+
+
+@pytest.mark.parametrize("return_energy", [False, True])
+@pytest.mark.parametrize("given", [False, True], ids=["from_zero", "going_on"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_hooks_of_each_layer_are_called(name, given, return_energy):
+    stack = make_layer(name, input_size=D, hidden_size=H, num_layers=2)
+    outputs = []
+    for layer in stack.layers:
+        layer.register_forward_hook(lambda module, arguments, results: outputs.append(results[0]))
+    stack.layers[0].register_forward_hook(lambda module, arguments, results: (0 * results[0], *results[1:]))
+    inputs = torch.randn(B, T, D)
+    found, *_ = stack(inputs, stack.initial_state(B) if given else None, return_energy=return_energy)
+    assert len(outputs) == 2
+    torch.testing.assert_close(found, outputs[1])
+    torch.testing.assert_close(found, stack.layers[1](torch.zeros(B, T, H))[0])
+
+
+def test_a_pruned_layer_trains():
+    stack = make_layer("stpn", input_size=D, hidden_size=H, num_layers=2)
+    first = stack.layers[0]
+    prune.random_unstructured(first, "weight", amount=0.5)
+    inputs, optimizer = torch.randn(B, T, D), torch.optim.SGD(stack.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        stack(inputs)[0].square().sum().backward()
+        optimizer.step()
+    stack(inputs)
+    torch.testing.assert_close(first.weight, first.weight_orig * first.weight_mask)
 
 
 def test_one_layer_keeps_the_names_of_its_state():

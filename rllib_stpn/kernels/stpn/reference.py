@@ -73,9 +73,9 @@ def stpn_reference(
     if recurrent and h is None:
         h = inputs.new_zeros(batch, hidden_size)
 
-    parameters = (weight, bias, weight_lambda, weight_gamma)
+    own = (weight, bias, weight_lambda, weight_gamma)
 
-    def loop(is_first, measure, inputs, F, h=None):
+    def loop(is_first, measure, inputs, F, h=None, parameters=own):
         outputs, energies = [], []
         for t, x in enumerate(inputs.unbind(1)):
             if is_first is not None:
@@ -90,7 +90,5 @@ def stpn_reference(
         return torch.stack(outputs, 1), energy, F, *([h] if recurrent else [])
 
     leaves = (F, h) if recurrent else (F,)
-    outputs, energy, leaves = run_in_chunks(
-        loop, (inputs,), is_first, return_energy, leaves, parameters, _GRAPH_TENSORS
-    )
+    outputs, energy, leaves = run_in_chunks(loop, (inputs,), is_first, return_energy, leaves, own, _GRAPH_TENSORS)
     return outputs, leaves[1] if recurrent else None, leaves[0], energy
