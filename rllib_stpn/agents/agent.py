@@ -189,9 +189,10 @@ class Agent:
         if generators is not None and len(generators) != batch_size:
             raise UsageError(f"agent: generator: got {len(generators)} of them, allowed are 1 and {batch_size}")
         if generators is not None and explore and self._by_episode:
-            return self._step_by_row(observations, state, first, generators, rewards, return_energy)
+            return self._step_by_row(observations, state, first, explore, generators, rewards, return_energy)
         layers = acting_layers(self.module) if return_energy else []
-        one = generator if isinstance(generator, torch.Generator) else None
+        # Greedy steps on episodes hardly draw at all: they take the whole batch, and the first generator.
+        one = generator if not isinstance(generator, Sequence) else generator[0] if self._by_episode else None
         try:
             with torch.no_grad(), _randomness_of(one), energies_of(layers) as energies:
                 if self._by_episode:
@@ -200,7 +201,7 @@ class Agent:
                     actions, new_state = self._step_batched(observations, state, first, explore, generators)
         except _DrawsByItself:
             assert generators is not None
-            return self._step_by_row(observations, state, first, generators, rewards, return_energy)
+            return self._step_by_row(observations, state, first, explore, generators, rewards, return_energy)
         if not return_energy:
             return actions, new_state
         return actions, new_state, torch.stack([energy.total.sum((1, 2)) for energy in energies]).sum(0)
@@ -225,15 +226,17 @@ class Agent:
         _check_finite(observations)
         state = self._started(state, first) if self.module.is_stateful() else None
         forward = functools.partial(self._forward, explore=explore)
-        if generators is None or not explore:
+        if generators is None:
             outputs = forward_one_step(forward, observations, state)
             if Columns.ACTIONS not in outputs:
                 outputs[Columns.ACTIONS] = action_distribution(self.module, outputs, explore).sample()
         else:
             with _drawing_nothing():
                 outputs = forward_one_step(forward, observations, state)
-            if Columns.ACTIONS not in outputs:
+            if Columns.ACTIONS not in outputs and explore:
                 outputs[Columns.ACTIONS] = self._drawn_by_row(outputs[Columns.ACTION_DIST_INPUTS], generators)
+            elif Columns.ACTIONS not in outputs:
+                outputs[Columns.ACTIONS] = action_distribution(self.module, outputs, explore).sample()
         actions = to_arrays(outputs[Columns.ACTIONS])
         for transform in self._action_transforms:
             actions = transform(actions)
@@ -296,7 +299,7 @@ class Agent:
 
     # --- one environment at a time ------------------------------------------------------------------------------
 
-    def _step_by_row(self, observations, state, first, generators, rewards, return_energy):
+    def _step_by_row(self, observations, state, first, explore, generators, rewards, return_energy):
         """The same as ``step``, for a module or connectors that draw for the whole batch."""
         rows = []
         state = self.initial_state(len(first)) if state is None else state
@@ -305,7 +308,7 @@ class Agent:
             own = {name: states[row] for name, states in state.items()} if self._by_episode else _rows(state, row)
             rows.append(
                 self.step(
-                    _rows(observations, row), own, first[row], explore=True, generator=generator,
+                    _rows(observations, row), own, first[row], explore=explore, generator=generator,
                     rewards=None if rewards is None else rewards[row], return_energy=return_energy,
                 )
             )  # fmt: skip

@@ -271,6 +271,27 @@ def test_with_a_generator_for_each_environment_none_depends_on_the_others(checkp
     np.testing.assert_allclose(played[0][:, 3:], played[1], rtol=1e-4, atol=1e-5)  # products of fewer rows
 
 
+@pytest.mark.parametrize("explore", [False, True])
+def test_a_module_that_draws_by_itself_draws_for_each_environment(checkpoints, explore, monkeypatch):
+    agent, seed = load(checkpoints, "a2c-lstm-continuous"), torch.get_rng_state()
+    forward = type(agent.module)._forward
+
+    def noisy(self, batch, **more):
+        outputs = forward(self, batch, **more)
+        inputs = outputs[Columns.ACTION_DIST_INPUTS]
+        return outputs | {Columns.ACTION_DIST_INPUTS: inputs + torch.rand_like(inputs)}
+
+    monkeypatch.setattr(type(agent.module), "_forward", noisy)
+    observations = some_observations(agent, 1, 5)[0]
+    played = []
+    for rows in (slice(0, 5), slice(3, 5), slice(3, 5)):
+        generators = [torch.Generator().manual_seed(seed) for seed in range(5)][rows]
+        played.append(agent.step(observations[rows], explore=explore, generator=generators)[0])
+    np.testing.assert_allclose(played[0][3:], played[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(played[1], played[2])
+    assert torch.equal(seed, torch.get_rng_state())
+
+
 def test_as_many_generators_as_environments_are_wanted(checkpoints):
     agent = load(checkpoints, "ppo-mlp")
     with pytest.raises(rllib_stpn.UsageError, match="generator: got 2 of them, allowed are 1 and 3"):
