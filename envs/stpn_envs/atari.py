@@ -118,6 +118,7 @@ class AtariEnv(gymnasium.Env[np.ndarray, int]):
     | ``clip_rewards`` | True | clip each step's reward to [-1, 1] |
     | ``full_action_space`` | False | offer all 18 joystick positions |
     | ``max_frames`` | 108000 | frames until truncation, half an hour of play |
+    | ``num_threads`` | 0 | the vector form's, so that both forms take the same; one game has one thread |
     | ``render_mode`` | None | ``"rgb_array"``: `render` returns the screen in colour; ``"human"``: a window |
 
     Unknown arguments, wrong types and values out of range raise `ValueError`.
@@ -155,10 +156,12 @@ class AtariEnv(gymnasium.Env[np.ndarray, int]):
         clip_rewards: bool = True,
         full_action_space: bool = False,
         max_frames: int = 108_000,
+        num_threads: int = 0,
         render_mode: str | None = None,
         **unknown: Any,
     ):
         refuse(type(self), unknown)
+        integer("num_threads", num_threads, minimum=0, maximum=_LARGEST_INT)
         self._ale: ale_py.ALEVectorInterface | None = None
         self._screen: _Screen | None = None
         settings = _Settings(

@@ -41,7 +41,7 @@ class TrialsEnv(TaskEnv):
     | part | size |
     |---|---|
     | the observation of the wrapped environment, flat (`gymnasium.spaces.flatten`: discrete ones one-hot) | its |
-    | action of the step before, flat; zeros at the trial's start | its |
+    | action of the step before, flat and within its bounds; zeros at the trial's start | its |
     | reward of the step before, 0 at the trial's start | 1 |
     | 1 if the step before ended an episode, else 0 | 1 |
 
@@ -58,7 +58,8 @@ class TrialsEnv(TaskEnv):
 
     ## Start of an episode
 
-    The first episode of a trial, with a new task. ``reset(seed=s)`` resets the wrapped environment with seed s.
+    The first episode of a trial, with a new task; with the reset option ``{"same_task": True}`` with that of the trial
+    before. ``reset(seed=s)`` resets the wrapped environment with seed s.
 
     ## End of an episode
 
@@ -149,6 +150,7 @@ class TrialsVectorEnv(TaskVectorEnv):
         self._shown = np.zeros((self.num_envs, len(low)), np.float32)
         self._seeds_given: dict[int, int] = {}
         self._trial_seeds = np.zeros(self.num_envs, np.int64)
+        self._draws_tasks = False  # the trials that begin next, see `new_task`
         self.ended = np.zeros(self.num_envs, np.int64)  # episodes of the trial that are over
         self.steps = np.zeros(self.num_envs, np.int64)
 
@@ -157,12 +159,17 @@ class TrialsVectorEnv(TaskVectorEnv):
         super().seed_rows(seeds)
         self._seeds_given.update(seeds)
 
-    def begin(self, rows: np.ndarray) -> None:
-        """Start trials: the wrapped environments' first episodes."""
+    def new_task(self, rows: np.ndarray) -> None:
+        """Draw the seeds of trials, and have the wrapped environments draw their tasks as they begin."""
         if self._same_seed:
             self._trial_seeds[rows] = self.streams.integers(rows, 2**31)
+        self._draws_tasks = True
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Start trials: the wrapped environments' first episodes."""
         self._shown[rows] = 0
-        self._reset_wrapped(rows, same_task=False)
+        self._reset_wrapped(rows, same_task=not self._draws_tasks)
+        self._draws_tasks = False
         self.ended[rows] = 0
         self.steps[rows] = 0
 
@@ -174,7 +181,9 @@ class TrialsVectorEnv(TaskVectorEnv):
         self.ended += over
         self.steps += 1
         self._shown[:, : self._obs_size] = flat(self._inner.single_observation_space, observations, (self.num_envs,))
-        self._shown[:, self._obs_size : -2] = flat(self.single_action_space, wanted, (self.num_envs,))
+        space, previous = self.single_observation_space, slice(self._obs_size, -2)
+        taken = flat(self.single_action_space, wanted, (self.num_envs,))
+        self._shown[:, previous] = np.clip(taken, space.low[previous], space.high[previous])
         self._shown[:, -2] = rewards
         self._shown[:, -1] = over
         last = over & (self.ended == self._episodes)
@@ -212,9 +221,7 @@ def _wrapped(env: str | gymnasium.Env, num_envs: int, arguments: dict[str, Any])
         if arguments:
             raise ValueError(f"{next(iter(arguments))}: got an argument for an environment, allowed is one for an id")
         if num_envs != 1:
-            raise ValueError(
-                f"num_envs: got {num_envs} for one environment, allowed is 1, and any number for an id"
-            )
+            raise ValueError(f"num_envs: got {num_envs} for one environment, allowed is 1, and any number for an id")
         makers: list[Any] = [functools.partial(_itself, env)]
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED)
     if not isinstance(env, str):

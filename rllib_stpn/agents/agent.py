@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ class Agent:
         is_first: Any = None,
         *,
         explore: bool = False,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
         rewards: Any = None,
         return_energy: bool = False,
     ) -> tuple[Any, State] | tuple[Any, State, torch.Tensor]:
@@ -167,7 +167,8 @@ class Agent:
             state: What the previous step returned; None before the first.
             is_first: ``[N]`` bool, True where an episode begins: the state is reset there. None: nowhere.
             explore: Whether to sample actions as in training; otherwise the most probable one is taken.
-            generator: Source of the random numbers for ``explore``, torch's global one by default.
+            generator: Source of the random numbers for ``explore``, torch's global one by default; or N of them, one
+                for each environment, whose actions then do not depend on what is drawn for the others.
             rewards: ``[N]`` of the previous step, for connectors that show them to the module.
             return_energy: Whether to measure the energy of the layers' synaptic operations
                 (:func:`~rllib_stpn.kernels.synaptic_energy.synaptic_energy`).
@@ -184,15 +185,26 @@ class Agent:
         first = np.zeros(batch_size, bool) if is_first is None else np.asarray(is_first)
         if first.shape != (batch_size,) or first.dtype != bool:
             raise UsageError(f"agent: is_first: got {first.dtype} {first.shape}, allowed is bool ({batch_size},)")
+        generators = generator if isinstance(generator, Sequence) else None
+        if generators is not None and len(generators) != batch_size:
+            raise UsageError(f"agent: generator: got {len(generators)} of them, allowed are 1 and {batch_size}")
+        if generators is not None and explore and self._by_episode:
+            return self._step_by_row(observations, state, first, explore, generators, rewards, return_energy)
         layers = acting_layers(self.module) if return_energy else []
-        with torch.no_grad(), _randomness_of(generator), energies_of(layers) as energies:
-            if self._by_episode:
-                actions, state = self._step_by_episode(observations, state, first, explore, rewards)
-            else:
-                actions, state = self._step_batched(observations, state, first, explore)
+        # Greedy steps on episodes hardly draw at all: they take the whole batch, and the first generator.
+        one = generator if not isinstance(generator, Sequence) else generator[0] if self._by_episode else None
+        try:
+            with torch.no_grad(), _randomness_of(one), energies_of(layers) as energies:
+                if self._by_episode:
+                    actions, new_state = self._step_by_episode(observations, state, first, explore, rewards)
+                else:
+                    actions, new_state = self._step_batched(observations, state, first, explore, generators)
+        except _DrawsByItself:
+            assert generators is not None
+            return self._step_by_row(observations, state, first, explore, generators, rewards, return_energy)
         if not return_energy:
-            return actions, state
-        return actions, state, torch.stack([energy.total.sum((1, 2)) for energy in energies]).sum(0)
+            return actions, new_state
+        return actions, new_state, torch.stack([energy.total.sum((1, 2)) for energy in energies]).sum(0)
 
     def fast_weights(self, state: State) -> dict[str, torch.Tensor]:
         """The fast weights that a state holds, ``[N, units, inputs]`` by their names in the layer; ``{}`` for none."""
@@ -208,18 +220,36 @@ class Agent:
 
     # --- whole arrays -------------------------------------------------------------------------------------------
 
-    def _step_batched(self, observations, state, first, explore):
+    def _step_batched(self, observations, state, first, explore, generators=None):
         for transform in self._observation_transforms:
             observations = transform(observations)
         _check_finite(observations)
         state = self._started(state, first) if self.module.is_stateful() else None
-        outputs = forward_one_step(functools.partial(self._forward, explore=explore), observations, state)
-        if Columns.ACTIONS not in outputs:
-            outputs[Columns.ACTIONS] = action_distribution(self.module, outputs, explore).sample()
+        forward = functools.partial(self._forward, explore=explore)
+        if generators is None:
+            outputs = forward_one_step(forward, observations, state)
+            if Columns.ACTIONS not in outputs:
+                outputs[Columns.ACTIONS] = action_distribution(self.module, outputs, explore).sample()
+        else:
+            with _drawing_nothing():
+                outputs = forward_one_step(forward, observations, state)
+            if Columns.ACTIONS not in outputs and explore:
+                outputs[Columns.ACTIONS] = self._drawn_by_row(outputs[Columns.ACTION_DIST_INPUTS], generators)
+            elif Columns.ACTIONS not in outputs:
+                outputs[Columns.ACTIONS] = action_distribution(self.module, outputs, explore).sample()
         actions = to_arrays(outputs[Columns.ACTIONS])
         for transform in self._action_transforms:
             actions = transform(actions)
         return actions, outputs.get(Columns.STATE_OUT, {})
+
+    def _drawn_by_row(self, inputs: torch.Tensor, generators: Sequence[torch.Generator]) -> Any:
+        """Actions ``[B, ...]``, each drawn by its own generator."""
+        rows = []
+        for row, generator in zip(inputs.split(1), generators, strict=True):
+            with _randomness_of(generator):
+                distribution = action_distribution(self.module, {Columns.ACTION_DIST_INPUTS: row}, explore=True)
+                rows.append(distribution.sample())
+        return tree.map_structure(lambda *leaves: torch.cat(leaves), *rows)
 
     def _started(self, state: State | None, first: np.ndarray) -> State:
         """The state before this step, reset where an episode begins."""
@@ -267,6 +297,29 @@ class Agent:
         rows = [{column: values[row] for column, values in outputs.items()} for row in range(len(first))]
         return for_env, {"episodes": episodes, "outputs": rows}
 
+    # --- one environment at a time ------------------------------------------------------------------------------
+
+    def _step_by_row(self, observations, state, first, explore, generators, rewards, return_energy):
+        """The same as ``step``, for a module or connectors that draw for the whole batch."""
+        rows = []
+        state = self.initial_state(len(first)) if state is None else state
+        for i, generator in enumerate(generators):
+            row = slice(i, i + 1)
+            own = {name: states[row] for name, states in state.items()} if self._by_episode else _rows(state, row)
+            rows.append(
+                self.step(
+                    _rows(observations, row), own, first[row], explore=explore, generator=generator,
+                    rewards=None if rewards is None else rewards[row], return_energy=return_energy,
+                )
+            )  # fmt: skip
+        actions, states, *energies = zip(*rows, strict=True)
+        actions = tree.map_structure(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *actions)
+        if self._by_episode:
+            joined = {name: [each for of_row in states for each in of_row[name]] for name in state}
+        else:
+            joined = tree.map_structure(lambda *leaves: torch.cat(leaves), *states)
+        return actions, joined, *(torch.cat(energy) for energy in energies)
+
     # --- both ---------------------------------------------------------------------------------------------------
 
     def _forward(self, batch: dict[str, Any], explore: bool) -> dict[str, Any]:
@@ -303,6 +356,24 @@ def _check_finite(observations: Any) -> None:
             f"agent: observation {row} of the batch is not finite once it has passed the connectors: "
             f"{np.array2string(observation.ravel(), threshold=8)} (connectors that read rewards need `rewards`)"
         )
+
+
+def _rows(values: Any, rows: slice) -> Any:
+    return tree.map_structure(lambda leaf: leaf[rows], values)
+
+
+class _DrawsByItself(Exception):
+    """A module has drawn random numbers for all rows of a batch at once."""
+
+
+@contextlib.contextmanager
+def _drawing_nothing() -> Iterator[None]:
+    """Raises :class:`_DrawsByItself` after code that has drawn from torch's global generator, which is put back."""
+    before = torch.get_rng_state()
+    yield
+    if not torch.equal(before, torch.get_rng_state()):
+        torch.set_rng_state(before)
+        raise _DrawsByItself
 
 
 @contextlib.contextmanager

@@ -46,8 +46,8 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
 
     Args:
         checkpoint: The directory of a checkpoint, a trial or an experiment: of an agent with a layer of this package,
-            observations that are flattened or filtered by connectors of this package or RLlib, and an environment named
-            by a text.
+            observations that are flattened or filtered by connectors of this package or RLlib without arguments, a
+            module and actions as this package makes them, and an environment named by a text.
         file: Where to; its name ends in ``.safetensors``.
         origin: What to tell of its training, for JSON.
 
@@ -55,7 +55,6 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
         UsageError: It has what the file cannot hold; the message says what.
     """
     import numpy as np
-    from ray.rllib.connectors.module_to_env import NormalizeAndClipActions
 
     from rllib_stpn.agents.checkpoints import find_checkpoint, read_checkpoint
     from rllib_stpn.agents.environments import vector_env_of
@@ -72,10 +71,11 @@ def write(checkpoint: Any, file: str | Path, origin: Mapping[str, Any] | None = 
     model = checkpoint.module.model_config
     if not isinstance(model, dict) or model.get("custom_model") not in LAYERS:
         raise UsageError(f"{where}: got an agent without a layer of this package, allowed are {', '.join(LAYERS)}")
+    _refuse_other_modules(where, checkpoint.module)
     config = checkpoint.config
     if not isinstance(config.env, str):
         raise UsageError(f"{where}: env: got {config.env!r}, allowed is the id of an environment")
-    (actions,) = (each for each in checkpoint.module_to_env.connectors if isinstance(each, NormalizeAndClipActions))
+    actions = _actions_of(where, checkpoint.module_to_env)
     pieces, statistics = _pieces_of(where, checkpoint.env_to_module)
     told = {
         "algorithm": checkpoint.algorithm,
@@ -186,6 +186,54 @@ def _classes() -> dict[str, type]:
     }
 
 
+def _refuse_other_modules(where: str, module: Any) -> None:
+    """Refuses a module that the model's settings alone would not build again."""
+    from rllib_stpn.models import LayerCatalog, MemoryRLModule
+
+    for what, part, allowed in (("module", module, MemoryRLModule), ("catalog", module.catalog, LayerCatalog)):
+        if type(part) is not allowed:
+            raise UsageError(
+                f"{where}: got the {what} {type(part).__name__}, allowed is rllib_stpn.models.{allowed.__name__} "
+                "itself: a file holds no code"
+            )
+
+
+def _actions_of(where: str, pipeline: Any) -> Any:
+    """The connector that makes a module's actions the environment's, if it is all that changes them."""
+    from ray.rllib.connectors.module_to_env import NormalizeAndClipActions
+
+    from rllib_stpn.rollouts.connectors import of_the_runner
+    from rllib_stpn.rollouts.preprocessing import ActionsForEnv
+
+    own = [connector for connector in pipeline.connectors if not of_the_runner(connector)]
+    known = [connector for connector in own if type(connector) in (ActionsForEnv, NormalizeAndClipActions)]
+    if len(own) != 1 or len(known) != 1:
+        others = [type(connector).__name__ for connector in own if connector not in known]
+        given = f"the connector {others[0]}" if others else f"{len(known)} connectors"
+        raise UsageError(f"{where}: got {given} of actions, allowed is one NormalizeAndClipActions")
+    return known[0]
+
+
+def _refuse_arguments(where: str, connector: Any) -> None:
+    """Refuses a connector that would do something else if it were made without arguments."""
+    from ray.rllib.connectors.common.flatten_observations import FlattenObservations
+    from ray.rllib.connectors.env_to_module import MeanStdFilter
+
+    if isinstance(connector, MeanStdFilter):
+        names = ("clip_by_value", "de_mean_to_zero", "de_std_to_one")
+        settings = [(name, getattr(connector, name), getattr(type(connector)(), name)) for name in names]
+    elif isinstance(connector, FlattenObservations):
+        settings = [("keys_to_remove", connector._keys_to_remove or None, None)]
+    else:
+        return
+    for name, given, default in settings:
+        if given != default:
+            raise UsageError(
+                f"{where}: {type(connector).__name__}: {name}: got {given!r}, allowed is {default!r}: a file holds "
+                "connectors without arguments"
+            )
+
+
 def _pieces_of(where: str, pipeline: Any) -> tuple[list[str], dict[str, Any]]:
     """The names of the connectors that change observations, and the statistics of the filter."""
     import numpy as np
@@ -199,8 +247,12 @@ def _pieces_of(where: str, pipeline: Any) -> tuple[list[str], dict[str, Any]]:
         name = type(connector).__name__
         if of_the_runner(connector):
             continue
-        if name not in _classes():
+        # Not by name alone, which one of the user's own may have too. RLlib's filter computes what that of here does.
+        if type(connector) not in (*_classes().values(), MeanStdFilter):
             raise UsageError(f"{where}: got the connector {name}, allowed are {', '.join(_classes())}")
+        if name in pieces:
+            raise UsageError(f"{where}: got the connector {name} twice, allowed is one")
+        _refuse_arguments(where, connector)
         pieces.append(name)
         if isinstance(connector, MeanStdFilter):
             for index, stats in enumerate(_running(connector)):

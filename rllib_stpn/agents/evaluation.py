@@ -125,7 +125,7 @@ def evaluate(
         episodes: How many. The i-th starts from a reset with seed ``seed + i``, and what happens in it does not depend
             on how many others there are.
         seed: That of the first episode.
-        explore: Whether actions are sampled; by default they are greedy.
+        explore: Whether actions are sampled, with random numbers of the episode's seed; by default they are greedy.
         num_envs: How many environments run side by side.
         energy: Whether to measure the energy of choosing actions.
         recorder: Gets the frames of the first episode; its ``save()`` then writes them as a GIF.
@@ -174,13 +174,15 @@ def _play(
     rounds = math.ceil(episodes / num_envs)
     num_envs = math.ceil(episodes / rounds)  # no more than keep busy
     env: Any = agent.make_env(num_envs) if recorder is None else recorder.make_env(agent, num_envs)
-    actor = _Actor(agent, num_envs, explore, torch.Generator().manual_seed(seed), energy)
+    actor = _Actor(agent, num_envs, explore, energy)
     playing: list[Episode | None] = list(played[:num_envs])
     waiting = played[num_envs:]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # so few rows are not worth sharing out, and environments may have threads of their own
     try:
         observations, _ = env.reset(seed=[episode.seed for episode in playing if episode])
+        for generator, starting in zip(actor.generators, played[:num_envs], strict=False):  # the copies have none
+            generator.manual_seed(starting.seed)
         first, rewards = np.ones(num_envs, bool), np.zeros(num_envs)
         while any(playing):
             actions, energies = actor.act(observations, first, rewards)
@@ -201,8 +203,10 @@ def _play(
                     recorder.end(episode)
                 if watch is not None:
                     watch.ended(episode)
-                playing[row] = waiting.pop(0) if waiting else None
-                seeds[row] = getattr(playing[row], "seed", None)
+                playing[row] = following = waiting.pop(0) if waiting else None
+                if following is not None:
+                    seeds[row] = following.seed
+                    actor.generators[row].manual_seed(following.seed)
             restarted = np.array([seed is not None for seed in seeds])
             if restarted.any():
                 observations, _ = env.reset(seed=seeds, options={"reset_mask": restarted})
@@ -243,16 +247,20 @@ def _play_together(agents: SeveralAgents, episodes: int, seed: int, explore: boo
 
 
 class _Actor:
-    """An agent for any number of environments, called for ``_WIDTH`` rows at a time."""
+    """An agent for any number of environments, called for ``_WIDTH`` rows at a time.
 
-    def __init__(self, agent: Agent, num_envs: int, explore: bool, generator: Any, energy: bool) -> None:
+    Each environment has its own of the ``generators``, to be seeded where an episode begins.
+    """
+
+    def __init__(self, agent: Agent, num_envs: int, explore: bool, energy: bool) -> None:
         self._agent = agent
         self._spaces = get_base_struct_from_space(agent.observation_space)
         self._num_envs = num_envs
-        self._options = {"explore": explore, "generator": generator, "return_energy": energy}
+        self._options = {"explore": explore, "return_energy": energy}
         # The last environment fills the rows that are missing.
         rows = np.minimum(np.arange(math.ceil(num_envs / _WIDTH) * _WIDTH), num_envs - 1)
         self._blocks = np.split(rows, len(rows) // _WIDTH)
+        self.generators = [torch.Generator() for _ in rows]  # not the last environment's for its copies: they draw, too
         self.states: list[Any] = [None] * len(self._blocks)
 
     def act(self, observations: Any, first: Any, rewards: Any) -> tuple[Any, Any]:
@@ -262,8 +270,9 @@ class _Actor:
         leaves = [np.asarray(leaf) for leaf in tree.flatten_up_to(self._spaces, observations, check_types=False)]
         for index, rows in enumerate(self._blocks):
             block = tree.unflatten_as(self._spaces, [leaf[rows] for leaf in leaves])
+            generators = self.generators[index * _WIDTH : (index + 1) * _WIDTH]
             chosen, self.states[index], *energy = self._agent.step(
-                block, self.states[index], first[rows], rewards=rewards[rows], **self._options
+                block, self.states[index], first[rows], generator=generators, rewards=rewards[rows], **self._options
             )
             actions.append(chosen)
             energies.append(energy[0].numpy() if energy else np.zeros(_WIDTH))

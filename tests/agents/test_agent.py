@@ -253,6 +253,51 @@ def test_sampled_actions_follow_the_distribution_and_the_generator(checkpoints):
     assert (agent.step(observations, explore=True, generator=generator)[0] != draws[0]).any()
 
 
+@pytest.mark.parametrize("case", [case for case in QUICK if "one-hot" not in case])
+def test_with_a_generator_for_each_environment_none_depends_on_the_others(checkpoints, case):
+    agent = load(checkpoints, case)
+    observations, played = some_observations(agent, 6, 5), []
+    for rows in (slice(0, 5), slice(3, 5)):
+        state, actions = None, []
+        generators = [torch.Generator().manual_seed(seed) for seed in range(5)][rows]
+        for t, of_step in enumerate(observations):
+            first, rewards = np.full(5, t in (0, 3))[rows], np.ones(5)[rows]
+            chosen, state = agent.step(
+                of_step[rows], state, first, explore=True, generator=generators, rewards=rewards
+            )  # fmt: skip
+            actions.append(np.asarray(chosen))
+        played.append(np.stack(actions))
+    assert played[0].shape[:2] == (6, 5) and len(np.unique(played[0])) > 1
+    np.testing.assert_allclose(played[0][:, 3:], played[1], rtol=1e-4, atol=1e-5)  # products of fewer rows
+
+
+@pytest.mark.parametrize("explore", [False, True])
+def test_a_module_that_draws_by_itself_draws_for_each_environment(checkpoints, explore, monkeypatch):
+    agent, seed = load(checkpoints, "a2c-lstm-continuous"), torch.get_rng_state()
+    forward = type(agent.module)._forward
+
+    def noisy(self, batch, **more):
+        outputs = forward(self, batch, **more)
+        inputs = outputs[Columns.ACTION_DIST_INPUTS]
+        return outputs | {Columns.ACTION_DIST_INPUTS: inputs + torch.rand_like(inputs)}
+
+    monkeypatch.setattr(type(agent.module), "_forward", noisy)
+    observations = some_observations(agent, 1, 5)[0]
+    played = []
+    for rows in (slice(0, 5), slice(3, 5), slice(3, 5)):
+        generators = [torch.Generator().manual_seed(seed) for seed in range(5)][rows]
+        played.append(agent.step(observations[rows], explore=explore, generator=generators)[0])
+    np.testing.assert_allclose(played[0][3:], played[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(played[1], played[2])
+    assert torch.equal(seed, torch.get_rng_state())
+
+
+def test_as_many_generators_as_environments_are_wanted(checkpoints):
+    agent = load(checkpoints, "ppo-mlp")
+    with pytest.raises(rllib_stpn.UsageError, match="generator: got 2 of them, allowed are 1 and 3"):
+        agent.step(some_observations(agent, 1, 3)[0], explore=True, generator=[torch.Generator()] * 2)
+
+
 @pytest.mark.parametrize("case", ["a2c-lstm-continuous", "stock-ppo-stpn"])
 def test_sampled_actions_are_brought_to_the_environments_range(checkpoints, case):
     agent = load(checkpoints, case)

@@ -7,15 +7,22 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.connectors.env_to_module import FlattenObservations
+from ray.rllib.connectors.env_to_module import MeanStdFilter as RLlibMeanStdFilter
 
 import rllib_stpn
 from rllib_stpn import A2CConfig, pretrained, recurrent_spec, use_batched_rollouts
 from rllib_stpn.agents import agent_files
 from rllib_stpn.agents.weights import read_weights, write_weights
+from rllib_stpn.algorithms.recurrent_replay import use_recurrent_replay
 from rllib_stpn.cli.main import main
 from rllib_stpn.errors import UsageError
+from rllib_stpn.models import LayerCatalog, MemoryRLModule
 from rllib_stpn.rollouts import FlatObservations, MeanStdFilter
+from rllib_stpn.rollouts.preprocessing import ActionsForEnv
+from tests.own_connectors import Always
 
 
 class Parts(gym.Env):
@@ -64,7 +71,18 @@ def parts():
     return config.env_runners(env_to_module_connector=flat_and_filtered)
 
 
-CONFIGS = {"pendulum": pendulum, "parts": parts}
+def stock_filtered(env, spaces, device):
+    return [RLlibMeanStdFilter()]
+
+
+def stock():
+    """With RLlib's own env runner and connectors."""
+    config = PPOConfig().environment("Pendulum-v1").rl_module(rl_module_spec=recurrent_spec("gru", hidden_size=4))
+    config.training(train_batch_size=64, minibatch_size=32, num_epochs=1)
+    return config.env_runners(env_to_module_connector=stock_filtered)
+
+
+CONFIGS = {"pendulum": pendulum, "parts": parts, "stock": stock}
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
@@ -188,6 +206,79 @@ def test_an_agent_without_a_layer_is_refused(tmp_path, ray_session):
         algo.stop()
     with pytest.raises(UsageError, match="got an agent without a layer of this package"):
         agent_files.write(tmp_path / "checkpoint", tmp_path / "w.safetensors")
+
+
+class Half(MemoryRLModule):
+    """A module of the user's own."""
+
+
+class Twice(ActionsForEnv):
+    """A connector of the user's own, derived from that of this package."""
+
+
+class OwnCatalog(LayerCatalog):
+    """A catalog of the user's own."""
+
+
+def _other_filter(kind, **arguments):
+    return lambda: pendulum().env_runners(env_to_module_connector=lambda env, spaces, device: kind(**arguments))
+
+
+def _other_actions(make):
+    return lambda: pendulum().env_runners(module_to_env_connector=lambda env, spaces: make())
+
+
+def _only_first(env, spaces, device):
+    return [FlattenObservations(Parts.observation_space, Parts.action_space, keys_to_remove=["a"])]
+
+
+def _other_kind(**fields):
+    config = pendulum()
+    for name, value in fields.items():
+        setattr(config._rl_module_spec, name, value)
+    return config
+
+
+def _replayed():
+    config = DQNConfig().environment("CartPole-v1").rl_module(rl_module_spec=recurrent_spec("rnn", hidden_size=4))
+    return use_recurrent_replay(config)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (_other_filter(MeanStdFilter, clip_by_value=0.2), "MeanStdFilter: clip_by_value: got 0.2, allowed is 10.0"),
+        (_other_filter(RLlibMeanStdFilter, de_std_to_one=False), "de_std_to_one: got False, allowed is True"),
+        (_other_filter(type("MeanStdFilter", (MeanStdFilter,), {})), "got the connector MeanStdFilter, allowed are"),
+        (
+            lambda: pendulum().env_runners(env_to_module_connector=lambda *_: [MeanStdFilter(), MeanStdFilter()]),
+            "got the connector MeanStdFilter twice, allowed is one",
+        ),
+        (
+            lambda: parts().env_runners(env_to_module_connector=_only_first),
+            "FlattenObservations: keys_to_remove: got ['a'], allowed is None",
+        ),
+        (_other_actions(lambda: [Always()]), "got the connector Always of actions, allowed is one NormalizeAndClip"),
+        (
+            _other_actions(lambda: [Twice(normalize_actions=True, clip_actions=False)]),
+            "got the connector Twice of actions, allowed is one NormalizeAndClip",
+        ),
+        (lambda: _other_kind(module_class=Half), "got the module Half, allowed is rllib_stpn.models.MemoryRLModule"),
+        (lambda: _other_kind(catalog_class=OwnCatalog), "got the catalog OwnCatalog, allowed is rllib_stpn.models.Lay"),
+        (_replayed, "got the module MemoryQModule, allowed is rllib_stpn.models.MemoryRLModule itself"),
+    ],
+)
+def test_what_the_file_would_leave_out_is_refused(make, told, tmp_path, ray_session):
+    gym.register("TestParts-v0", Parts)
+    algo = make().env_runners(num_env_runners=0).build_algo()
+    try:
+        algo.save_to_path(tmp_path / "checkpoint")
+    finally:
+        algo.stop()
+    with pytest.raises(UsageError) as error:
+        agent_files.write(tmp_path / "checkpoint", tmp_path / "w.safetensors")
+    assert told in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "w.safetensors").exists()
 
 
 @pytest.mark.parametrize("name", pretrained.names())

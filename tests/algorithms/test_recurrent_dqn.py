@@ -186,3 +186,6 @@ def test_it_learns_and_its_agent_is_loaded(layer, ray_session, tmp_path):
     assert isinstance(agent.module, MemoryQModule)
     for explore in (False, True):
         assert len(rllib_stpn.evaluate(agent, episodes=2, explore=explore).returns) == 2
+    assert agent.module.epsilon_schedule.get_current_value() > 0  # random actions are drawn within the module
+    together = rllib_stpn.evaluate(agent, episodes=5, seed=1, explore=True).returns
+    assert list(together) == list(rllib_stpn.evaluate(agent, episodes=5, seed=1, explore=True, num_envs=1).returns)

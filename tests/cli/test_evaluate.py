@@ -112,13 +112,24 @@ def test_returns_are_the_same_with_any_number_of_environments(evaluated, case):
         assert len({episode.reward for episode in runs[0]}) == 9
 
 
+@pytest.mark.parametrize("case", ["batched-pendulum", "stock-pendulum"])
+def test_an_episode_of_sampled_actions_does_not_depend_on_the_others(evaluated, case):
+    root, _ = evaluated
+    runs = [play(root / case, episodes=n, seed=3, num_envs=k, explore=True) for n, k in ((11, 11), (11, 4), (11, 1))]
+    runs.append(play(root / case, episodes=2, seed=12, explore=True))
+    played = [[(episode.seed, episode.reward, episode.length) for episode in run] for run in runs]
+    assert played[0] == played[1] == played[2]
+    assert played[0][9:] == played[3]
+    assert len({reward for _, reward, _ in played[0]}) == 11
+
+
 def test_sampled_actions_come_from_the_seed(evaluated):
     root, _ = evaluated
     first, again, other = (
         [e.reward for e in play(root / "stock-pendulum", episodes=3, seed=seed, explore=True)] for seed in (3, 3, 4)
     )
     assert first == again
-    assert first[1:] != other[:2]  # the same resets
+    assert first[1:] == other[:2]  # the same seeds
     assert first != [e.reward for e in play(root / "stock-pendulum", episodes=3, seed=3)]
 
 

@@ -182,6 +182,7 @@ def test_an_unknown_game_is_named_with_what_may_have_been_meant(game, message):
         ({"clip_rewards": 1}, "clip_rewards: got 1"),
         ({"repeat_action_probability": 1.5}, "number from 0 to 1"),
         ({"repeat_action_probability": "0.25"}, "number from 0 to 1"),
+        ({"num_threads": -1}, "num_threads: got -1"),
         ({"frameskip": 4}, "did you mean frame_skip"),
     ],
 )  # fmt: skip
@@ -195,7 +196,6 @@ def test_bad_arguments_are_refused_with_their_value(kwargs, message):
     ("kwargs", "message"),
     [
         ({"num_envs": 0}, "num_envs: got 0"),
-        ({"num_threads": -1}, "num_threads: got -1"),
         ({"autoreset_mode": "Disabled"}, "'SameStep', 'NextStep'"),
         ({"render_mode": "rgb_array"}, "got the unknown argument 'render_mode'"),
     ],
@@ -203,3 +203,8 @@ def test_bad_arguments_are_refused_with_their_value(kwargs, message):
 def test_bad_arguments_of_the_vector_form_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_vec(**kwargs)
+
+
+def test_one_game_takes_the_threads_of_the_vector_form():
+    game, plain = make(num_threads=3, render_mode="rgb_array"), make()
+    np.testing.assert_array_equal(game.reset(seed=1)[0], plain.reset(seed=1)[0])

@@ -104,6 +104,8 @@ def test_games_end_as_those_of_popgym(name, moves):
     ("env_id", "arguments", "message"),
     [
         ("stpn/BattleshipEasy-v0", {"ship_sizes": [1, 1, 1, 8]}, "allowed are ships that always fit into size 8"),
+        ("stpn/BattleshipEasy-v0", {"size": 2, "ship_sizes": [1] * 4}, "allowed are ships that leave a cell of size 2"),
+        ("stpn/BattleshipEasy-v0", {"size": 1, "ship_sizes": [1]}, "size: got 1, allowed is a whole number of at"),
         ("stpn/BattleshipEasy-v0", {"ship_sizes": [9]}, "got 9, allowed is a whole number from 1 to 8"),
         ("stpn/BattleshipEasy-v0", {"ship_sizes": 3}, "ship_sizes: got 3, allowed is a list"),
         ("stpn/MineSweeperEasy-v0", {"num_mines": 14}, "num_mines: got 14, allowed is a whole number from 1 to 13"),

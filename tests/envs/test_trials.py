@@ -41,6 +41,40 @@ def test_the_task_stays_for_a_trial_and_is_new_in_the_next(env_id, kwargs):
     assert any((trials[0][0] != other[0]).any() for other in trials[1:])
 
 
+@pytest.mark.parametrize("env_id", ["stpn/MazeSmall-v0", "stpn/Bandit-v0", "stpn/CueReward-v0"])
+def test_a_reset_can_keep_the_task_of_the_trial_before(env_id):
+    name = {"stpn/MazeSmall-v0": "goals", "stpn/Bandit-v0": "chances", "stpn/CueReward-v0": "targets"}[env_id]
+    scalar, vec = gymnasium.make("stpn/Trials-v0", env=env_id), make_vec(6, env=env_id)
+    for env, batch, some in ((scalar, scalar.unwrapped.batch, None), (vec, vec, np.arange(6) < 3)):
+        env.reset(seed=0)
+        kept, new = getattr(batch._inner, name).copy(), 0
+        for mask in [None, some] if some is not None else [None] * 5:
+            env.reset(options={"same_task": True} | ({} if mask is None else {"reset_mask": mask}))
+            np.testing.assert_array_equal(getattr(batch._inner, name), kept)
+        for _ in range(10):
+            env.reset()
+            new += (getattr(batch._inner, name) != kept).any()
+        assert new > 0
+
+
+def test_a_trial_of_one_seed_is_repeated_with_its_task():
+    env = gymnasium.make("stpn/Trials-v0", env="CartPole-v1", same_seed=True)
+    first, _ = env.reset(seed=0)
+    np.testing.assert_array_equal(env.reset(options={"same_task": True})[0], first)
+    assert (env.reset()[0] != first).any()
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", "stpn/PositionOnlyPendulumEasy-v0"])
+def test_an_action_outside_its_bounds_is_shown_at_them(env_id):
+    scalar, vec = gymnasium.make("stpn/Trials-v0", env=env_id), make_vec(2, env=env_id)
+    bound = scalar.action_space.high[0]
+    scalar.reset(seed=0)
+    vec.reset(seed=0)
+    shown = [scalar.step(np.array([5.0], np.float32))[0], *vec.step(np.array([[-7.0], [0.5]], np.float32))[0]]
+    assert [observation[-3] for observation in shown] == [bound, -bound, 0.5]
+    assert all(map(scalar.observation_space.contains, shown))
+
+
 def test_observations_hold_the_previous_action_the_reward_and_the_end_of_an_episode():
     env = gymnasium.make("stpn/Trials-v0", env="stpn/Bandit-v0", episodes=6, pulls=2, num_arms=3)
     observation, _ = env.reset(seed=1)

@@ -62,8 +62,8 @@ class BattleshipEnv(PopgymEnv):
 
     | argument | default | meaning |
     |---|---|---|
-    | ``size`` | 10 | cells of a row and of a column, 1 or more |
-    | ``ship_sizes`` | (2, 3, 3, 4) | cells of each ship, 1 to ``size``; so many that one might not fit are refused |
+    | ``size`` | 10 | cells of a row and of a column, 2 or more |
+    | ``ship_sizes`` | (2, 3, 3, 4) | cells of each ship, 1 to ``size``; refused if one might not fit, or none is free |
     | ``previous_action`` | True | the previous action and a first-step flag are among the observations |
     | ``render_mode`` | None | ``"ansi"``: `render` returns what is shown as a text; ``"human"``: it is printed |
 
@@ -105,7 +105,7 @@ class BattleshipVectorEnv(PopgymVectorEnv):
         **unknown: Any,
     ):
         refuse(type(self), unknown)
-        cells = integer("size", size, minimum=1) ** 2
+        cells = integer("size", size, minimum=2) ** 2
         self._ship_sizes = _fitting(ship_sizes, size)
         self._ship_cells = sum(self._ship_sizes)
         board = spaces.MultiDiscrete([size, size])
@@ -156,7 +156,7 @@ def _place(
 
 
 def _fitting(ship_sizes: Sequence[int], size: int) -> list[int]:
-    """Return the sizes of ships if there is a place for each wherever those before it lie."""
+    """Return the sizes of ships if there is a place for each wherever those before it lie, and one to miss them."""
     if not isinstance(ship_sizes, (list, tuple)) or not ship_sizes:
         raise ValueError(f"ship_sizes: got {ship_sizes!r}, allowed is a list of whole numbers")
     fitting: list[int] = []
@@ -166,6 +166,8 @@ def _fitting(ship_sizes: Sequence[int], size: int) -> list[int]:
         if sum(fitting) * length >= size * (size - length + 1):
             raise ValueError(f"ship_sizes: got {ship_sizes!r}, allowed are ships that always fit into size {size}")
         fitting.append(length)
+    if sum(fitting) == size**2:  # a miss costs a share of the cells without
+        raise ValueError(f"ship_sizes: got {ship_sizes!r}, allowed are ships that leave a cell of size {size} free")
     return fitting
 
 
