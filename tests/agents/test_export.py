@@ -131,6 +131,42 @@ def test_a_policy_with_a_value_network_of_its_own_is_a_step_too(ray_session):
     assert not torch.equal(again[1], logits[1])
 
 
+BATCH = torch.export.Dim("batch")
+
+
+class Exported(torch.nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs, is_first, state):
+        return self.layer(inputs, state, is_first=is_first)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_exported_for_any_batch(name):
+    layer = make_layer(name, input_size=3, hidden_size=4, **OPTIONS.get(name, {})).eval()
+    given = torch.randn(4, 2, 3), torch.zeros(4, 2, dtype=torch.bool), layer.initial_state(4)
+    any_batch = {0: BATCH}, {0: BATCH}, {key: {0: BATCH} for key in given[2]}
+    program = torch.export.export(Exported(layer), given, dynamic_shapes=any_batch).module()
+    for batch in (2, 200):
+        inputs, is_first = torch.randn(batch, 2, 3), torch.rand(batch, 2) < 0.5
+        state = layer.initial_state(batch)
+        assert_same(program(inputs, is_first, state)[0], layer(inputs, state, is_first=is_first)[0])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", sorted({"maze_stpn", "maze_lstm"} & set(pretrained.names())))
+def test_a_policy_is_exported_for_any_batch(name):
+    step = PolicyStep(rllib_stpn.load(name)).eval()
+    given = step.example(batch_size=4)
+    any_batch = {0: BATCH}, {0: BATCH}, {key: {0: BATCH} for key in given[2]}
+    program = torch.export.export(step, given, dynamic_shapes=any_batch).module()
+    others = step.example(batch_size=7)
+    assert_same(program(*others), step(*others))
+
+
 def test_a_module_of_rllibs_own_is_refused():
     agent = type("Agent", (), {"module": torch.nn.Linear(1, 1)})()
     with pytest.raises(UsageError, match="export: got Linear, allowed are modules of this package"):
