@@ -147,6 +147,7 @@ class TrialsVectorEnv(TaskVectorEnv):
         low = np.concatenate([low, np.minimum(first, 0), [-_LARGEST, 0]]).astype(np.float32)
         high = np.concatenate([high, np.maximum(last, 0), [_LARGEST, 1]]).astype(np.float32)
         super().__init__(num_envs, spaces.Box(low, high, dtype=np.float32), action, autoreset_mode)
+        self._of_actions = low[self._obs_size : -2], high[self._obs_size : -2]  # what is shown of them
         self._shown = np.zeros((self.num_envs, len(low)), np.float32)
         self._seeds_given: dict[int, int] = {}
         self._trial_seeds = np.zeros(self.num_envs, np.int64)
@@ -181,9 +182,8 @@ class TrialsVectorEnv(TaskVectorEnv):
         self.ended += over
         self.steps += 1
         self._shown[:, : self._obs_size] = flat(self._inner.single_observation_space, observations, (self.num_envs,))
-        space, previous = self.single_observation_space, slice(self._obs_size, -2)
         taken = flat(self.single_action_space, wanted, (self.num_envs,))
-        self._shown[:, previous] = np.clip(taken, space.low[previous], space.high[previous])
+        self._shown[:, self._obs_size : -2] = np.clip(taken, *self._of_actions)
         self._shown[:, -2] = rewards
         self._shown[:, -1] = over
         last = over & (self.ended == self._episodes)

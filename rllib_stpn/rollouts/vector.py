@@ -128,7 +128,7 @@ def _in_another_mode(env: VectorEnv, config: Any, creator: Any, context: EnvCont
         raise UsageError(f"{told}; env_config: autoreset_mode: got {config.env_config['autoreset_mode']!r}")
     try:
         env = _own_vector_form(config, creator, context, env.num_envs, autoreset_mode=asked.value)
-    except TypeError as error:  # it knows no such argument
+    except (TypeError, ValueError) as error:  # it knows no such argument, or no such mode
         raise UsageError(told) from error
     if autoreset_of(env) is not asked:
         env.close()

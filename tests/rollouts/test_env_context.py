@@ -82,6 +82,8 @@ def test_a_vector_form_that_resets_otherwise_is_refused_there(mode):
         make_runner(of_vectors("scripted", autoreset=mode))
     with pytest.raises(UsageError, match=f"autoreset_mode: got '{mode}'"):
         make_runner(of_vectors("stpn_envs:stpn/CueReward-v0", autoreset_mode=mode))
+    with pytest.raises(UsageError, match="RLlib's own env runner allows AutoresetMode.NEXT_STEP"):
+        make_runner(of_vectors("stpn_envs:stpn/Trials-v0"))  # which has no such mode
     make_runner(of_vectors("scripted", autoreset="NextStep"))
 
 
