@@ -42,6 +42,14 @@ def test_the_clones_returns_in_the_docs_are_those_that_were_kept():
     assert table in (RESULTS.parent / "docs/results.md").read_text()
 
 
+def test_popgyms_table_is_made_from_the_committed_runs(tmp_path):
+    script = runpy.run_path(str(RESULTS / "popgym.py"))
+    rows = script["rows"]()
+    assert script["table"](rows) in (RESULTS / "popgym/README.md").read_text()
+    script["figure"](rows).savefig(tmp_path / "popgym.png")
+    assert (tmp_path / "popgym.png").stat().st_size > 10_000
+
+
 def test_the_readmes_figure_is_drawn_from_the_committed_runs(tmp_path):
     runpy.run_path(str(RESULTS / "retrieval_figure.py"))["main"](tmp_path / "retrieval.png")
     assert (tmp_path / "retrieval.png").stat().st_size > 10_000
