@@ -1,6 +1,6 @@
 """Prints the table of results/popgym/README.md, made from the committed runs, and draws docs/popgym.png of them.
 
-python results/popgym.py
+    python results/popgym.py
 """
 
 import re

@@ -9,7 +9,6 @@ is kept in results/STUDY/runs, small enough to be committed, so `rllib report re
 """
 
 import argparse
-import contextlib
 import csv
 import itertools
 import json
@@ -31,7 +30,7 @@ import yaml
 from rllib_stpn.causes import root_error
 from rllib_stpn.provenance import recorded
 from rllib_stpn.report.groups import needed_metrics
-from rllib_stpn.report.trials import ITERATION, at
+from rllib_stpn.report.trials import ITERATION, at, json_rows
 
 RLLIB = Path(sys.executable).with_name("rllib")
 ROOT = Path(__file__).parents[1]
@@ -321,7 +320,7 @@ def keep(experiment: Path, target: Path) -> None:
     """Copies what the report needs of an experiment: at most ``ROWS`` results of each training that has one."""
     shutil.rmtree(target, ignore_errors=True)
     for trial in sorted(path.parent for path in experiment.glob("*/result.json")):
-        results = list(_whole_lines(trial / "result.json"))
+        results = [result for _, result in json_rows(trial / "result.json") if result]
         if not results:  # so far
             continue
         chosen = {round(i * (len(results) - 1) / max(ROWS - 1, 1)) for i in range(ROWS)}
@@ -343,13 +342,6 @@ def keep(experiment: Path, target: Path) -> None:
     if target.is_dir():
         lines = [line | {"command": _as_typed(line["command"])} for line in recorded(experiment)]
         (target / "started.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def _whole_lines(file: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file of JSON, without one that is being written."""
-    for line in file.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(ValueError):
-            yield json.loads(line)
 
 
 def _as_typed(command: str) -> str:

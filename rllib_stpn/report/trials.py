@@ -136,7 +136,7 @@ def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial |
     rows: dict[float, list[float]] = {}
     of_results: Any = None
     is_done = False
-    for file, read in ((path / "result.json", _json_rows), (path / "progress.csv", _csv_rows)):
+    for file, read in ((path / "result.json", json_rows), (path / "progress.csv", _csv_rows)):
         if rows or not file.is_file():
             continue
         for number, row in read(file):
@@ -172,7 +172,7 @@ def _read_trial(path: Path, metrics: Sequence[str], notes: list[str]) -> Trial |
     return Trial(path, settings, dict(zip(metrics, table.T, strict=True)))
 
 
-def _json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbered lines; a broken one is ``{}``."""
     with file.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):

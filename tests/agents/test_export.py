@@ -134,22 +134,13 @@ def test_a_policy_with_a_value_network_of_its_own_is_a_step_too(ray_session):
 BATCH = torch.export.Dim("batch")
 
 
-class Exported(torch.nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, inputs, is_first, state):
-        return self.layer(inputs, state, is_first=is_first)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_is_exported_for_any_batch(name):
     layer = make_layer(name, input_size=3, hidden_size=4, **OPTIONS.get(name, {})).eval()
     given = torch.randn(4, 2, 3), torch.zeros(4, 2, dtype=torch.bool), layer.initial_state(4)
     any_batch = {0: BATCH}, {0: BATCH}, {key: {0: BATCH} for key in given[2]}
-    program = torch.export.export(Exported(layer), given, dynamic_shapes=any_batch).module()
+    program = torch.export.export(Sequence(layer), given, dynamic_shapes=any_batch).module()
     for batch in (2, 200):
         inputs, is_first = torch.randn(batch, 2, 3), torch.rand(batch, 2) < 0.5
         state = layer.initial_state(batch)

@@ -50,20 +50,6 @@ def make_config(run="PPO", kind="batched", runners=1):
     return telling_failures(config.rl_module(model_config={"fcnet_hiddens": [4]}))
 
 
-@pytest.fixture
-def build():
-    """Builds algorithms, and stops them."""
-    built = []
-
-    def build(config):
-        built.append(config.build_algo())
-        return built[-1]
-
-    yield build
-    for algorithm in built:
-        algorithm.stop()
-
-
 @contextlib.contextmanager
 def a_state_on_its_way(group, gate):
     """Within, an earlier state reaches the env runners as soon as somebody waits for them, and not before."""

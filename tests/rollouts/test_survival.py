@@ -42,20 +42,6 @@ def make_config(kind="batched", config_class=PPOConfig, runners=2, seconds=60.0,
     return telling_failures(config.env_runners(env_runner_cls=EpisodeEnvRunner))
 
 
-@pytest.fixture
-def build():
-    """Builds algorithms, and stops them."""
-    built = []
-
-    def build(config):
-        built.append(config.build_algo())
-        return built[-1]
-
-    yield build
-    for algorithm in built:
-        algorithm.stop()
-
-
 def restarted(algorithm, index=1):
     """Kills an env runner and lets RLlib bring it back, without a sample of it."""
     group = algorithm.env_runner_group
