@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rllib_stpn.errors import UsageError, in_words, place_of
 from rllib_stpn.ray_names import register_class, register_environments
+from rllib_stpn.rollouts.vector import Watched
 
 if TYPE_CHECKING:
     from ray.rllib.algorithms import AlgorithmConfig
@@ -57,6 +58,31 @@ def vector_env_of(config: AlgorithmConfig) -> Any:
     return made
 
 
+class _OfSeed(Watched):
+    """Is called by the seed of its episode."""
+
+    _passes = (UsageError,)
+
+    def __init__(self, make: Callable[[], gym.Env]) -> None:
+        super().__init__(make(), "the environment")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._watched_name = "the environment" if seed is None else f"the environment of seed {seed}"
+        return super().reset(seed=seed, options=options)
+
+
+def side_by_side(makers: Sequence[Callable[[], gym.Env]]) -> SyncVectorEnv:
+    """A vector environment that resets in the step that ends an episode (same-step autoreset).
+
+    What an environment raises, or returns that is not as gymnasium has it, is raised as a ``RolloutError``, with the
+    seed of the episode and the step.
+
+    Args:
+        makers: A function for each environment, which makes it.
+    """
+    return SyncVectorEnv([functools.partial(_OfSeed, make) for make in makers], autoreset_mode=AutoresetMode.SAME_STEP)
+
+
 def _plain(
     env: Any, env_config: Mapping[str, Any], num_envs: int | None, render_mode: str | None
 ) -> gym.Env | VectorEnv:
@@ -69,7 +95,7 @@ def _plain(
             arguments["autoreset_mode"] = AutoresetMode.SAME_STEP
             return gym.make_vec(env, num_envs=num_envs, vectorization_mode="vector_entry_point", **arguments)
         made = [functools.partial(_one, env, arguments, render_mode, index) for index in range(num_envs)]
-        return SyncVectorEnv(made, autoreset_mode="SameStep")
+        return side_by_side(made)
     except UsageError:
         raise
     except gym.error.UnregisteredEnv as error:

@@ -137,6 +137,8 @@ def evaluate(
     Raises:
         UsageError: A number out of its range; a checkpoint or an environment that cannot be used; energy or a video of
             several agents, or one policy of theirs alone.
+        RolloutError: What an environment raised, or returned that is not as gymnasium has it; the message has the seed
+            of its episode and the step.
     """
     for name, value, least in (("episodes", episodes, 1), ("num_envs", num_envs, 1), ("seed", seed, 0)):
         checks.integer(f"evaluate: {name}", value, least)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import contextlib
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -21,6 +22,7 @@ from rllib_stpn.agents.checkpoints import Checkpoint
 from rllib_stpn.agents.environments import make_env
 from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts.connectors import of_the_runner
+from rllib_stpn.rollouts.failure import rollout_error
 
 
 class SeveralAgents:
@@ -60,6 +62,9 @@ class SeveralAgents:
 
         Returns:
             The sum of each agent's rewards, and the steps of the environment.
+
+        Raises:
+            RolloutError: What the environment raised.
         """
         module: Any = self._checkpoint.module
         observations_of, actions_of = spaces_of(self._checkpoint)
@@ -71,7 +76,8 @@ class SeveralAgents:
             action_space=actions_of,
             agent_to_module_mapping_fn=self._checkpoint.config.policy_mapping_fn,
         )
-        observations, infos = env.reset(seed=seed)
+        with _telling(f"the environment of seed {seed}, as it was reset"):
+            observations, infos = env.reset(seed=seed)
         episode.add_env_reset(observations=observations, infos=infos)
         returns: dict[Hashable, float] = dict.fromkeys(observations, 0.0)
         while not episode.is_done:
@@ -85,7 +91,8 @@ class SeveralAgents:
             for column, (values,) in chosen.items():
                 for agent, value in values.items():
                     outputs[agent][column] = value
-            observations, rewards, terminated, truncated, infos = env.step(for_env)
+            with _telling(f"the environment of seed {seed}, at step {episode.env_steps() + 1} of its episode"):
+                observations, rewards, terminated, truncated, infos = env.step(for_env)
             for agent, reward in rewards.items():
                 returns[agent] = returns.get(agent, 0.0) + float(reward)
             episode.add_env_step(
@@ -93,6 +100,17 @@ class SeveralAgents:
                 extra_model_outputs=outputs,
             )  # fmt: skip
         return returns, episode.env_steps()
+
+
+@contextlib.contextmanager
+def _telling(where: str) -> Iterator[None]:
+    """Within, what the user's environment raises is told with where it was."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise rollout_error(error, where) from error
 
 
 def spaces_of(checkpoint: Checkpoint) -> tuple[dict[Any, gym.Space], dict[Any, gym.Space]]:

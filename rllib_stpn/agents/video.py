@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rllib_stpn.agents.environments import side_by_side
 from rllib_stpn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Recorder:
         first: Any = agent.make_env(render_mode="rgb_array")
         self._fps = first.metadata.get("render_fps") or 30
         makers: list[Any] = [lambda: first, *[agent.make_env] * (num_envs - 1)]
-        return gym.vector.SyncVectorEnv(makers, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+        return side_by_side(makers)
 
     def add(self, env: Any, state: Any, episode: "Episode") -> None:
         """Takes a frame of the first environment, with the agent's state for it and how far the episode is."""

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Sequence
 
 from rllib_stpn.cli import commands, gone_options, terminal
-from rllib_stpn.errors import UsageError, did_you_mean, one_of
+from rllib_stpn.errors import RolloutError, UsageError, did_you_mean, one_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except UsageError as error:
             print(f"rllib: error: {' '.join(str(error).split())}", file=sys.stderr)
             return 2
+        except RolloutError as error:
+            print(f"rllib: failed: {' '.join(str(error).split())}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("rllib: interrupted", file=sys.stderr)
             return 130

@@ -41,7 +41,7 @@ from rllib_stpn.rollouts.failure import (
     rollout_error,
 )
 from rllib_stpn.rollouts.values import batch_misfit, is_flag, is_number, largest
-from rllib_stpn.rollouts.vector import make_vector_env, unfit_observation
+from rllib_stpn.rollouts.vector import make_vector_env, standing_of, unfit_observation
 from rllib_stpn.rollouts.watchdog import Watchdog
 
 SURVIVED = "num_failures_survived"
@@ -313,7 +313,8 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
     def _step_of(self, index: int, under_way: bool = False) -> int | str:
         """At which step of its episode an environment is; ``under_way`` counts the step that is being taken."""
         envs = getattr(self.env.unwrapped, "envs", None)
-        return getattr(envs[index], "steps", "?") if envs else "?"
+        standing = standing_of(envs[index]) if envs else None
+        return standing[1] if standing else "?"
 
     def _as_numbers(self, rewards: Any) -> np.ndarray:
         """The rewards ``[B]`` as an array of numbers.
@@ -468,8 +469,7 @@ class EpisodeEnvRunner(SingleAgentEnvRunner):
         if not self._samples_now:
             return None
         envs = getattr(getattr(self.env, "unwrapped", None), "envs", ())
-        steps = tuple((getattr(each, "resets", 0), getattr(each, "steps", 0)) for each in envs)
-        return self._samples, len(self._step_seconds), steps
+        return self._samples, len(self._step_seconds), tuple(map(standing_of, envs))
 
     def hangs(self, seconds: float, place: str) -> None:
         """Ends the process of a remote runner, which RLlib would wait for, in the end for ever."""

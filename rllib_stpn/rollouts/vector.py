@@ -93,7 +93,7 @@ def make_vector_env(
             raise
         except Exception as error:
             raise rollout_error(error, f"{name_of(index, worker_index)}, as it was made") from error
-        return _Watched(env, worker_index, index)
+        return Watched(env, name_of(index, worker_index))
 
     def told(index: int) -> gym.Env:
         env = one(index)
@@ -148,55 +148,69 @@ def _own_vector_form(config: Any, creator: Any, context: EnvContext, num_envs: i
     return gym.make_vec(spec, num_envs=num_envs, vectorization_mode=mode)
 
 
-class _Watched(gym.Wrapper):
+class Watched(gym.Wrapper):
     """Says which environment failed and at which step; refuses what does not fit: values, their number and types.
 
-    Attributes:
-        steps: How many were taken in this episode.
-        resets: How often it was reset.
-        observation: The last one.
+    Its attributes have names that no environment has: ``get_attr`` and ``set_attr`` of a vector environment would find
+    them before the environment's own.
+
+    Args:
+        env: The environment.
+        name: What errors call it.
     """
 
-    def __init__(self, env: gym.Env, worker_index: int, index: int) -> None:
+    _passes: tuple[type[Exception], ...] = (UsageError, StepFailedRecreateEnvError)
+
+    def __init__(self, env: gym.Env, name: str) -> None:
         super().__init__(env)
-        self.steps = self.resets = 0
-        self.observation: Any = None
-        self._name = name_of(index, worker_index)
-        self._shape = env.observation_space.shape if isinstance(env.observation_space, gym.spaces.Box) else None
+        self._watched_steps = self._watched_resets = 0
+        self._watched_observation: Any = None
+        self._watched_name = name
+        self._watched_shape = env.observation_space.shape if isinstance(env.observation_space, gym.spaces.Box) else None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self.steps = 0
-        self.resets += 1
+        """Resets the environment.
+
+        Raises:
+            RolloutError: What the environment raised, or returned that does not fit.
+        """
+        self._watched_steps = 0
+        self._watched_resets += 1
         try:
             result = self.env.reset(seed=seed, options=options)
-        except (UsageError, StepFailedRecreateEnvError):
+        except self._passes:
             raise
         except Exception as error:
-            raise rollout_error(error, f"{self._name}, as it was reset") from error
+            raise rollout_error(error, f"{self._watched_name}, as it was reset") from error
         if not isinstance(result, tuple) or len(result) != 2:
-            raise self.unfit(f"{_number_of(result)} from reset(), where gymnasium has two: observation, info")
-        self.observation, info = result
+            raise self._unfit(f"{_number_of(result)} from reset(), where gymnasium has two: observation, info")
+        self._watched_observation, info = result
         self._check_shape()
         self._check_info(info)
         return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self.steps += 1
+        """Takes a step.
+
+        Raises:
+            RolloutError: What the environment raised, or returned that does not fit.
+        """
+        self._watched_steps += 1
         try:
             result = self.env.step(action)
-        except (UsageError, StepFailedRecreateEnvError):
+        except self._passes:
             raise
         except Exception as error:
-            raise rollout_error(error, f"{self._name}, at step {self.steps} of its episode") from error
+            raise rollout_error(error, f"{self._watched_name}, at step {self._watched_steps} of its episode") from error
         if not isinstance(result, tuple) or len(result) != 5:
-            raise self.unfit(
+            raise self._unfit(
                 f"{_number_of(result)} from step(), where gymnasium has five: observation, reward, terminated, "
                 "truncated, info"
             )
-        self.observation, reward, terminated, truncated, info = result
+        self._watched_observation, reward, terminated, truncated, info = result
         self._check_shape()
         if not isinstance(reward, float) and not is_number(reward):
-            raise self.unfit(f"the reward {reward!r}, which is no number")
+            raise self._unfit(f"the reward {reward!r}, which is no number")
         if type(terminated) is not bool or type(truncated) is not bool:
             self._check_flags(terminated=terminated, truncated=truncated)
         self._check_info(info)
@@ -205,30 +219,38 @@ class _Watched(gym.Wrapper):
     def _check_flags(self, **flags: Any) -> None:
         for name, flag in flags.items():
             if not is_flag(flag):
-                raise self.unfit(f"{name} {flag!r}, which is neither True nor False")
+                raise self._unfit(f"{name} {flag!r}, which is neither True nor False")
 
     def _check_info(self, info: Any) -> None:
         if not isinstance(info, dict):
-            raise self.unfit(f"the info {info!r}, which is no dict")
-
-    @property
-    def under_way(self) -> str:
-        """What it is doing, in words, while a call of it is under way."""
-        return f"{self._name}, " + (f"at step {self.steps} of its episode" if self.steps else "as it was reset")
+            raise self._unfit(f"the info {info!r}, which is no dict")
 
     def _check_shape(self) -> None:
         """Vector environments check this, too, but do not say which environment it was."""
-        fits = self._shape is None or getattr(self.observation, "shape", None) == self._shape
-        if not fits and (what := misfit(self.observation_space, self.observation)):
-            raise self.unfit(f"an observation {what}")
+        fits = self._watched_shape is None or getattr(self._watched_observation, "shape", None) == self._watched_shape
+        if not fits and (what := misfit(self.observation_space, self._watched_observation)):
+            raise self._unfit(f"an observation {what}")
 
-    def unfit(self, what: str) -> RolloutError:
+    def _unfit(self, what: str) -> RolloutError:
         """The error for a value that it returned."""
         source = type(self.env.unwrapped)
         return RolloutError(
-            f"{self._name} returned {what}, at step {self.steps} of its episode "
+            f"{self._watched_name} returned {what}, at step {self._watched_steps} of its episode "
             f"({source.__module__}.{source.__qualname__})"
         )
+
+
+def standing_of(env: Any) -> tuple[int, int] | None:
+    """How often an environment was reset, and how many steps of its episode were taken; None if it is not watched."""
+    return (env._watched_resets, env._watched_steps) if isinstance(env, Watched) else None
+
+
+def under_way(env: Any) -> str:
+    """What a watched environment is doing, in words, while a call of it is under way; nothing for anything else."""
+    if not isinstance(env, Watched):
+        return ""
+    doing = f"at step {env._watched_steps} of its episode" if env._watched_steps else "as it was reset"
+    return f"{env._watched_name}, {doing}"
 
 
 def _number_of(result: Any) -> str:
@@ -238,6 +260,6 @@ def _number_of(result: Any) -> str:
 def unfit_observation(env: VectorEnv) -> RolloutError | None:
     """The error for the first environment whose last observation does not fit its space; None where all do."""
     for each in getattr(env.unwrapped, "envs", ()):
-        if isinstance(each, _Watched) and (what := misfit(each.observation_space, each.observation)):
-            return each.unfit(f"an observation {what}")
+        if isinstance(each, Watched) and (what := misfit(each.observation_space, each._watched_observation)):
+            return each._unfit(f"an observation {what}")
     return None

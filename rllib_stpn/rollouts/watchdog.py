@@ -10,6 +10,7 @@ from collections.abc import Hashable
 from typing import Protocol
 
 from rllib_stpn.errors import users_place
+from rllib_stpn.rollouts.vector import under_way
 
 
 class Worker(Protocol):
@@ -63,6 +64,6 @@ class Watchdog:
         place = users_place((each.filename, each.lineno or 0) for each in traceback.extract_stack(frame))
         whose = ""
         while frame is not None:
-            whose = whose or getattr(frame.f_locals.get("self"), "under_way", "")
+            whose = whose or under_way(frame.f_locals.get("self"))
             frame = frame.f_back
         return "; ".join(filter(None, (whose, place)))

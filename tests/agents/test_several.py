@@ -13,7 +13,7 @@ from rllib_stpn.agents import agent_files
 from rllib_stpn.agents.agent import read
 from rllib_stpn.agents.several import SeveralAgents, of_policy
 from rllib_stpn.cli.main import main
-from rllib_stpn.errors import UsageError
+from rllib_stpn.errors import RolloutError, UsageError
 
 
 class _Paying:
@@ -109,6 +109,19 @@ def test_the_command_line_tells_the_return_of_each(trained, tmp_path, capsys):
     assert json.loads(out.read_text())["return_mean_by_agent"] == returns
     assert main(["evaluate", str(path), "--energy"]) == 2
     assert "energy: got several agents (paying), allowed is one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("method", "where"), [("reset", "as it was reset"), ("step", "at step 1 of its episode")])
+def test_an_environment_that_fails_is_told_with_seed_and_step(trained, method, where, monkeypatch):
+    kind, path, _ = trained
+
+    def fails(*arguments, **options):
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(kind, method, fails)
+    expected = rf"^ConnectionError: gone \(the environment of seed 4, {where}; .*test_several\.py:\d+\)$"
+    with pytest.raises(RolloutError, match=expected):
+        rllib_stpn.evaluate(path, episodes=2, seed=4)
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(trained, tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.tune.registry import register_env
 
@@ -287,6 +288,59 @@ def test_environments_that_are_not_known_or_cannot_be_shown_are_named(ray_sessio
     elsewhere = rllib("evaluate", tmp_path / "blind")
     assert elsewhere.returncode == 2
     assert "environment 'registered-elsewhere': unknown here" in elsewhere.stderr
+
+
+class Faulty(Blind):
+    """Does at its second step, or as it is reset, in the episode of seed 5, what its class says."""
+
+    fault = None
+
+    def reset(self, *, seed=None, options=None):
+        self.seed, self.t = seed, 0
+        if seed == 5 and self.fault == "reset":
+            raise ConnectionError("gone")
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.t += 1
+        observation, reward, _, truncated, info = super().step(action)
+        if self.seed == 5 and self.t == 2 and self.fault is not None:
+            if isinstance(self.fault, Exception):
+                raise self.fault
+            reward = self.fault
+        return observation, reward, self.t == 3, truncated, info
+
+
+FAULTS = {
+    "reset": ("reset", "ConnectionError: gone (the environment of seed 5, as it was reset; "),
+    "raises": (ConnectionError("gone"), "ConnectionError: gone (the environment of seed 5, at step 2 of its episode; "),
+    "wants to be made anew": (StepFailedRecreateEnvError("worn"), "worn (the environment of seed 5, at step 2 of its"),
+    "reward": ("high", "the environment of seed 5 returned the reward 'high', which is no number, at step 2 of its"),
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(ray_session, tmp_path_factory):
+    register_env("faulty-elsewhere", lambda context: Faulty())
+    config = A2CConfig().environment("faulty-elsewhere").env_runners(num_env_runners=0)
+    algo = config.rl_module(rl_module_spec=recurrent_spec("mlp", hidden_size=4)).build_algo()
+    algo.save_to_path(path := tmp_path_factory.mktemp("faulty") / "checkpoint")
+    algo.stop()
+    return path
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_environment_that_fails_is_told_with_seed_and_step(faulty, fault, num_envs, capsys, monkeypatch):
+    what, message = FAULTS[fault]
+    monkeypatch.setattr(Faulty, "fault", what)
+    command = ["evaluate", str(faulty), "--episodes", "8", "--num-envs", str(num_envs)]
+    assert main(command) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("rllib: failed: ") and message in err
+    if fault != "reward":
+        assert re.search(r"test_evaluate\.py:\d+\)$", err)
+    assert main([*command, "--seed", "6"]) == 0
 
 
 def test_supervised_checkpoints_are_evaluated_on_test_data(tmp_path, capsys):

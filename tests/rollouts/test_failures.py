@@ -4,6 +4,7 @@ import logging
 import pickle
 import re
 
+import gymnasium as gym
 import pytest
 import torch
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -266,6 +267,26 @@ def test_what_else_is_raised_in_a_runner_is_told_too(kind):
         make_runner(make_config(kind).callbacks(Refuses)).sample()
     with pytest.raises(UsageError, match=r"^callback: got 3"):
         len(arrived(make_runner(make_config(kind).callbacks(Refuses), worker_index=1).sample()))
+
+
+class Counting(FaultyEnv):
+    """Has attributes of its own by names that whoever watches it may want, too."""
+
+    steps = resets = observation = name = under_way = "its own"
+
+
+@both_runners
+def test_attributes_of_an_environment_are_found_and_set_as_its_own(kind):
+    register_env("counting", Counting)
+    runner = make_runner(make_config(kind).environment("counting", env_config={}))
+    runner.sample()
+    envs = runner.env.unwrapped
+    for name in ("resets", "observation", "name", "under_way", "steps"):
+        envs.set_attr(name, "changed")
+        assert {getattr(each.unwrapped, name) for each in envs.envs} == {"changed"}
+        assert set(envs.get_attr(name)) == {"changed"}
+    around = envs.envs[0]
+    assert not [name for name in vars(around).keys() - vars(gym.Wrapper(around)).keys() if name[0] != "_"]
 
 
 # --- RLlib's fault settings ---------------------------------------------------------------------------------------

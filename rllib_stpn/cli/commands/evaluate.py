@@ -12,7 +12,7 @@ most probable ones, so that the same command gives the same returns, with any --
 A checkpoint of supervised training is evaluated on the test data of its task, all of them, in batches as large as in
 training; of the options below it takes --energy and --out.
 
-The exit code is 0, or 2 for a wrong input.
+The exit code is 0, 1 where the environment failed, or 2 for a wrong input.
 """
 
 import argparse
