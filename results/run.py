@@ -199,7 +199,7 @@ STUDIES = {
     "associative_retrieval": Study(
         tuple(
             f"art_{layer}"
-            for layer in ("stpn", "stpnf", "stpn_scalar", "rnn", "lstm", "fast_weights", "modulated", "hebbff")
+            for layer in ("stpn", "stpnf", "stpn_scalar", "rnn", "lstm", "fast_weights", "modulated", "hebbff", "mlp")
         ),
         seeds=(0, 1, 2),
         stop={"training_iteration": 60},
@@ -213,7 +213,7 @@ STUDIES = {
         report=("--threshold", "100"),
     ),
     "maze_ppo": Study(
-        ("maze_stpn_ppo", "maze_lstm_ppo"),
+        ("maze_stpn_ppo", "maze_lstm_ppo", "maze_mlp_ppo"),
         seeds=(0, 1),
         stop={"num_env_steps_sampled_lifetime": 40_000_000},
         config={"callbacks": "energy"},
@@ -245,7 +245,7 @@ STUDIES = {
         report=("--threshold", "950"),
     ),
     "pong": Study(
-        ("pong_stpn_ppo", "pong_lstm_ppo"),
+        ("pong_stpn_ppo", "pong_lstm_ppo", "pong_mlp_ppo"),
         seeds=(0, 1),
         stop={"num_env_steps_sampled_lifetime": 4_000_000},
         config={"callbacks": "energy"},

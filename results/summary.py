@@ -6,6 +6,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rllib_stpn.report.groups import ENERGY, METRICS, Group, make_sections, needed_metrics
 from rllib_stpn.report.numbers import interquartile_mean_and_interval, ratio_and_interval
 from rllib_stpn.report.trials import read_trials
@@ -55,33 +57,49 @@ ROWS = (
         control="inverted_pendulum_mlp",
     ),
     Row("Pong from single frames, PPO, 4M steps", "pong", stpn="pong_stpn_ppo", rival="pong_lstm_ppo"),
+    Row(
+        "POPGym, PPO, 1M steps: best mean return, seven environments",
+        "popgym",
+        stpn="stpn_12",
+        rival="gru_256",
+        control="mlp_256",
+    ),
 )
 
 
-def group(study: str, experiment: str) -> Group:
-    """The committed runs of an experiment."""
+def groups(study: str, experiment: str) -> list[Group]:
+    """The committed runs of an experiment, one group for each environment."""
     trials, _ = read_trials([RESULTS / study / "runs" / experiment], needed_metrics(None))
-    (section,) = make_sections(trials, None, [])
-    (only,) = section.groups
-    return only
+    return [only for section in make_sections(trials, None, []) for only in section.groups]
+
+
+def scores(found: list[Group]) -> np.ndarray:
+    """Each seed's last result; over several environments the mean of its best ones, as POPGym has it, ``[seeds]``."""
+    if len(found) == 1:
+        return found[0].last(*METRICS)
+    best = [dict(zip(group.seeds, group.best(METRICS[0]), strict=True)) for group in found]
+    in_all = set(best[0]).intersection(*best)
+    return np.array([np.mean([of_seed[seed] for of_seed in best]) for seed in sorted(in_all)])
 
 
 def cell(study: str, experiment: str | None) -> str:
-    """The interquartile mean of the last results over seeds, and its 95 % interval; of a rival also its layer."""
+    """The interquartile mean of the scores of all seeds, and its 95 % interval; of a rival also its layer."""
     if experiment is None:
         return "-"
-    found = group(study, experiment)
-    text = interquartile_mean_and_interval(found.last(*METRICS))
-    name = found.layer.upper() if len(found.layer) <= 4 else found.layer.replace("_", " ")
-    return text if found.layer == "stpn" else f"{name} {text}"
+    found = groups(study, experiment)
+    text, layer = interquartile_mean_and_interval(scores(found)), found[0].layer
+    name = layer.upper() if len(layer) <= 4 else layer.replace("_", " ")
+    return text if layer == "stpn" else f"{name} {text}"
 
 
 def energy_ratio(row: Row) -> str:
     """How many times STPN's energy per step the rival spends, with the 95 % interval of that."""
     if row.rival is None:
         return "-"
-    stpn, rival = (group(row.study, experiment).last(*ENERGY) for experiment in (row.stpn, row.rival))
-    return ratio_and_interval(rival, stpn)
+    stpn, rival = (groups(row.study, experiment)[0] for experiment in (row.stpn, row.rival))
+    if not any(metric in trial.metrics for trial in stpn.trials for metric in ENERGY):
+        return "-"
+    return ratio_and_interval(rival.last(*ENERGY), stpn.last(*ENERGY))
 
 
 def table() -> str:
@@ -94,7 +112,7 @@ def table() -> str:
         page = RESULTS / row.study / "README.md"
         link = f"results/{row.study}/{'README' if page.exists() else 'report'}.md"
         cells = [cell(row.study, experiment) for experiment in (row.stpn, row.rival, row.control)]
-        seeds = len(group(row.study, row.stpn).trials)
+        seeds = len(scores(groups(row.study, row.stpn)))
         lines.append("| " + " | ".join([f"[{row.task}]({link})", *cells, energy_ratio(row), str(seeds)]) + " |")
     return "\n".join(lines)
 

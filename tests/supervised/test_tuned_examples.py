@@ -30,6 +30,7 @@ def num_parameters(name):
         ("art_stpn_scalar", 1939),
         ("art_stpnf", 1974),
         ("art_hebbff", 1989),
+        ("art_mlp", 2062),
     ],
 )
 def test_retrieval_has_the_papers_sizes(name, expected):
