@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ray.tune import Callback, Tuner
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class CheckedExperiment(Experiment):
     """An experiment whose settings were checked, as :func:`load` returns it.
 

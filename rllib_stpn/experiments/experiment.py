@@ -18,7 +18,7 @@ def env_or_task(run: str) -> str:
     return "task" if run == "Supervised" else "env"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Experiment:
     """One experiment of a file.
 
@@ -68,6 +68,11 @@ class Experiment:
     written: dict[str, Any] | None = None
     folded: dict[str, Any] | None = None
     directory: str | None = None
+
+    def __repr__(self) -> str:
+        """Such as ``CheckedExperiment(tuned_examples/maze_stpn.yaml: maze_stpn, A2C on stpn_envs:stpn/Maze-v0)``."""
+        learned = ", ".join(map(str, self.envs_or_tasks(self.config)))
+        return f"{type(self).__name__}({self.where}, {self.algorithm} on {learned})"
 
     @property
     def new_stack(self) -> bool:

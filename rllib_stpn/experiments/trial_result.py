@@ -14,7 +14,7 @@ from rllib_stpn.experiments.stopping import StoppingScheduler
 from rllib_stpn.ray_names import how_to_register
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class TrialResult:
     """How a trial ended.
 
@@ -37,6 +37,11 @@ class TrialResult:
     error: str | None
     best_checkpoint: str | None = None
     best_score: float | None = None
+
+    def __repr__(self) -> str:
+        """Such as ``TrialResult(~/ray_results/maze/PPO_0, stopped: training_iteration 5 reached 5)``."""
+        ended = f"failed: {self.cause}" if self.error is not None else f"stopped: {self.stopped}"
+        return f"TrialResult({self.path}, {ended})"
 
     @property
     def cause(self) -> Cause | None:

@@ -31,6 +31,12 @@ def test_an_experiment_does_not_change(small):
             setattr(small, field.name, None)
 
 
+def test_a_notebook_shows_it_in_a_line(small):
+    assert repr(small) == f"CheckedExperiment({small.where}, PPO on CartPole-v1)"
+    both = small.override(config={"env": {"grid_search": ["CartPole-v1", "Acrobot-v1"]}})
+    assert repr(both).endswith(", PPO on CartPole-v1, Acrobot-v1)")
+
+
 def test_what_was_written_checked_and_folded_are_three_values(write, ray_session):
     (experiment,) = rllib_stpn.experiments.load(write(SMALL.replace("num_workers: 0", "num_workers: '6e1'")))
     folded = experiment.fold()
@@ -95,6 +101,7 @@ def test_it_runs_goes_on_and_prints_nothing(small, ray_session, capsys, tmp_path
     assert first.stopped == "training_iteration 2 reached 2"
     assert (first.settings["train_batch_size"], first.cause) == (64, None)
     assert first.path.startswith(str(tmp_path / "results" / "small")) and first.checkpoint.startswith(first.path)
+    assert repr(first) == f"TrialResult({first.path}, stopped: training_iteration 2 reached 2)"
     (more,) = small.run(resume=True, stop={"training_iteration": 3})
     assert (more.path, more.metrics["num_env_steps_sampled_lifetime"]) == (first.path, 3 * 64)
     assert "".join(capsys.readouterr()) == ""
@@ -113,6 +120,7 @@ def test_a_trial_that_fails_is_a_result(small, ray_session):
     assert "Simulated env crash" in str(result.error)
     assert (result.stopped, result.checkpoint, result.metrics.get("training_iteration")) == (None, None, None)
     assert str(result.cause).count("\n") == 0 and "Simulated env crash" in str(result.cause)
+    assert repr(result) == f"TrialResult({result.path}, failed: {result.cause})"
 
 
 def test_a_cluster_that_does_not_answer_is_told(write, tmp_path):
