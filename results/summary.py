@@ -40,6 +40,7 @@ ROWS = (
         "associative_retrieval",
         stpn="art_stpn",
         rival="art_fast_weights",
+        control="art_mlp",
     ),
     Row("maze, PPO, 40M steps", "maze_ppo", stpn="maze_stpn_ppo", rival="maze_lstm_ppo"),
     Row(
