@@ -42,7 +42,7 @@ ROWS = (
         rival="art_fast_weights",
         control="art_mlp",
     ),
-    Row("maze, PPO, 40M steps", "maze_ppo", stpn="maze_stpn_ppo", rival="maze_lstm_ppo"),
+    Row("maze, PPO, 40M steps", "maze_ppo", stpn="maze_stpn_ppo", rival="maze_lstm_ppo", control="maze_mlp_ppo"),
     Row(
         "maze, A2C, 30 minutes on a core",
         "maze",
