@@ -57,7 +57,13 @@ ROWS = (
         rival="inverted_pendulum_lstm",
         control="inverted_pendulum_mlp",
     ),
-    Row("Pong from single frames, PPO, 4M steps", "pong", stpn="pong_stpn_ppo", rival="pong_lstm_ppo"),
+    Row(
+        "Pong from single frames, PPO, 4M steps",
+        "pong",
+        stpn="pong_stpn_ppo",
+        rival="pong_lstm_ppo",
+        control="pong_mlp_ppo",
+    ),
     Row(
         "POPGym, PPO, 1M steps: best mean return, seven environments",
         "popgym",
