@@ -77,7 +77,7 @@ ROWS = (
 def groups(study: str, experiment: str) -> list[Group]:
     """The committed runs of an experiment, one group for each environment."""
     trials, _ = read_trials([RESULTS / study / "runs" / experiment], needed_metrics(None))
-    return [only for section in make_sections(trials, None, []) for only in section.groups]
+    return [group for section in make_sections(trials, None, []) for group in section.groups]
 
 
 def scores(found: list[Group]) -> np.ndarray:
