@@ -55,6 +55,15 @@ def test_the_readmes_figure_is_drawn_from_the_committed_runs(tmp_path):
     assert (tmp_path / "retrieval.png").stat().st_size > 10_000
 
 
+def test_pictures_are_small():
+    pictures = [
+        *RESULTS.rglob("*.png"),
+        *(RESULTS.parent / "docs").glob("*.png"),
+        *(RESULTS.parent / "docs").glob("*.gif"),
+    ]
+    assert pictures and not [picture for picture in pictures if picture.stat().st_size > 300_000]
+
+
 def test_nothing_but_studies_lies_in_results():
     directories = {path.name for path in RESULTS.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert directories <= {*RUN["STUDIES"], "maze_settings", "inside", "within_trial", "clones"}
