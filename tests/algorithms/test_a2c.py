@@ -79,6 +79,20 @@ def test_ppo_learns_the_same_with_batched_rollouts():
     assert mean_return(config, 40) > 0.95
 
 
+@pytest.mark.parametrize(("minibatch_size", "steps"), [(None, 1), (40, 4), (160, 1)])
+def test_a_batch_is_a_gradient_step_for_each_minibatch(minibatch_size, steps):
+    algo = config_on("recall", minibatch_size=minibatch_size).build_algo()  # 16 environments, 10 steps each
+    result = algo.train()
+    taken = {
+        int(state["step"])
+        for optimizer in algo.learner_group._learner._named_optimizers.values()
+        for state in optimizer.state.values()
+    }
+    algo.stop()
+    assert taken == {steps}
+    assert result["env_runners"]["num_env_steps_sampled"] == 160
+
+
 def learner_and_batch(**training):
     algo = config_on("scripted", **training).build_algo()
     learner = algo.learner_group._learner

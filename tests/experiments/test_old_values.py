@@ -62,6 +62,19 @@ def test_fragments_that_make_no_train_batch_are_as_long_as_they_must_be():
     assert translated("APPO", **sizes, rollout_fragment_length=200)[0]["rollout_fragment_length"] == 200
 
 
+def test_a2c_tells_what_its_loss_as_a_mean_means_for_settings_of_old():
+    old = {"num_workers": 2, "grad_clip": 40.0, "vf_loss_coeff": 0.5}
+    config, notes = translated("A2C", **old)
+    assert config == {"num_env_runners": 2, "grad_clip": 40.0, "vf_loss_coeff": 0.5}
+    renamed, of_the_clip, of_the_value = notes
+    assert "for the same, divide it by the steps of a batch" in of_the_clip
+    assert "for the same, halve it" in of_the_value
+    assert translated("A2C", num_workers=2, grad_clip=None)[1] == [renamed]
+    assert translated("PPO", **old)[1] == [renamed]
+    today = {"num_env_runners": 2, "callbacks": "energy", "lambda": 0.9, "grad_clip": 40.0, "vf_loss_coeff": 0.5}
+    assert translated("A2C", **today)[1] == []
+
+
 def test_what_stands_in_a_replay_buffer_is_moved_out_of_a_search_where_it_is_one():
     def search(*starts):
         return {"grid_search": [{"type": "ReplayBuffer", "learning_starts": n, "capacity": 10 * n} for n in starts]}

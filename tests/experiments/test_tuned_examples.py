@@ -37,9 +37,10 @@ def test_pong_has_the_papers_settings(name, layer, options, lr):
     (settings,) = points(experiment.config)
     config = build_config(experiment.algorithm, settings)
     assert config.num_env_runners * config.num_envs_per_env_runner == 64
-    assert (config.rollout_fragment_length, config.train_batch_size) == (50, 3200)
+    assert (config.rollout_fragment_length, config.train_batch_size, config.minibatch_size) == (50, 3200, 200)
     assert (config.gamma, config.lambda_) == (0.99, 1.0)
-    assert (config.vf_loss_coeff, config.entropy_coeff, config.grad_clip) == (0.5, 0.01, 40)
+    # The papers' 0.5 and 40 were of RLlib's sum over a minibatch, with half of the squared error.
+    assert (config.vf_loss_coeff, config.entropy_coeff, config.grad_clip) == (0.5 / 2, 0.01, 40 / 200)
     assert config.lr == [[0, lr], [200_000_000, 0.0]]
     assert config.env_config["clip_rewards"] is True
     assert (config.env_config["frame_skip"], config.env_config["repeat_action_probability"]) == (1, 0.0)

@@ -188,6 +188,8 @@ CASES = {
     "A2C, box": {"algorithm": A2CConfig, "actions": "box"},
     "A2C, loss mask": {"algorithm": A2CConfig, "masked": True, "layer": "stpn"},
     "A2C, advantages standardised": {"algorithm": A2CConfig, "standardize_advantages": True},
+    "A2C, minibatches": {"algorithm": A2CConfig, "minibatch_size": 25, "masked": True},
+    "A2C, minibatches of micro-batches": {"algorithm": A2CConfig, "minibatch_size": 30, "micro_batch_size": 10},
     "A2C, micro-batches": {"algorithm": A2CConfig, "micro_batch_size": 15, "masked": True},
 }
 

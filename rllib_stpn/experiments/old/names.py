@@ -281,7 +281,7 @@ def translate_config(
     new_stack = on_new_stack(config) if new_stack is None else new_stack
     renamed = {**CONFIG, **({**CONFIG_NEW_STACK, **CONFIG_OF_ALGORITHM.get(run, {})} if new_stack else {})}
     dropped = {**CONFIG_DROPPED, **(CONFIG_DROPPED_NEW_STACK if new_stack else {})}
-    of_old = any(key in renamed for key in config)
+    of_old = any(key in renamed and key not in SILENT for key in config)
     config = _with_one_of_two(config, new_stack)
     if "evaluation_num_episodes" in config:
         config.setdefault("evaluation_duration_unit", "episodes")

@@ -69,11 +69,13 @@ def translate_renamed(where: str, config: dict[str, Any], run: str, of_old: bool
         where: What to call the config in notes.
         config: Settings under today's names. Not modified.
         run: The algorithm.
-        of_old: Whether the settings were written for an earlier RLlib, which took some that today's refuses.
+        of_old: Whether the settings were written for an earlier RLlib, which took some that today's refuses, and some
+            otherwise.
     """
     config = dict(config)
     changes = [_fragments]
     changes += [_whole_batches] if run == "PPO" and of_old else []
+    changes += [_mean_loss] if run == "A2C" and of_old else []
     changes += [_networks] if run in ("SAC", "CQL") else []
     return config, _notes(where, config, changes)
 
@@ -241,6 +243,17 @@ def _whole_batches(config: dict[str, Any]) -> Iterator[str]:
             f"rollout_fragment_length: {length} -> auto: fragments of {max(1, runners)} x {envs} environments make no "
             f"train batch of {batch}"
         )
+
+
+def _mean_loss(config: dict[str, Any]) -> Iterator[str]:
+    """What meant something else while A2C's loss was RLlib's: a sum over the batch, of half the squared error."""
+    if config.get("grad_clip") is not None:
+        yield (
+            "grad_clip: earlier RLlib clipped the gradient of a sum over the batch, today it is a mean: "
+            "for the same, divide it by the steps of a batch"
+        )
+    if "vf_loss_coeff" in config:
+        yield "vf_loss_coeff: earlier RLlib weighed half of the squared error, today all of it: for the same, halve it"
 
 
 def _fragments(config: dict[str, Any]) -> Iterator[str]:
