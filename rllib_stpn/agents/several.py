@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 from typing import Any
 
 import gymnasium as gym
@@ -22,7 +21,7 @@ from rllib_stpn.agents.checkpoints import Checkpoint
 from rllib_stpn.agents.environments import make_env
 from rllib_stpn.errors import UsageError
 from rllib_stpn.rollouts.connectors import of_the_runner
-from rllib_stpn.rollouts.failure import rollout_error
+from rllib_stpn.rollouts.failure import telling
 
 
 class SeveralAgents:
@@ -76,7 +75,7 @@ class SeveralAgents:
             action_space=actions_of,
             agent_to_module_mapping_fn=self._checkpoint.config.policy_mapping_fn,
         )
-        with _telling(f"the environment of seed {seed}, as it was reset"):
+        with telling(f"the environment of seed {seed}, as it was reset"):
             observations, infos = env.reset(seed=seed)
         episode.add_env_reset(observations=observations, infos=infos)
         returns: dict[Hashable, float] = dict.fromkeys(observations, 0.0)
@@ -91,7 +90,7 @@ class SeveralAgents:
             for column, (values,) in chosen.items():
                 for agent, value in values.items():
                     outputs[agent][column] = value
-            with _telling(f"the environment of seed {seed}, at step {episode.env_steps() + 1} of its episode"):
+            with telling(f"the environment of seed {seed}, at step {episode.env_steps() + 1} of its episode"):
                 observations, rewards, terminated, truncated, infos = env.step(for_env)
             for agent, reward in rewards.items():
                 returns[agent] = returns.get(agent, 0.0) + float(reward)
@@ -100,17 +99,6 @@ class SeveralAgents:
                 extra_model_outputs=outputs,
             )  # fmt: skip
         return returns, episode.env_steps()
-
-
-@contextlib.contextmanager
-def _telling(where: str) -> Iterator[None]:
-    """Within, what the user's environment raises is told with where it was."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        raise rollout_error(error, where) from error
 
 
 def spaces_of(checkpoint: Checkpoint) -> tuple[dict[Any, gym.Space], dict[Any, gym.Space]]:

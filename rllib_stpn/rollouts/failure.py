@@ -7,7 +7,9 @@ first use of that ``Failure`` raises its error.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from rllib_stpn.errors import PROCESS_DIED, RemoteTraceback, RolloutError, UsageError, in_words, place_of
@@ -32,6 +34,22 @@ def rollout_error(error: BaseException, where: str) -> RolloutError:
     told = RolloutError(f"{in_words(error)} ({where}{f'; {place}' if place else ''})")
     told.__cause__ = error
     return told
+
+
+@contextlib.contextmanager
+def telling(where: str, passes: tuple[type[Exception], ...] = (UsageError,)) -> Iterator[None]:
+    """Within, what the user's environment raises is raised as a ``RolloutError`` that says where.
+
+    Args:
+        where: In words, such as which environment at which step.
+        passes: What is raised as it is.
+    """
+    try:
+        yield
+    except passes:
+        raise
+    except Exception as error:
+        raise rollout_error(error, where) from error
 
 
 def as_error(error: Exception, worker_index: int) -> RolloutError | UsageError:

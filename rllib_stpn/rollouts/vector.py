@@ -14,7 +14,7 @@ from ray.rllib.env.env_errors import StepFailedRecreateEnvError
 from ray.tune.registry import ENV_CREATOR, _global_registry
 
 from rllib_stpn.errors import RolloutError, UsageError
-from rllib_stpn.rollouts.failure import name_of, rollout_error
+from rllib_stpn.rollouts.failure import name_of, rollout_error, telling
 from rllib_stpn.rollouts.previous import previous_inputs, with_previous
 from rllib_stpn.rollouts.values import is_flag, is_number, misfit
 
@@ -73,26 +73,18 @@ def make_vector_env(
         known = _global_registry.contains(ENV_CREATOR, creator)
         creator = _global_registry.get(ENV_CREATOR, creator) if known else None
     if mode is gym.VectorizeMode.VECTOR_ENTRY_POINT:
-        try:
+        with telling(f"{name_of(None, worker_index)}, as it was made"):
             own = _own_vector_form(config, creator, context(index=0), num_envs)
             if autoreset_of(own) not in autoresets:
                 own = _in_another_mode(own, config, creator, context(index=0), autoresets[0])
             return with_previous(own, previous_inputs(config)), context(index=0)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise rollout_error(error, f"{name_of(None, worker_index)}, as it was made") from error
 
     def one(index: int) -> gym.Env:
-        try:
+        with telling(f"{name_of(index, worker_index)}, as it was made"):
             if creator is None:
                 env = gym.make(config.env, **config.env_config)
             else:
                 env = gym.make(EnvSpec(_ID, entry_point=functools.partial(creator, context(index=index))))
-        except UsageError:
-            raise
-        except Exception as error:
-            raise rollout_error(error, f"{name_of(index, worker_index)}, as it was made") from error
         return Watched(env, name_of(index, worker_index))
 
     def told(index: int) -> gym.Env:
@@ -176,12 +168,8 @@ class Watched(gym.Wrapper):
         """
         self._watched_steps = 0
         self._watched_resets += 1
-        try:
+        with telling(f"{self._watched_name}, as it was reset", self._passes):
             result = self.env.reset(seed=seed, options=options)
-        except self._passes:
-            raise
-        except Exception as error:
-            raise rollout_error(error, f"{self._watched_name}, as it was reset") from error
         if not isinstance(result, tuple) or len(result) != 2:
             raise self._unfit(f"{_number_of(result)} from reset(), where gymnasium has two: observation, info")
         self._watched_observation, info = result
@@ -196,7 +184,7 @@ class Watched(gym.Wrapper):
             RolloutError: What the environment raised, or returned that does not fit.
         """
         self._watched_steps += 1
-        try:
+        try:  # as `telling`, whose generator would take longer than many a step
             result = self.env.step(action)
         except self._passes:
             raise
