@@ -268,8 +268,8 @@ class A2CTorchLearner(LeanLearner):
         distribution = lean_distribution(distribution_class)(logits)
         values = module.compute_values(batch, embeddings=fwd_out[Columns.EMBEDDINGS])
         targets = batch["value_targets"]
-        # RLlib's connector always standardises. The baseline is today's value: with one step per batch that in the
-        # targets, with minibatches that after the steps before.
+        # RLlib's connector always standardises. The baseline is the value as it is now: the one in the targets, but
+        # for the steps that minibatches before have taken.
         advantages = batch["advantages"] if self.config.standardize_advantages else targets - values.detach()
 
         policy_loss = -mean(distribution.logp(batch[Columns.ACTIONS]) * advantages)

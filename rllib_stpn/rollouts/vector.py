@@ -80,12 +80,13 @@ def make_vector_env(
             return with_previous(own, previous_inputs(config)), context(index=0)
 
     def one(index: int) -> gym.Env:
-        with telling(f"{name_of(index, worker_index)}, as it was made"):
+        name = name_of(index, worker_index)
+        with telling(f"{name}, as it was made"):
             if creator is None:
                 env = gym.make(config.env, **config.env_config)
             else:
                 env = gym.make(EnvSpec(_ID, entry_point=functools.partial(creator, context(index=index))))
-        return Watched(env, name_of(index, worker_index))
+        return Watched(env, name)
 
     def told(index: int) -> gym.Env:
         env = one(index)
@@ -184,7 +185,7 @@ class Watched(gym.Wrapper):
             RolloutError: What the environment raised, or returned that does not fit.
         """
         self._watched_steps += 1
-        try:  # as `telling`, whose generator would take longer than many a step
+        try:  # as `telling` does, without making a context manager for each step
             result = self.env.step(action)
         except self._passes:
             raise

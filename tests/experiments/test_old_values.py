@@ -60,6 +60,8 @@ def test_fragments_that_make_no_train_batch_are_as_long_as_they_must_be():
         check(experiment_of("PPO", "CartPole-v1", **config))
         assert (config["rollout_fragment_length"] == length) is (length in (84, 170, 180))
     assert translated("APPO", **sizes, rollout_fragment_length=200)[0]["rollout_fragment_length"] == 200
+    today = {"num_env_runners": 2, "num_envs_per_env_runner": 3, "train_batch_size": 1000, "lambda": 0.95}
+    assert translated("PPO", **today, rollout_fragment_length=200)[0]["rollout_fragment_length"] == "auto"
 
 
 def test_a2c_tells_what_its_loss_as_a_mean_means_for_settings_of_old():

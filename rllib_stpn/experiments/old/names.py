@@ -281,7 +281,7 @@ def translate_config(
     new_stack = on_new_stack(config) if new_stack is None else new_stack
     renamed = {**CONFIG, **({**CONFIG_NEW_STACK, **CONFIG_OF_ALGORITHM.get(run, {})} if new_stack else {})}
     dropped = {**CONFIG_DROPPED, **(CONFIG_DROPPED_NEW_STACK if new_stack else {})}
-    of_old = any(key in renamed and key not in SILENT for key in config)
+    of_old = {key for key in config if key in renamed}
     config = _with_one_of_two(config, new_stack)
     if "evaluation_num_episodes" in config:
         config.setdefault("evaluation_duration_unit", "episodes")
@@ -327,7 +327,7 @@ def translate_config(
         if key in config:
             config[key] = searches.change(config[key], translate)
     if new_stack:
-        config, more = old_values.translate_renamed(where, config, run, of_old)
+        config, more = old_values.translate_renamed(where, config, run, of_old, of_old <= SILENT)
         notes += more
     return config, list(dict.fromkeys(notes))
 

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from rllib_stpn.errors import UsageError, unknown
@@ -62,20 +62,22 @@ def translate(where: str, config: dict[str, Any], new_stack: bool = True) -> tup
     return config, _notes(where, config, changes)
 
 
-def translate_renamed(where: str, config: dict[str, Any], run: str, of_old: bool) -> tuple[dict[str, Any], list[str]]:
+def translate_renamed(
+    where: str, config: dict[str, Any], run: str, of_old: Collection[str], of_today_too: bool
+) -> tuple[dict[str, Any], list[str]]:
     """The same for what depends on several settings, which have today's names already; of the new API stack.
 
     Args:
         where: What to call the config in notes.
         config: Settings under today's names. Not modified.
         run: The algorithm.
-        of_old: Whether the settings were written for an earlier RLlib, which took some that today's refuses, and some
-            otherwise.
+        of_old: The names of an earlier RLlib in the settings, which took some that today's refuses, and some otherwise.
+        of_today_too: Whether users of today write all of these names.
     """
     config = dict(config)
     changes = [_fragments]
     changes += [_whole_batches] if run == "PPO" and of_old else []
-    changes += [_mean_loss] if run == "A2C" and of_old else []
+    changes += [_mean_loss] if run == "A2C" and not of_today_too else []
     changes += [_networks] if run in ("SAC", "CQL") else []
     return config, _notes(where, config, changes)
 
