@@ -213,29 +213,20 @@ STUDIES = {
         config={"callbacks": "energy"},
         report=("--threshold", "100"),
     ),
-    "maze_ppo": Study(
-        ("maze_stpn_ppo", "maze_lstm_ppo", "maze_mlp_ppo"),
-        seeds=(0, 1),
-        stop={"num_env_steps_sampled_lifetime": 40_000_000},
-        config={"callbacks": "energy"},
-        report=("--threshold", "100"),
-    ),
     "maze_rates": Rates(
-        ("maze_stpn_ppo", "maze_lstm_ppo"),
+        tuple(f"maze_{layer}_ppo" for layer in ("stpn", "modulated", "lstm", "gru", "mlp")),
         seeds=(0, 1),
         stop={"num_env_steps_sampled_lifetime": 40_000_000},
         config={"callbacks": "energy"},
-        models={  # as many parameters each
+        models={
             "stpn": ("maze_stpn_ppo", {}),
-            "lstm": ("maze_lstm_ppo", {}),
-            "gru": ("maze_lstm_ppo", {"custom_model": "gru", "custom_model_config": {"hidden_size": 54}}),
-            "modulated": (
-                "maze_lstm_ppo",
-                {"custom_model": "modulated_plastic_rnn", "custom_model_config": {"hidden_size": 67}},
-            ),
             "stpn_post": ("maze_stpn_ppo", {"custom_model_config": {"normalize": "post"}}),
+            "modulated": ("maze_modulated_ppo", {}),
+            "lstm": ("maze_lstm_ppo", {}),
+            "gru": ("maze_gru_ppo", {}),
+            "mlp": ("maze_mlp_ppo", {}),
         },
-        rates=(4e-3, 2e-3, 1e-3),
+        rates=(2e-3, 4e-3, 1e-3),
         report=("--threshold", "100"),
     ),
     "inverted_pendulum": Study(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rllib_stpn.report.groups import ENERGY, METRICS, Group, make_sections, needed_metrics
+from rllib_stpn.report.groups import ENERGY, METRICS, SECONDS, Group, make_sections, needed_metrics
 from rllib_stpn.report.numbers import interquartile_mean_and_interval, ratio_and_interval
 from rllib_stpn.report.trials import read_trials
 
@@ -22,6 +22,7 @@ class Row:
     Attributes:
         task: What was learned, and for how long.
         study: Whose runs, and where the curves are.
+        file: STPN's, in tuned_examples.
         stpn: The experiment of STPN.
         rival: That of the best recurrent rival.
         control: That of the layer without memory; None where it was not run.
@@ -29,6 +30,7 @@ class Row:
 
     task: str
     study: str
+    file: str
     stpn: str
     rival: str | None = None
     control: str | None = None
@@ -38,14 +40,23 @@ ROWS = (
     Row(
         "associative retrieval: accuracy after 6M sequences",
         "associative_retrieval",
+        "art_stpn",
         stpn="art_stpn",
         rival="art_fast_weights",
         control="art_mlp",
     ),
-    Row("maze, PPO, 40M steps", "maze_ppo", stpn="maze_stpn_ppo", rival="maze_lstm_ppo", control="maze_mlp_ppo"),
+    Row(
+        "maze, PPO, 40M steps, the best of three learning rates",
+        "maze_rates",
+        "maze_stpn_ppo",
+        stpn="stpn_0.002",
+        rival="lstm_0.004",
+        control="mlp_0.004",
+    ),
     Row(
         "maze, A2C, 30 minutes on a core",
         "maze",
+        "maze_stpn_fast",
         stpn="maze_stpn_fast",
         rival="maze_lstm_fast",
         control="maze_mlp",
@@ -53,6 +64,7 @@ ROWS = (
     Row(
         "inverted pendulum, 200k steps",
         "inverted_pendulum",
+        "inverted_pendulum_stpnf",
         stpn="inverted_pendulum_stpnf",
         rival="inverted_pendulum_lstm",
         control="inverted_pendulum_mlp",
@@ -60,12 +72,14 @@ ROWS = (
     Row(
         "Pong from single frames, PPO, 4M steps",
         "pong",
+        "pong_stpn_ppo",
         stpn="pong_stpn_ppo",
         rival="pong_lstm_ppo",
         control="pong_mlp_ppo",
     ),
     Row(
         "POPGym, PPO, 1M steps: best mean return, seven environments",
+        "popgym",
         "popgym",
         stpn="stpn_12",
         rival="gru_256",
@@ -109,18 +123,26 @@ def energy_ratio(row: Row) -> str:
     return ratio_and_interval(rival.last(*ENERGY), stpn.last(*ENERGY))
 
 
+def minutes(row: Row) -> str:
+    """How long a training of STPN took on average, over seeds and environments."""
+    seconds = np.mean([np.mean(group.last(SECONDS)) for group in groups(row.study, row.stpn)])
+    return f"{seconds / 60:.0f}"
+
+
 def table() -> str:
     """The table in Markdown."""
     lines = [
-        "| task | STPN | best recurrent rival | without memory | energy ratio to STPN | seeds |",
-        "|---|---|---|---|---|---|",
+        "| task | STPN | best recurrent rival | without memory | energy ratio to STPN | seeds |"
+        " STPN's file | its minutes |",
+        "|---|---|---|---|---|---|---|---:|",
     ]
     for row in ROWS:
         page = RESULTS / row.study / "README.md"
         link = f"results/{row.study}/{'README' if page.exists() else 'report'}.md"
         cells = [cell(row.study, experiment) for experiment in (row.stpn, row.rival, row.control)]
         seeds = len(scores(groups(row.study, row.stpn)))
-        lines.append("| " + " | ".join([f"[{row.task}]({link})", *cells, energy_ratio(row), str(seeds)]) + " |")
+        cells += [energy_ratio(row), str(seeds), f"`{row.file}`", minutes(row)]
+        lines.append("| " + " | ".join([f"[{row.task}]({link})", *cells]) + " |")
     return "\n".join(lines)
 
 

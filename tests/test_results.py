@@ -42,12 +42,13 @@ def test_the_clones_returns_in_the_docs_are_those_that_were_kept():
     assert table in (RESULTS.parent / "docs/results.md").read_text()
 
 
-def test_popgyms_table_is_made_from_the_committed_runs(tmp_path):
-    script = runpy.run_path(str(RESULTS / "popgym.py"))
+@pytest.mark.parametrize("study", ["popgym", "maze_rates"])
+def test_a_studys_own_table_and_figure_are_made_from_its_committed_runs(study, tmp_path):
+    script = runpy.run_path(str(RESULTS / f"{study}.py"))
     rows = script["rows"]()
-    assert script["table"](rows) in (RESULTS / "popgym/README.md").read_text()
-    script["figure"](rows).savefig(tmp_path / "popgym.png")
-    assert (tmp_path / "popgym.png").stat().st_size > 10_000
+    assert script["table"](rows) in (RESULTS / study / "README.md").read_text()
+    script["figure"](rows).savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
 def test_the_readmes_figure_is_drawn_from_the_committed_runs(tmp_path):
@@ -153,9 +154,9 @@ def test_a_sweeps_trainings_are_kept_by_layer(tmp_path):
 def test_every_model_is_trained_at_every_rate_and_the_first_seeds_come_first():
     study = RUN["STUDIES"]["maze_rates"]
     trainings = list(study.trainings())
-    assert len(trainings) == len({(each.directory, each.name) for each in trainings}) == 5 * 3 * 2
-    assert study.kept() == [each.directory for each in trainings[:15]]
-    assert [each.config["seed"] for each in trainings] == [0] * 15 + [1] * 15
+    assert len(trainings) == len({(each.directory, each.name) for each in trainings}) == 6 * 3 * 2
+    assert study.kept() == [each.directory for each in trainings[:18]]
+    assert [each.config["seed"] for each in trainings] == [0] * 18 + [1] * 18
     (steps,) = study.stop.values()
     assert all(each.config["lr"][1] == [steps, 1e-4] for each in trainings)
 
