@@ -34,7 +34,7 @@ class Row:
 
     Attributes:
         name: Such as ``"STPN as published"``.
-        rates: By the rate at the start its trainings, the highest rate first.
+        rates: Its trainings by the rate at their start, the highest first.
     """
 
     name: str
@@ -93,7 +93,7 @@ def _each(values: np.ndarray, form: str) -> str:
 
 
 def figure(found: list[Row]) -> Figure:
-    """A panel for each layer: a line for each training, in the colour of its rate; grey the best of all."""
+    """A panel for each layer: a line for each training, in the colour of its rate, dashed for the second seed."""
     drawn = Figure(figsize=(10, 5.6), layout="constrained", dpi=100)
     panels = drawn.subplots(2, 3, sharex=True, sharey=True)
     for axes, row in zip(panels.flat, found, strict=True):

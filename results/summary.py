@@ -22,25 +22,24 @@ class Row:
     Attributes:
         task: What was learned, and for how long.
         study: Whose runs, and where the curves are.
-        file: STPN's, in tuned_examples.
         stpn: The experiment of STPN.
         rival: That of the best recurrent rival.
         control: That of the layer without memory; None where it was not run.
+        file: STPN's, in tuned_examples; None where its experiment has the file's name.
     """
 
     task: str
     study: str
-    file: str
     stpn: str
     rival: str | None = None
     control: str | None = None
+    file: str | None = None
 
 
 ROWS = (
     Row(
         "associative retrieval: accuracy after 6M sequences",
         "associative_retrieval",
-        "art_stpn",
         stpn="art_stpn",
         rival="art_fast_weights",
         control="art_mlp",
@@ -48,15 +47,14 @@ ROWS = (
     Row(
         "maze, PPO, 40M steps, the best of three learning rates",
         "maze_rates",
-        "maze_stpn_ppo",
         stpn="stpn_0.002",
         rival="lstm_0.004",
         control="mlp_0.004",
+        file="maze_stpn_ppo",
     ),
     Row(
         "maze, A2C, 30 minutes on a core",
         "maze",
-        "maze_stpn_fast",
         stpn="maze_stpn_fast",
         rival="maze_lstm_fast",
         control="maze_mlp",
@@ -64,7 +62,6 @@ ROWS = (
     Row(
         "inverted pendulum, 200k steps",
         "inverted_pendulum",
-        "inverted_pendulum_stpnf",
         stpn="inverted_pendulum_stpnf",
         rival="inverted_pendulum_lstm",
         control="inverted_pendulum_mlp",
@@ -72,7 +69,6 @@ ROWS = (
     Row(
         "Pong from single frames, PPO, 4M steps",
         "pong",
-        "pong_stpn_ppo",
         stpn="pong_stpn_ppo",
         rival="pong_lstm_ppo",
         control="pong_mlp_ppo",
@@ -80,10 +76,10 @@ ROWS = (
     Row(
         "POPGym, PPO, 1M steps: best mean return, seven environments",
         "popgym",
-        "popgym",
         stpn="stpn_12",
         rival="gru_256",
         control="mlp_256",
+        file="popgym",
     ),
 )
 
@@ -141,7 +137,7 @@ def table() -> str:
         link = f"results/{row.study}/{'README' if page.exists() else 'report'}.md"
         cells = [cell(row.study, experiment) for experiment in (row.stpn, row.rival, row.control)]
         seeds = len(scores(groups(row.study, row.stpn)))
-        cells += [energy_ratio(row), str(seeds), f"`{row.file}`", minutes(row)]
+        cells += [energy_ratio(row), str(seeds), f"`{row.file or row.stpn}`", minutes(row)]
         lines.append("| " + " | ".join([f"[{row.task}]({link})", *cells]) + " |")
     return "\n".join(lines)
 
